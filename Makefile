@@ -1,0 +1,46 @@
+# Every target sets its environment up by itself. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 5000
+BIN := $(abspath $(VENV))/bin
+# DVC runs the `python` of PATH: that of the environment.
+RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help repro demo test ui article lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+repro: $(READY) ## run the benchmark: what is out of date, and nothing else
+	@$(RUN) python stages/check.py
+	@$(RUN) dvc repro
+
+demo: $(READY) ## the whole pipeline on small digits, in demo/, in less than a minute
+	@$(RUN) python scripts/demo.py
+
+test: $(READY) ## run the tests
+	@$(RUN) python -m pytest
+
+ui: $(READY) ## sync the results into MLflow and open its UI on 127.0.0.1 (PORT=5000)
+	@$(RUN) python stages/track.py
+	@$(RUN) python scripts/ui.py $(PORT)
+
+article: $(READY) ## the source article's experiment, into article/
+	@$(RUN) python scripts/article.py
+
+lint: $(READY) ## check style and types
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+
+clean: ## delete the environment, scratch files and the demo; results stay
+	rm -rf $(VENV) .aebench demo
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "aebench needs Python 3.11 or newer, found " + sys.version.split()[0] + "; name another with PYTHON=…")'
+	@echo "setting up $(VENV): about 2 GB and some minutes" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,90 @@
+"""The source article's experiment: a VAE on Fashion-MNIST, its batch losses, and what it reconstructs and samples.
+
+Writes into article/: `losses.csv` (the loss of each batch, summed over its images), `losses.png`,
+`reconstructions.png` (originals, and below them what each epoch made of them), `samples.png` (a row from the prior).
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from aebench import config, numerics  # noqa: E402
+from aebench.errors import UserError  # noqa: E402
+from aebench.paths import Layout  # noqa: E402
+
+SETTINGS = ROOT / "settings" / "article.yaml"
+TARGET = ROOT / "article"
+
+
+def main() -> None:
+    """Fetch the data if need be, train, and write what the article shows."""
+    numerics.limit(config.read_numerics(SETTINGS))
+    import pandas as pd
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from aebench import variants
+    from aebench.data import datasets
+    from aebench.evaluation.pictures import prior_samples
+    from aebench.models.autoencoder import ImageSpec, LatentVariableModel
+    from aebench.randomness import drawing_from, generator
+    from aebench.reporting.figures import batch_losses, image_rows
+    from aebench.training.train import train
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    params = config.read(SETTINGS, kinds=variants.kinds(), datasets=datasets.DATASETS)
+    (name,), (variant,), (seed,) = params.datasets, params.variants, params.seeds
+    settings, layout = params.run(variant), Layout(ROOT)
+    source = ROOT / params.execution.source_dir if params.execution.source_dir else None
+    data = layout.scratch / f"article-{name}.safetensors"
+    data.parent.mkdir(exist_ok=True)
+    data.write_bytes(datasets.fetch(name, layout.raw(name), source, print))
+    splits = datasets.load(data, name, settings.data.validation_fraction)
+    with drawing_from(generator(seed, "weights")):
+        spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
+        model = variants.build(settings.model, settings.network, spec)
+    assert isinstance(model, LatentVariableModel)
+
+    losses: list[float] = []
+    x = splits.test.pixels(slice(0, 10))
+
+    def images(flat: Tensor) -> NDArray[Any]:
+        return flat.reshape(len(flat), *splits.shape).numpy()
+
+    rows = {"original": images(x)}
+
+    def after_epoch(epoch: int, row: dict[str, float]) -> None:
+        with torch.no_grad():
+            rows[f"epoch {epoch}"] = images(model.reconstruct(x))
+        print(f"epoch {epoch}: {row['train_loss']:.1f} nats an image, last batch {losses[-1]:.0f}", flush=True)
+
+    train(
+        model,
+        splits.train,
+        splits.validation,
+        settings.training,
+        seed,
+        after_epoch=after_epoch,
+        after_batch=lambda batch: losses.append(batch.sum().item()),
+    )
+    TARGET.mkdir(exist_ok=True)
+    per_epoch = len(losses) // settings.training.epochs
+    table = pd.DataFrame({"epoch": [1 + i // per_epoch for i in range(len(losses))], "loss_of_batch_nats": losses})
+    table.to_csv(TARGET / "losses.csv", index_label="batch", lineterminator="\n")
+    samples = prior_samples(model, splits.classes, generator(seed, "prior samples"))[0]
+    (TARGET / "losses.png").write_bytes(batch_losses(losses, per_epoch))
+    (TARGET / "reconstructions.png").write_bytes(image_rows(rows))
+    (TARGET / "samples.png").write_bytes(image_rows({"samples": images(samples)}))
+    print(f"see {TARGET}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,24 @@
+"""MLflow's UI over the project's store, on this machine's own address only."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(port: str) -> None:
+    """Become `mlflow server`; a store that MLFLOW_TRACKING_URI names on another machine has a UI of its own."""
+    store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT / 'mlflow.db'}")
+    if store.startswith(("http:", "https:")):
+        sys.exit(f"MLFLOW_TRACKING_URI names a server; its UI is at {store}")
+    print(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)", file=sys.stderr)
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.execvp(
+        "mlflow",
+        ["mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", port, "--workers", "1"],
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,14 @@
+"""A reproducible benchmark of autoencoder variants."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aebench.models.autoencoder import Autoencoder
+
+
+def load_run(folder: str | Path) -> "Autoencoder":
+    """The trained model of a run's folder, e.g. `runs/fashion_mnist/vae/seed-0`, ready to use."""
+    from aebench.training import checkpoints  # here, so that importing the package does not import torch
+
+    return checkpoints.load_run(folder)

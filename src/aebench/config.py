@@ -1,0 +1,292 @@
+"""params.yaml as frozen, typed values. Whatever is wrong with it ends in one line that names the key."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from aebench.errors import ConfigError
+from aebench.numerics import Numerics
+
+# YAML gives lists; frozen values are tuples.
+_from_list = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+
+
+def _workers(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError("allowed: auto, or a whole number of at least 1")
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Hidden = Annotated[tuple[Positive, ...], _from_list]
+LearningRate = Annotated[float, Field(gt=0)]
+Selection = Literal["best_validation", "last"]
+
+
+class Block(BaseModel):
+    """A mapping in params.yaml: unknown keys refused, no silent conversion, never changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Block):
+    """How the training images are split."""
+
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Network(Block):
+    """The encoder and decoder that all variants share."""
+
+    hidden: Hidden
+    latent_dim: Positive
+
+
+class NetworkOverride(Block):
+    """What one variant changes of `network`."""
+
+    hidden: Hidden | None = None
+    latent_dim: Positive | None = None
+
+
+class Training(Block):
+    """The one training protocol."""
+
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: LearningRate
+    select: Selection
+
+
+class TrainingOverride(Block):
+    """What one variant changes of `training`."""
+
+    epochs: Positive | None = None
+    batch_size: Positive | None = None
+    learning_rate: LearningRate | None = None
+    select: Selection | None = None
+
+
+class VariantConfig(Block):
+    """A block under `models`; each file in `variants/` extends it with its own settings."""
+
+    kind: str
+    network: NetworkOverride = NetworkOverride()
+    training: TrainingOverride = TrainingOverride()
+
+
+class Corruption(Block):
+    """How an input is corrupted: `masking` sets this share of its pixels to 0, `gaussian` adds noise of this scale."""
+
+    corruption: Literal["masking", "gaussian"]
+    corruption_rate: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _a_share_of_pixels(self) -> "Corruption":
+        if self.corruption == "masking" and self.corruption_rate > 1:
+            raise ValueError(f"corruption_rate: found {self.corruption_rate} with masking, allowed: at most 1")
+        return self
+
+
+class Evaluation(Corruption):
+    """What is measured on the test split; the corruption is that of `denoising_mse`."""
+
+    importance_samples: Positive
+
+
+class Execution(Block):
+    """How the work is done; no result depends on it."""
+
+    workers: Annotated[int | str, BeforeValidator(_workers)]
+    source_dir: str | None
+
+
+class Tracking(Block):
+    """Where MLflow files the runs."""
+
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+
+
+class RunConfig(Block):
+    """Everything but data and seed that determines a run: one variant's block with its overrides applied."""
+
+    variant: str
+    model: SerializeAsAny[VariantConfig]
+    network: Network
+    training: Training
+    data: Data
+    numerics: Numerics
+
+
+class Params(Block):
+    """The whole of params.yaml."""
+
+    datasets: Annotated[tuple[str, ...], _from_list, Field(min_length=1)]
+    variants: Annotated[tuple[str, ...], _from_list, Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], _from_list, Field(min_length=1)]
+    numerics: Numerics
+    data: Data
+    network: Network
+    training: Training
+    models: dict[Name, SerializeAsAny[VariantConfig]]
+    evaluation: Evaluation
+    execution: Execution
+    tracking: Tracking
+
+    def run(self, variant: str) -> RunConfig:
+        """The configuration of `variant`'s runs."""
+        model = self.models[variant]
+        return RunConfig(
+            variant=variant,
+            model=model,
+            network=self.network.model_copy(update=model.network.model_dump(exclude_none=True)),
+            training=self.training.model_copy(update=model.training.model_dump(exclude_none=True)),
+            data=self.data,
+            numerics=self.numerics,
+        )
+
+
+def read(path: Path, *, kinds: Mapping[str, type[VariantConfig]], datasets: Iterable[str]) -> Params:
+    """Read and check params.yaml.
+
+    Args:
+        path: the file.
+        kinds: for every file in `variants/` its configuration.
+        datasets: the names of the known data sets.
+
+    Raises:
+        ConfigError: one line with the key, what was found and what is allowed.
+    """
+    try:
+        return _read(path, kinds, tuple(datasets))
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+
+
+def read_numerics(path: Path) -> Numerics:
+    """`numerics` alone, which is needed before torch is; `portable` where the file is not in order."""
+    try:
+        return "native" if _load(path).get("numerics") == "native" else "portable"
+    except ConfigError:
+        return "portable"
+
+
+def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: tuple[str, ...]) -> Params:
+    raw = _load(path)
+    blocks = raw.get("models")
+    if isinstance(blocks, dict):
+        raw["models"] = {name: _variant(name, block, kinds) for name, block in blocks.items()}
+    params = parse(Params, raw)
+    for key, values, known in (
+        ("datasets", params.datasets, datasets),
+        ("variants", params.variants, tuple(params.models)),
+        ("seeds", params.seeds, params.seeds),
+    ):
+        for position, value in enumerate(values):
+            if value not in known:
+                raise ConfigError(f"{key}[{position}]: found {_show(value)}, {_allowed(str(value), map(str, known))}")
+            if value in values[:position]:
+                raise ConfigError(f"{key}[{position}]: found {_show(value)} twice, allowed: each once")
+    for variant in params.variants:
+        run = params.run(variant)
+        if run.training.select == "best_validation" and params.data.validation_fraction == 0:
+            raise ConfigError(
+                f"data.validation_fraction: found 0 while {variant} selects its weights by best_validation, "
+                "allowed: a share above 0, or training.select: last"
+            )
+    return params
+
+
+def _load(path: Path) -> dict[Any, Any]:
+    try:
+        # The reader that DVC uses, so that both see the same values; it refuses a key given twice.
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no such file; expected at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}") from None
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{line}not valid YAML: {' '.join(str(error.problem).split())}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"found {_show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
+    return raw
+
+
+def _variant(name: object, block: object, kinds: Mapping[str, type[VariantConfig]]) -> VariantConfig:
+    where = f"models.{name}"
+    if not isinstance(block, dict):
+        raise ConfigError(f"{where}: found {_show(block)}, allowed: a mapping with a kind")
+    if "kind" not in block:
+        raise ConfigError(f"{where}.kind: missing, allowed: {', '.join(kinds)}")
+    kind = block["kind"]
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f"{where}.kind: found {_show(kind)}, {_allowed(str(kind), kinds)}")
+    return parse(kinds[kind], block, where)
+
+
+B = TypeVar("B", bound=Block)
+
+
+def parse(block: type[B], value: object, where: str = "") -> B:
+    """Check `value` against `block`; `where` is the key under which it stands.
+
+    Raises:
+        ConfigError: one line about the first thing that is wrong.
+    """
+    try:
+        return block.model_validate(value)
+    except ValidationError as invalid:
+        error = invalid.errors()[0]
+        location = [part for part in error["loc"] if part != "[key]"]
+        key = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+        key = key.removeprefix(".") or "the file"
+        found = f"found {_show(error['input'])}"
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            text = f"unknown key, {_allowed(str(location[-1]), _fields(block, location[:-1]))}"
+        elif error["type"] == "missing":
+            text = "missing, it has no default"
+        elif error["type"] == "literal_error":
+            text = f"{found}, {_allowed(str(error['input']), error['ctx']['expected'].replace(' or ', ', '))}"
+        elif error["type"] == "value_error":
+            text = f"{found}, {message}"
+            if isinstance(error["input"], dict):  # a check across keys, which names its own
+                key, text = f"{key}.{message}".split(": ", 1)
+        elif error["type"] == "string_pattern_mismatch":
+            text = f"{found}, allowed: letters, digits and underscores, beginning with a letter or digit"
+        else:
+            text = f"{found}, allowed: {message.removeprefix('Input should be ').removeprefix('Input should ')}"
+        raise ConfigError(f"{key}: {text}") from None
+
+
+def _fields(block: type[Block], location: Iterable[int | str]) -> list[str]:
+    """The keys of the block at `location` inside `block`."""
+    for part in location:
+        annotation = block.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, Block)
+        block = annotation
+    return list(block.model_fields)
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _allowed(found: str, names: Iterable[str] | str) -> str:
+    """The allowed names, and the nearest to `found` first where one is near."""
+    known = [name.strip().strip("'") for name in (names.split(",") if isinstance(names, str) else map(str, names))]
+    near = difflib.get_close_matches(found, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"allowed: {', '.join(known)}{hint}"

@@ -1,0 +1,1 @@
+"""Images: where they come from, and what a run sees of them."""

@@ -1,0 +1,188 @@
+"""The data sets: one entry each in one table, and what a run sees of one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from torch import Tensor
+
+from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
+from aebench.errors import DataError
+from aebench.randomness import generator
+
+Arrays = dict[str, NDArray[np.generic]]
+Binarization = Literal["none", "stochastic"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set.
+
+    `binarization` is how its pixels are used: `none` (grey in [0, 1]), or `stochastic` (each pixel is 1 with its grey
+    value as probability: anew in each epoch of training, once and for all in validation and test).
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    binarization: Binarization
+    load: Callable[[Path], Arrays]
+    """From the folder of raw files: `{train,test}_images` uint8 `[N, C, H, W]`, `{train,test}_labels` int64 `[N]`."""
+    files: tuple[RawFile, ...] = ()
+    sources: Callable[[], tuple[Source, ...]] = tuple
+
+
+def _fashion_mnist(folder: Path) -> Arrays:
+    def read(name: str, header: int) -> NDArray[np.uint8]:
+        # The content is verified, so its header needs no parsing: images have four numbers there, labels two.
+        return np.frombuffer((folder / name).read_bytes(), np.uint8, offset=header)
+
+    return {
+        "train_images": read("train-images-idx3-ubyte", 16).reshape(-1, 1, 28, 28),
+        "train_labels": read("train-labels-idx1-ubyte", 8).astype(np.int64),
+        "test_images": read("t10k-images-idx3-ubyte", 16).reshape(-1, 1, 28, 28),
+        "test_labels": read("t10k-labels-idx1-ubyte", 8).astype(np.int64),
+    }
+
+
+def _digits(_: Path) -> Arrays:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = digits.target.astype(np.int64)
+    order = torch.randperm(len(labels), generator=generator("digits", "split")).numpy()
+    test, train = order[:360], order[360:]
+    return {
+        "train_images": images[train],
+        "train_labels": labels[train],
+        "test_images": images[test],
+        "test_labels": labels[test],
+    }
+
+
+_FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+_FASHION_FILES = tuple(
+    RawFile(*row)
+    for row in (
+        ("train-images-idx3-ubyte", 47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+        ("train-labels-idx1-ubyte", 60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+        ("t10k-images-idx3-ubyte", 7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+        ("t10k-labels-idx1-ubyte", 10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+    )
+)
+
+
+def _fashion_sources() -> tuple[Source, ...]:
+    return torchvision_mirrors(), debian_package("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
+
+
+DATASETS: Mapping[str, Dataset] = {
+    "fashion_mnist": Dataset((1, 28, 28), _FASHION_CLASSES, "none", _fashion_mnist, _FASHION_FILES, _fashion_sources),
+    "fashion_mnist_binary": Dataset(
+        (1, 28, 28), _FASHION_CLASSES, "stochastic", _fashion_mnist, _FASHION_FILES, _fashion_sources
+    ),
+    "digits": Dataset((1, 8, 8), tuple("0123456789"), "none", _digits),
+}
+
+
+def fetch(name: str, raw: Path, source_dir: Path | None, say: Callable[[str], None]) -> bytes:
+    """A data set as the content of a safetensors file.
+
+    Args:
+        name: a key of `DATASETS`.
+        raw: the folder that keeps the raw files.
+        source_dir: the user's folder, looked into before any network.
+        say: gets one line for every source that was tried.
+
+    Raises:
+        DataError: no source has the files.
+    """
+    dataset = DATASETS[name]
+    own = (local_folder(source_dir, f"execution.source_dir {source_dir}"),) if source_dir else ()
+    obtain(dataset.files, raw, (*own, *dataset.sources()), say)
+    return save({key: np.ascontiguousarray(value) for key, value in dataset.load(raw).items()})
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split: `images` uint8 `[N, D]`, `labels` int64 `[N]`.
+
+    `redrawn`: pixels are drawn with their grey value as probability each time they are used.
+    """
+
+    images: Tensor
+    labels: Tensor
+    redrawn: bool = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, index: Tensor | slice, generator: torch.Generator | None = None) -> Tensor:
+        """The images at `index` as float32 `[B, D]` in [0, 1]; `generator` draws them where they are redrawn."""
+        grey = self.images[index].float().div_(255)
+        return torch.bernoulli(grey, generator=generator) if self.redrawn else grey
+
+    def fixed(self, *key: int | str) -> "Split":
+        """The same split with its pixels drawn once and for all, from a generator for `key`."""
+        if not self.redrawn:
+            return self
+        drawn = self.pixels(slice(None), generator(*key, "binarization"))
+        return Split(drawn.mul_(255).to(torch.uint8), self.labels)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set as a run sees it; the three splits share no image, and are the same for every variant and seed."""
+
+    train: Split
+    validation: Split
+    test: Split
+    shape: tuple[int, int, int]
+    classes: int
+
+    @property
+    def class_shares(self) -> tuple[float, ...]:
+        """p(y): the share of each class among the training labels."""
+        counts = torch.bincount(self.train.labels, minlength=self.classes)
+        return tuple((counts.double() / len(self.train)).tolist())
+
+
+def load(path: Path, name: str, validation_fraction: float) -> Splits:
+    """The splits of the data set in `path`, a file that `fetch` made; validation comes out of the training images.
+
+    Raises:
+        DataError: the file is missing or damaged, or a split would be empty.
+    """
+    try:
+        arrays = {key: torch.from_numpy(value) for key, value in load_file(path).items()}
+        images, labels = arrays["train_images"].flatten(1), arrays["train_labels"]
+        test = Split(arrays["test_images"].flatten(1), arrays["test_labels"])
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; run the stage fetch@{name}") from None
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and run the stage fetch@{name}") from None
+    held_out = round(validation_fraction * len(labels))
+    if held_out == len(labels) or (held_out == 0) != (validation_fraction == 0):
+        raise DataError(
+            f"params.yaml: data.validation_fraction: found {validation_fraction}, which makes {held_out} of "
+            f"{len(labels)} images of {name} validation images, allowed: a share that leaves some on both sides"
+        )
+    order = torch.randperm(len(labels), generator=generator(name, "validation split"))
+    validation, train = order[:held_out], order[held_out:].sort().values
+    redrawn = DATASETS[name].binarization == "stochastic"
+    return Splits(
+        train=Split(images[train], labels[train], redrawn),
+        validation=Split(images[validation], labels[validation], redrawn).fixed(name, "validation"),
+        test=Split(test.images, test.labels, redrawn).fixed(name, "test"),
+        shape=DATASETS[name].shape,
+        classes=len(DATASETS[name].classes),
+    )

@@ -1,0 +1,223 @@
+"""Where raw files come from. A file counts as found only when its content has the SHA-256 that the table gives.
+
+The chain: files already there, the user's folder, torchvision's mirrors, the operating system's package archive.
+Nothing is parsed before it is verified, and a file appears in its folder whole or not at all.
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aebench.errors import DataError
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file of a data set: its decompressed content is `size` bytes with this SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place to look: `read(file)` gives the content, plain or gzipped, or raises an error that says why not."""
+
+    name: str
+    read: Callable[[RawFile], bytes]
+
+
+def obtain(files: Iterable[RawFile], folder: Path, sources: Iterable[Source], say: Callable[[str], None]) -> None:
+    """Have all `files` in `folder`, decompressed and verified; each is taken from the first source that has it.
+
+    Args:
+        files: what is wanted.
+        folder: where the files go; those that lie there and verify are kept.
+        sources: the places to look, in order.
+        say: gets one line for every source that fails.
+
+    Raises:
+        DataError: no source has all of the files; the message lists what each said and how to place files by hand.
+    """
+    missing = [file for file in files if not _holds(folder, file)]
+    reasons = []
+    for source in sources:
+        if not missing:
+            return
+        try:
+            while missing:
+                _place(folder, missing[0], _verified(missing[0], source.read(missing[0])))
+                missing.pop(0)
+            say(f"{source.name}: verified")
+        except (OSError, DataError, subprocess.SubprocessError) as error:
+            reasons.append(f"{source.name}: {' '.join(str(error).split()) or type(error).__name__}")
+            say(f"{reasons[-1]}; trying the next source")
+    if missing:
+        raise DataError(
+            f"no source has {', '.join(file.name for file in missing)} ({'; '.join(reasons) or 'no source'}). "
+            f"Place the files, plain or with .gz, in a folder and name it in params.yaml as execution.source_dir, "
+            f"or place them decompressed in {folder}"
+        )
+
+
+def _holds(folder: Path, file: RawFile) -> bool:
+    path = folder / file.name
+    return path.is_file() and path.stat().st_size == file.size and _sha256(path.read_bytes()) == file.sha256
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _verified(file: RawFile, content: bytes) -> bytes:
+    """The decompressed content, never more than a byte beyond the size that is expected."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            with gzip.open(io.BytesIO(content)) as stream:
+                content = stream.read(file.size + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{file.name}: damaged gzip ({error})") from None
+    if len(content) != file.size:
+        size = "more" if len(content) > file.size else f"{len(content)}"
+        raise DataError(f"{file.name}: {size} bytes, expected {file.size}")
+    if _sha256(content) != file.sha256:
+        raise DataError(f"{file.name}: SHA-256 differs from the published one")
+    return content
+
+
+def _place(folder: Path, file: RawFile, content: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file.name}.", delete=False) as partial:
+        try:
+            partial.write(content)
+            partial.flush()
+            os.fsync(partial.fileno())
+            os.replace(partial.name, folder / file.name)
+        except BaseException:
+            os.unlink(partial.name)
+            raise
+
+
+def local_folder(folder: Path, name: str | None = None) -> Source:
+    """A folder with the files, plain or with `.gz`."""
+
+    def read(file: RawFile) -> bytes:
+        for path in (folder / file.name, folder / f"{file.name}.gz"):
+            if path.is_file():
+                return path.read_bytes()
+        raise DataError(f"neither {file.name} nor {file.name}.gz in {folder}")
+
+    return Source(name or f"folder {folder}", read)
+
+
+def mirrors(addresses: Iterable[str], *, seconds: float = 60, silence: float = 10) -> Source:
+    """Web servers that hold the gzipped files under these addresses.
+
+    Args:
+        addresses: tried in order, each ending in a slash.
+        seconds: time limit for one file from one server.
+        silence: time limit for a server to answer, and between two pieces of a file.
+    """
+
+    def read(file: RawFile) -> bytes:
+        reasons = []
+        for address in addresses:
+            try:
+                return _verified(file, _download(f"{address}{file.name}.gz", 2 * file.size, seconds, silence))
+            except (OSError, DataError) as error:
+                reasons.append(str(getattr(error, "reason", error)))
+        raise DataError("; ".join(reasons) or "no mirror is known")
+
+    return Source("mirrors", read)
+
+
+def _download(address: str, limit: int, seconds: float, silence: float) -> bytes:
+    deadline = time.monotonic() + seconds
+    content = bytearray()
+    with urllib.request.urlopen(address, timeout=silence) as response:
+        while piece := response.read1(1 << 16):
+            content += piece
+            if time.monotonic() > deadline:
+                raise DataError(f"took longer than {seconds:g} seconds")
+            if len(content) > limit:
+                raise DataError(f"is larger than {limit} bytes")
+        if response.length:  # what http.client still expects
+            raise DataError(f"broke off {response.length} bytes before its end")
+    return bytes(content)
+
+
+def torchvision_mirrors() -> Source:
+    """The servers that torchvision names for Fashion-MNIST."""
+
+    def read(file: RawFile) -> bytes:
+        from aebench.data.torchvision_import import torchvision
+
+        return mirrors(torchvision.datasets.FashionMNIST.mirrors).read(file)
+
+    return Source("torchvision's mirrors", read)
+
+
+def debian_package(package: str, folder: str, *, seconds: float = 300) -> Source:
+    """A Debian package that holds the gzipped files in `folder`, through apt's own client.
+
+    Needs neither root nor write access to the system: apt's lists and caches are put into a temporary folder.
+    """
+    unpacked: dict[str, bytes] = {}
+
+    def read(file: RawFile) -> bytes:
+        if not unpacked:
+            unpacked.update(_unpack(package, folder, seconds))
+        name = f"{file.name}.gz"
+        if name not in unpacked:
+            raise DataError(f"{package} does not hold {name}")
+        return unpacked[name]
+
+    return Source(f"package {package}", read)
+
+
+def _unpack(package: str, folder: str, seconds: float) -> dict[str, bytes]:
+    for program in ("apt-get", "dpkg-deb"):
+        if not shutil.which(program):
+            raise DataError(f"there is no {program} on this system")
+    deadline = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "lists" / "partial").mkdir(parents=True)
+        (Path(scratch) / "cache" / "archives" / "partial").mkdir(parents=True)
+        private = [
+            *("-o", f"Dir::State::lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"),
+            *("-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=1", "-qq"),
+        ]
+        for command in (
+            ["apt-get", *private, "update"],
+            ["apt-get", *private, "download", package],
+            ["dpkg-deb", "-x", f"{package}.deb", "unpacked"],
+        ):
+            if command[0] == "dpkg-deb":
+                found = list(Path(scratch).glob(f"{package}_*.deb"))
+                if not found:
+                    raise DataError(f"apt-get downloaded no {package}")
+                command[2] = str(found[0])
+            done = subprocess.run(
+                command,
+                cwd=scratch,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=max(1.0, deadline - time.monotonic()),
+                check=False,
+            )
+            if done.returncode:
+                lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+                raise DataError(f"{command[0]} failed: {lines[-1]}")
+        return {path.name: path.read_bytes() for path in (Path(scratch) / "unpacked" / folder).glob("*.gz")}

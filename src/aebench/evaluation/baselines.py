@@ -1,0 +1,110 @@
+"""What needs no training: PCA at the same size, raw pixels, the mean image."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aebench.config import Corruption
+from aebench.data.datasets import Splits, load
+from aebench.evaluation.probes import Labelled, logistic, nearest_neighbours
+from aebench.evaluation.protocol import PerImage, corrupted
+from aebench.evaluation.statistics import interval
+from aebench.execution import Report
+from aebench.models.objectives import binary_cross_entropy, squared_error
+
+
+def jobs(
+    data: Path, dataset: str, validation_fraction: float, latent_dim: int, corruption: Corruption
+) -> dict[str, Callable[[Report], PerImage]]:
+    """The measurements by name, ready for workers; the part of a name before the colon is the baseline's."""
+    measures: dict[str, Callable[[Splits], PerImage]] = {
+        "raw_pixels: probe": raw_pixels_probe,
+        "raw_pixels: neighbours": raw_pixels_neighbours,
+        "pca": partial(pca, components=latent_dim, corruption=corruption),
+        "mean_image": mean_image,
+    }
+    return {name: partial(_measure, measure, data, dataset, validation_fraction) for name, measure in measures.items()}
+
+
+def _measure(
+    measure: Callable[[Splits], PerImage], data: Path, dataset: str, validation_fraction: float, report: Report
+) -> PerImage:
+    measured = measure(load(data, dataset, validation_fraction))
+    report(1, 1, "measured")
+    return measured
+
+
+def mean_image(splits: Splits) -> PerImage:
+    """The mean of the training images as every image's reconstruction, and as independent Bernoulli pixels."""
+    x = splits.test.pixels(slice(None)).double()
+    mean = splits.train.fixed("train").pixels(slice(None)).mean(0, dtype=torch.float64)
+    error = squared_error(x, mean) / x.shape[-1]
+    return {
+        "reconstruction_mse": error.numpy(),
+        "denoising_mse": error.numpy(),  # whatever the input, the answer is the same
+        "reconstruction_bce_nats": binary_cross_entropy(x, mean).numpy(),
+    }
+
+
+def pca(splits: Splits, components: int, corruption: Corruption) -> PerImage:
+    """The first principal components of the training images as codes."""
+    from sklearn.decomposition import PCA
+
+    train, validation, test = _raw_pixels(splits)
+    fitted = PCA(min(components, *train.codes.shape), svd_solver="covariance_eigh").fit(train.codes)
+
+    def mse(images: NDArray[np.float32]) -> NDArray[np.float64]:
+        restored: Tensor = torch.from_numpy(fitted.inverse_transform(fitted.transform(images)))
+        error = squared_error(torch.from_numpy(test.codes).double(), restored) / test.codes.shape[1]
+        values: NDArray[np.float64] = error.double().numpy()
+        return values
+
+    codes = [Labelled(fitted.transform(split.codes), split.labels) for split in (train, validation, test)]
+    return {
+        "reconstruction_mse": mse(test.codes),
+        "denoising_mse": mse(corrupted(torch.from_numpy(test.codes), corruption).numpy()),
+        "probe_accuracy": logistic(*codes),
+        "knn_accuracy": nearest_neighbours(codes[0], codes[2]),
+    }
+
+
+def raw_pixels_probe(splits: Splits) -> PerImage:
+    """The image itself as its code, for the logistic probe."""
+    return {"probe_accuracy": logistic(*_raw_pixels(splits))}
+
+
+def raw_pixels_neighbours(splits: Splits) -> PerImage:
+    """The image itself as its code, for the nearest neighbours."""
+    train, _, test = _raw_pixels(splits)
+    return {"knn_accuracy": nearest_neighbours(train, test)}
+
+
+def _raw_pixels(splits: Splits) -> tuple[Labelled, Labelled, Labelled]:
+    """The images themselves as codes: training, validation, test."""
+    train, validation, test = (
+        Labelled(split.pixels(slice(None)).numpy(), split.labels.numpy())
+        for split in (splits.train.fixed("train"), splits.validation, splits.test)
+    )
+    return train, validation, test
+
+
+def document(dataset: str, latent_dim: int, measured: Mapping[str, PerImage]) -> dict[str, Any]:
+    """The content of `reports/baselines/DATASET.json`: a baseline has no seeds, so its intervals are over images."""
+    baselines: dict[str, dict[str, Any]] = {}
+    for name, per_image in measured.items():
+        baseline = baselines.setdefault(name.split(":")[0], {})
+        for metric, values in per_image.items():
+            baseline[metric] = {"mean": float(values.mean()), "ci95_images": interval(values)}
+    images = len(next(iter(measured["mean_image"].values())))
+    return {
+        "dataset": dataset,
+        "latent_dim": latent_dim,
+        "protocol": {"split": "test", "images": images},
+        "baselines": baselines,
+    }

@@ -1,0 +1,1 @@
+"""What a model is: its abstract classes, distributions, objectives and networks."""

@@ -1,0 +1,90 @@
+"""The quantities that are optimised and estimated, as the papers write them.
+
+Shapes: B images of D pixels, latents of L dimensions, K samples. Everything is summed over pixels and latents
+and returned for each image; the mean over images is taken once, by the caller. Unit: nats, except squared errors.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+from torch.distributions.utils import clamp_probs
+
+from aebench.models.likelihoods import Likelihood
+from aebench.randomness import drawing_from
+
+
+def squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
+    """‖x − x̂‖², summed over pixels: `[..., D]`, `[..., D]` → `[...]`."""
+    return (x - x_hat).square().sum(-1)
+
+
+def binary_cross_entropy(x: Tensor, x_hat: Tensor) -> Tensor:
+    """−Σ x log x̂ + (1 − x) log(1 − x̂) over pixels, in nats: `[..., D]`, `[..., D]` → `[...]`.
+
+    x̂ is kept one float32 epsilon (1.2e-7) away from 0 and 1, so a pixel costs at most 16 nats.
+    """
+    p = clamp_probs(x_hat)
+    return -(x * p.log() + (1 - x) * torch.log1p(-p)).sum(-1)
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    """log (1/K) Σ_k w_k over the first dimension: `[K, ...]` → `[...]` (Burda et al. 2016, eq. 8)."""
+    return torch.logsumexp(log_weights, dim=0) - math.log(log_weights.shape[0])
+
+
+def warmed_up(beta: float, warmup_epochs: int, epoch: int | None) -> float:
+    """β in `epoch` (from 1), rising linearly to its value in the last warm-up epoch; None: after the warm-up."""
+    if epoch is None or epoch >= warmup_epochs:
+        return beta
+    return beta * epoch / warmup_epochs
+
+
+def variational_loss(
+    q: Distribution,
+    prior: Distribution,
+    likelihood: Callable[[Tensor], Likelihood],
+    x: Tensor,
+    noise: torch.Generator,
+    beta: float = 1.0,
+) -> dict[str, Tensor]:
+    """−E_q log p(x|z) + β KL(q‖p) with one reparameterised sample (Kingma & Welling 2014, eq. 10).
+
+    Args:
+        q: q(z|x), batch shape `[B]`, event shape `[L]`.
+        prior: p(z) or p(z|y), with a closed-form divergence from q.
+        likelihood: p(x|z) for z of shape `[B, L]`.
+        x: `[B, D]`.
+        noise: draws z.
+        beta: weight of the divergence (Higgins et al. 2017).
+
+    Returns:
+        `loss` and its two parts `distortion_nats` and `rate_nats` (before β), `[B]` each.
+    """
+    with drawing_from(noise):
+        z = q.rsample()
+    distortion = -likelihood(z).log_prob(x)
+    rate = kl_divergence(q, prior)
+    return {"loss": distortion + beta * rate, "distortion_nats": distortion, "rate_nats": rate}
+
+
+def importance_weighted_loss(
+    q: Distribution,
+    prior: Distribution,
+    likelihood: Callable[[Tensor], Likelihood],
+    x: Tensor,
+    noise: torch.Generator,
+    samples: int,
+) -> dict[str, Tensor]:
+    """The negative importance-weighted bound with `samples` samples (Burda et al. 2016, eq. 8); else as above."""
+    with drawing_from(noise):
+        z = q.rsample((samples,))
+    log_px_given_z = likelihood(z).log_prob(x)
+    log_weights = log_px_given_z + prior.log_prob(z) - q.log_prob(z)
+    return {
+        "loss": -importance_weighted_bound(log_weights),
+        "distortion_nats": -log_px_given_z.mean(0),
+        "rate_nats": kl_divergence(q, prior),
+    }

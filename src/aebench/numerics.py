@@ -1,0 +1,42 @@
+"""Which instructions the numerical libraries may use, set before they load.
+
+A matrix product differs in its last bits between instruction sets, so weights trained on two kinds of CPU differ
+unless every library takes the same code path on both.
+"""
+
+import os
+import sys
+from typing import Literal
+
+Numerics = Literal["portable", "native"]
+
+# A run uses one thread: its result then depends neither on the number of cores nor on how many runs share them.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+# Keep freed memory: handing large arrays back to the system and faulting them in anew costs a tenth of the time.
+_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+
+_PORTABLE = {
+    "MKL_CBWR": "AVX2,STRICT",  # STRICT: a row's product does not depend on the rows beside it
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
+
+
+def limit(numerics: Numerics) -> None:
+    """Set the limits in this process's environment, which its worker processes inherit.
+
+    Raises:
+        RuntimeError: torch or NumPy is loaded already, so that the limits would come too late.
+    """
+    loaded = [name for name in ("torch", "numpy") if name in sys.modules]
+    if loaded:
+        raise RuntimeError(f"numerics must be limited before {' and '.join(loaded)} is imported")
+    os.environ.update(_ONE_THREAD | _MEMORY)
+    for name, value in _PORTABLE.items():
+        if numerics == "portable":
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)

@@ -1,0 +1,102 @@
+"""Where every file lies. Nothing else spells a path."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one checkout; `root` is the folder that holds `params.yaml`."""
+
+    root: Path
+
+    @property
+    def params(self) -> Path:
+        """The one place where numbers live."""
+        return self.root / "params.yaml"
+
+    @property
+    def scratch(self) -> Path:
+        """Raw downloads, runtime facts, sync state: neither in git nor in DVC's cache."""
+        return self.root / ".aebench"
+
+    @property
+    def checked(self) -> Path:
+        """A constant file: params.yaml has passed its check."""
+        return self.scratch / "params.ok"
+
+    def raw(self, dataset: str) -> Path:
+        """The folder of a data set's verified raw files."""
+        return self.scratch / "raw" / dataset
+
+    def data(self, dataset: str) -> Path:
+        """A data set's images and labels."""
+        return self.root / "data" / f"{dataset}.safetensors"
+
+    def runs(self, dataset: str, variant: str) -> Path:
+        """The folder of a variant's runs, one folder a seed."""
+        return self.root / "runs" / dataset / variant
+
+    def run(self, dataset: str, variant: str, seed: int) -> Path:
+        """The folder of one run: weights, configuration, history."""
+        return self.runs(dataset, variant) / f"seed-{seed}"
+
+    def runtime(self, dataset: str, variant: str, seed: int) -> Path:
+        """When a run was trained and for how long: facts that differ from one rerun to the next."""
+        return self.scratch / "runtime" / dataset / variant / f"seed-{seed}.json"
+
+    def evaluations(self, dataset: str, variant: str) -> Path:
+        """The folder of a variant's per-image values, one file a seed."""
+        return self.root / "evaluations" / dataset / variant
+
+    def evaluation(self, dataset: str, variant: str, seed: int) -> Path:
+        """One run's per-image values, codes and pictures."""
+        return self.evaluations(dataset, variant) / f"seed-{seed}.npz"
+
+    @property
+    def reports(self) -> Path:
+        """What people read."""
+        return self.root / "reports"
+
+    def metrics(self, dataset: str, variant: str) -> Path:
+        """A variant's metrics, all seeds."""
+        return self.reports / "metrics" / dataset / f"{variant}.json"
+
+    def baseline(self, dataset: str) -> Path:
+        """A data set's baselines."""
+        return self.reports / "baselines" / f"{dataset}.json"
+
+    @property
+    def figures(self) -> Path:
+        """The report's pictures."""
+        return self.reports / "figures"
+
+    @property
+    def overview(self) -> Path:
+        """The one picture that the README shows."""
+        return self.reports / "overview.png"
+
+    @property
+    def page(self) -> Path:
+        """The whole report in one file."""
+        return self.reports / "index.html"
+
+    @property
+    def summary(self) -> Path:
+        """The means alone, for DVC."""
+        return self.reports / "summary.json"
+
+    def comparison(self, form: str) -> Path:
+        """The comparison table as `md` or `csv`."""
+        return self.reports / f"comparison.{form}"
+
+    @property
+    def sync_state(self) -> Path:
+        """What the MLflow stores are known to hold."""
+        return self.scratch / "sync"
+
+
+# The files of a run's folder.
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+HISTORY = "history.csv"

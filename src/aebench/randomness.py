@@ -1,0 +1,44 @@
+"""One seeded generator for each purpose, so that drawing more of one thing never changes another."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A generator whose seed is derived from `key`, e.g. `generator(seed, "order")`; equal keys, equal draws."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+
+
+@contextmanager
+def drawing_from(source: torch.Generator) -> Iterator[None]:
+    """Inside the block torch's global generator continues `source`; afterwards it is as it was before.
+
+    torch.distributions and torch.nn.init draw from the global generator and take no other; this makes their
+    randomness as explicit as that of functions with a `generator` argument.
+    """
+    outside = torch.get_rng_state()
+    torch.set_rng_state(source.get_state())
+    try:
+        yield
+    finally:
+        source.set_state(torch.get_rng_state())
+        torch.set_rng_state(outside)
+
+
+class Streams:
+    """The generators of one run, made at first use: `streams["order"]`, `streams["noise"]`, …"""
+
+    def __init__(self, *key: int | str) -> None:
+        """`key` is the seed of the run, followed by whatever sets this use of it apart (e.g. "validation")."""
+        self._key = key
+        self._generators: dict[str, torch.Generator] = {}
+
+    def __getitem__(self, purpose: str) -> torch.Generator:
+        """The generator for `purpose`; it goes on where its last use ended."""
+        if purpose not in self._generators:
+            self._generators[purpose] = generator(*self._key, purpose)
+        return self._generators[purpose]

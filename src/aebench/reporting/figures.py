@@ -1,0 +1,154 @@
+"""The report's pictures, as PNG bytes from arrays: the same bytes for the same arrays."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator
+
+# Okabe & Ito's colours, told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+CLASS_COLOURS = plt.get_cmap("tab10")(range(10))
+
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 120,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+Curves = Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
+"""By variant, for each seed the columns of its history."""
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    plt.close(figure)
+    return content.getvalue()
+
+
+def _band(axes: Axes, runs: Sequence[Sequence[float]], label: str, colour: str, style: str = "-") -> None:
+    """The mean over seeds as a line, and the range over seeds as a band."""
+    values = np.asarray(runs)
+    epochs = np.arange(1, values.shape[1] + 1)
+    axes.plot(epochs, values.mean(axis=0), style, color=colour, label=label, linewidth=1.8, marker="o", markersize=3)
+    axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def loss_curves(curves: Curves) -> bytes:
+    """For each variant its own loss, training and validation; losses of different variants have different scales."""
+    with plt.rc_context(STYLE):
+        columns = min(4, len(curves))
+        lines = -(-len(curves) // columns)
+        figure, grid = plt.subplots(lines, columns, figsize=(3.1 * columns, 2.7 * lines), squeeze=False)
+        for axes, (variant, runs) in zip(grid.flat, curves.items(), strict=False):
+            unit = "nats an image" if "train_rate_nats" in runs[0] else "squared error an image"
+            _band(axes, [run["train_loss"] for run in runs], "training", COLOURS[1], "--")
+            if "validation_loss" in runs[0]:
+                _band(axes, [run["validation_loss"] for run in runs], "validation", COLOURS[0])
+            axes.set(title=variant, xlabel="epoch", ylabel=f"loss [{unit}]")
+        for axes in grid.flat[len(curves) :]:
+            axes.set_axis_off()
+        grid.flat[0].legend()
+        return _png(figure)
+
+
+def error_curves(curves: Curves) -> bytes | None:
+    """The validation reconstruction MSE, which has one meaning for all variants; none without a validation split."""
+    key = "validation_reconstruction_mse"
+    if any(key not in run for runs in curves.values() for run in runs):
+        return None
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.6))
+        for position, (variant, runs) in enumerate(curves.items()):
+            _band(axes, [run[key] for run in runs], variant, COLOURS[position % len(COLOURS)])
+        axes.set(xlabel="epoch", ylabel="validation reconstruction MSE [a pixel]", yscale="log")
+        axes.yaxis.set_minor_formatter(FormatStrFormatter("%.3f"))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%.3f"))
+        axes.legend()
+        return _png(figure)
+
+
+def image_rows(rows: Mapping[str, NDArray[Any]], headings: Sequence[str] = ()) -> bytes:
+    """Rows of images under one another, each `[columns, channels, H, W]` in [0, 1], named at the left."""
+    columns = max(len(images) for images in rows.values())
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, grid = plt.subplots(
+            len(rows), columns, figsize=(1.3 + 0.85 * columns, 0.25 + 0.85 * len(rows)), squeeze=False
+        )
+        figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+        for line, (name, images) in zip(grid, rows.items(), strict=True):
+            for axes in line:
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            for axes, image in zip(line, images, strict=False):
+                colour = image.shape[0] == 3
+                axes.imshow(
+                    np.moveaxis(image, 0, -1) if colour else image[0],
+                    cmap="gray",
+                    vmin=0,
+                    vmax=1,
+                    interpolation="nearest",
+                )
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
+        for axes, heading in zip(grid[0], headings, strict=False):
+            axes.set_title(heading, fontsize=8)
+        return _png(figure)
+
+
+def batch_losses(losses: Sequence[float], per_epoch: int) -> bytes:
+    """The loss of every batch of one run, summed over its images, with the epochs' ends marked."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.6))
+        epochs = np.arange(1, len(losses) + 1) / per_epoch
+        axes.plot(epochs, losses, color=COLOURS[0], linewidth=0.6)
+        axes.set(xlabel="epoch", ylabel="loss of a batch [nats, sum over its images]")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return _png(figure)
+
+
+def latent_maps(maps: Mapping[str, NDArray[Any]], labels: NDArray[Any], classes: Sequence[str]) -> bytes:
+    """For each variant the test set's codes `[N, 2]`, coloured by class."""
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        columns = min(2, len(maps))
+        lines = -(-len(maps) // columns)
+        figure, grid = plt.subplots(lines, columns, figsize=(4.6 * columns, 4.2 * lines), squeeze=False)
+        for axes, (variant, points) in zip(grid.flat, maps.items(), strict=False):
+            order = np.random.default_rng(0).permutation(len(points))  # so that no class hides the others
+            colours = CLASS_COLOURS[labels[order] % len(CLASS_COLOURS)]
+            axes.scatter(points[order, 0], points[order, 1], s=2, c=colours, alpha=0.5, linewidths=0)
+            axes.set(title=variant, xlabel="first principal component of the codes", ylabel="second")
+        for axes in grid.flat[len(maps) :]:
+            axes.set_axis_off()
+        handles = [
+            Line2D([], [], marker="o", linestyle="", color=CLASS_COLOURS[i % len(CLASS_COLOURS)], label=name)
+            for i, name in enumerate(classes)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, markerscale=1)
+        return _png(figure)
+
+
+def contact_sheet(images: NDArray[Any], enlarge: int = 2) -> bytes:
+    """Images `[rows, columns, channels, H, W]` in [0, 1] side by side without words."""
+    rows, columns, channels, height, width = images.shape
+    sheet = images.clip(0, 1).transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    sheet = sheet.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+    content = io.BytesIO()
+    colour = sheet if channels == 3 else sheet[..., 0]
+    plt.imsave(content, colour, cmap="gray", vmin=0, vmax=1, format="png", metadata={"Software": None})
+    return content.getvalue()

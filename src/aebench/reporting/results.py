@@ -1,0 +1,88 @@
+"""What the report is made of, read from the files that the other stages wrote."""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aebench.config import Params
+from aebench.errors import DataError
+from aebench.paths import HISTORY, Layout
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one data set: its metric file, and its files for each seed."""
+
+    dataset: str
+    variant: str
+    metrics: dict[str, Any]
+    seeds: tuple[int, ...]
+    layout: Layout
+
+    def history(self, seed: int) -> dict[str, list[float]]:
+        """The columns of a run's history."""
+        path = self.layout.run(self.dataset, self.variant, seed) / HISTORY
+        with _found(path, f"train@{self.dataset}-{self.variant}").open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+    def arrays(self, seed: int) -> dict[str, NDArray[Any]]:
+        """A run's per-image values, codes and pictures."""
+        path = self.layout.evaluation(self.dataset, self.variant, seed)
+        with np.load(_found(path, f"evaluate@{self.dataset}-{self.variant}"), allow_pickle=False) as archive:
+            return dict(archive)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All cells that params.yaml names, whatever else lies on the disk, and the baselines of each data set."""
+
+    cells: tuple[Cell, ...]
+    baselines: dict[str, dict[str, Any]]
+
+    def datasets(self) -> Iterator[tuple[str, list[Cell]]]:
+        """Each data set with its cells."""
+        for dataset in self.baselines:
+            yield dataset, [cell for cell in self.cells if cell.dataset == dataset]
+
+
+def load(params: Params, layout: Layout) -> Results:
+    """Read what `params` names.
+
+    Raises:
+        DataError: a file is missing; the message names the stage that makes it.
+    """
+    return Results(
+        cells=tuple(
+            Cell(
+                dataset,
+                variant,
+                _json(layout.metrics(dataset, variant), f"evaluate@{dataset}-{variant}"),
+                params.seeds,
+                layout,
+            )
+            for dataset in params.datasets
+            for variant in params.variants
+        ),
+        baselines={dataset: _json(layout.baseline(dataset), f"baseline@{dataset}") for dataset in params.datasets},
+    )
+
+
+def _found(path: Path, stage: str) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path} is missing; run `dvc repro {stage}`")
+    return path
+
+
+def _json(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(_found(path, stage).read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and run `dvc repro {stage}`") from None
+    return content

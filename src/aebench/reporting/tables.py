@@ -1,0 +1,212 @@
+"""The comparison as tables: numbers with their uncertainty, and reasons where there is no number."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from aebench.reporting.results import Cell, Results
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a metric is shown: `scale` times its value, with `digits` after the point."""
+
+    title: str
+    unit: str
+    better: str
+    scale: float = 1.0
+    digits: int = 2
+    main: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Title, unit and the direction in which the metric is better, in one line."""
+        return " ".join(filter(None, (self.title, f"[{self.unit}]" if self.unit else "", self.better)))
+
+
+COLUMNS: Mapping[str, Column] = {
+    "reconstruction_mse": Column("reconstruction MSE", "10⁻³", "↓", 1e3),
+    "denoising_mse": Column("denoising MSE", "10⁻³", "↓", 1e3),
+    "reconstruction_bce_nats": Column("reconstruction cross-entropy", "nats", "↓"),
+    "iw_log_likelihood_nats": Column("log p̂(x)", "nats", "↑"),
+    "elbo_nats": Column("ELBO", "nats", "↑"),
+    "distortion_nats": Column("distortion", "nats", "", main=False),
+    "rate_nats": Column("rate", "nats", "", main=False),
+    "iw_log_likelihood_given_label_nats": Column("log p̂(x|y)", "nats", "", main=False),
+    "elbo_given_label_nats": Column("ELBO given y", "nats", "", main=False),
+    "probe_accuracy": Column("logistic probe", "%", "↑", 100, 1),
+    "knn_accuracy": Column("5-NN", "%", "↑", 100, 1),
+    "active_units": Column("active units", "", "", digits=1),
+}
+
+BASELINE_TITLES = {"mean_image": "mean image", "pca": "PCA", "raw_pixels": "raw pixels"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the table: `text`, or none and the `reason`; `detail` is the whole of what is known."""
+
+    text: str = ""
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    baseline: bool
+    supervised: bool
+    parameters: int | None
+    entries: dict[str, Entry]
+
+
+def rows(cells: Iterable[Cell], baselines: Mapping[str, Any]) -> list[Row]:
+    """The lines of one data set's comparison: variants as params.yaml orders them, then baselines."""
+    lines = [
+        Row(
+            name=cell.variant,
+            baseline=False,
+            supervised=cell.metrics["protocol"]["trained_with_labels"],
+            parameters=cell.metrics["parameters"],
+            entries={
+                metric: _entry(column, cell.metrics["summary"].get(metric), cell.metrics["not_defined"].get(metric, ""))
+                for metric, column in COLUMNS.items()
+            },
+        )
+        for cell in cells
+    ]
+    for name, title in BASELINE_TITLES.items():
+        measured = baselines["baselines"][name]
+        title = f"{title}, {baselines['latent_dim']} components" if name == "pca" else title
+        reason = "is a baseline without this figure"
+        entries = {metric: _entry(column, measured.get(metric), reason) for metric, column in COLUMNS.items()}
+        lines.append(Row(title, baseline=True, supervised=False, parameters=None, entries=entries))
+    return lines
+
+
+def _entry(column: Column, summary: Mapping[str, Any] | None, reason: str) -> Entry:
+    if summary is None:
+        return Entry(reason=reason)
+
+    def show(value: float) -> str:
+        return f"{value * column.scale:.{column.digits}f}".replace("-", "−")
+
+    text = show(summary["mean"])
+    details = []
+    if "ci95" in summary:
+        text += f" ± {show((summary['ci95'][1] - summary['ci95'][0]) / 2)}"
+        details.append(f"sd {show(summary['sd'])}, 95 % over seeds {' to '.join(map(show, summary['ci95']))}")
+    if "ci95_images" in summary:
+        details.append(f"95 % over images {' to '.join(map(show, summary['ci95_images']))}")
+    return Entry(text=text, detail="; ".join(details))
+
+
+def footnotes(lines: Iterable[Row], metrics: Iterable[str]) -> dict[str, int]:
+    """The reasons for empty cells of the variants, numbered in order of appearance."""
+    notes: dict[str, int] = {}
+    for row in lines:
+        for metric in metrics:
+            if row.entries[metric].reason and not row.baseline:
+                notes.setdefault(row.entries[metric].reason, len(notes) + 1)
+    return notes
+
+
+def long_table(results: Results) -> pd.DataFrame:
+    """One row a data set × variant × metric: the mean, its uncertainty, or the reason why there is none."""
+    table = []
+    for cell in results.cells:
+        for metric in COLUMNS:
+            summary = cell.metrics["summary"].get(metric, {})
+            low, high = summary.get("ci95", (None, None))
+            images_low, images_high = summary.get("ci95_images", (None, None))
+            table.append(
+                {
+                    "dataset": cell.dataset,
+                    "variant": cell.variant,
+                    "metric": metric,
+                    "mean": summary.get("mean"),
+                    "sd": summary.get("sd"),
+                    "ci95_low": low,
+                    "ci95_high": high,
+                    "ci95_images_low": images_low,
+                    "ci95_images_high": images_high,
+                    "seeds": len(cell.metrics["seeds"]),
+                    "not_defined": cell.metrics["not_defined"].get(metric),
+                }
+            )
+    for dataset, document in results.baselines.items():
+        for name, measured in document["baselines"].items():
+            for metric, summary in measured.items():
+                low, high = summary["ci95_images"]
+                table.append(
+                    {
+                        "dataset": dataset,
+                        "variant": f"baseline:{name}",
+                        "metric": metric,
+                        "mean": summary["mean"],
+                        "ci95_images_low": low,
+                        "ci95_images_high": high,
+                    }
+                )
+    return pd.DataFrame(table).astype({"seeds": "Int64"})
+
+
+def markdown(results: Results) -> str:
+    """The comparison as Markdown: a table a data set, then notes."""
+    metrics = [metric for metric, column in COLUMNS.items() if column.main]
+    parts = []
+    for dataset, cells in results.datasets():
+        lines = rows(cells, results.baselines[dataset])
+        notes = footnotes(lines, metrics)
+        table = pd.DataFrame(
+            [
+                {
+                    "": f"*{row.name}*" if row.baseline else f"**{row.name}**" + (" †" if row.supervised else ""),
+                    **{
+                        COLUMNS[metric].heading: row.entries[metric].text
+                        or (f"[{notes[row.entries[metric].reason]}]" if not row.baseline else "")
+                        for metric in metrics
+                    },
+                    "weights": "" if row.parameters is None else f"{row.parameters:,}".replace(",", " "),
+                }
+                for row in lines
+            ]
+        )
+        head = "| " + " | ".join(table.columns) + " |\n|" + " --- |" + " ---: |" * (len(table.columns) - 1)
+        body = "\n".join("| " + " | ".join(row) + " |" for row in table.itertuples(index=False))
+        parts.append(f"### {dataset}\n\n{head}\n{body}\n\n" + "\n".join(_notes(cells, lines, notes)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _notes(cells: list[Cell], lines: list[Row], notes: Mapping[str, int]) -> list[str]:
+    protocols = [cell.metrics["protocol"] for cell in cells]
+    seeds = protocols[0]["seeds"]
+    found = [
+        f"- Test split, {protocols[0]['images']} images; mean over {seeds} seeds"
+        + (" ± half the 95 % interval over seeds (Student's t)." if seeds > 1 else ", hence no interval over seeds.")
+    ]
+    for protocol in protocols:
+        if "likelihood" in protocol:
+            note = (
+                f"- Nats under p(x|z) = {protocol['likelihood']}: {protocol['likelihood_note']}. "
+                f"log p̂: importance-weighted, K = {protocol['importance_samples']}, proposal {protocol['proposal']}."
+            )
+            found += [note] if note not in found else []
+    if any(row.supervised for row in lines):
+        found.append("- † trained with labels; its codes and reconstructions are made without them.")
+    found += [f"- [{number}] not defined: {reason}." for reason, number in notes.items()]
+    return found
+
+
+def compact(results: Results) -> dict[str, Any]:
+    """The means alone, for `dvc metrics`: data set → variant → metric."""
+    return {
+        dataset: {
+            cell.variant: {metric: value["mean"] for metric, value in cell.metrics["summary"].items()} for cell in cells
+        }
+        for dataset, cells in results.datasets()
+    }

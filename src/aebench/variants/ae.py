@@ -1,0 +1,42 @@
+"""AE: minimise ‖x − f(g(x))‖²."""
+
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from aebench.config import Network, VariantConfig
+from aebench.models.autoencoder import Autoencoder, ImageSpec
+from aebench.models.networks import decoder, encoder
+from aebench.models.objectives import squared_error
+from aebench.randomness import Streams
+
+
+class Config(VariantConfig):
+    """An AE has no settings of its own."""
+
+    kind: Literal["ae"]
+
+
+@final
+class AE(Autoencoder):
+    """The plain autoencoder; its output is squashed to [0, 1] as those of the others are."""
+
+    def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
+        super().__init__()
+        self.encoder = encoder(spec.pixels, network.hidden, network.latent_dim)
+        self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
+
+    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+        """‖x − x̂‖²."""
+        error = squared_error(x, self.reconstruct(x))
+        return {"loss": error, "squared_error": error}
+
+    def encode(self, x: Tensor) -> Tensor:
+        """g(x)."""
+        codes: Tensor = self.encoder(x)
+        return codes
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """f(g(x))."""
+        return torch.sigmoid(self.decoder(self.encode(x)))

@@ -1,0 +1,45 @@
+"""DAE: minimise ‖x − f(g(x̃))‖² for a corrupted x̃ (Vincent et al. 2008)."""
+
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from aebench.config import Corruption, Network, VariantConfig
+from aebench.data.corruption import corrupt
+from aebench.models.autoencoder import Autoencoder, ImageSpec
+from aebench.models.networks import decoder, encoder
+from aebench.models.objectives import squared_error
+from aebench.randomness import Streams
+
+
+class Config(VariantConfig, Corruption):
+    """The corruption of the inputs in training, drawn anew for each image in each epoch."""
+
+    kind: Literal["dae"]
+
+
+@final
+class DAE(Autoencoder):
+    """The denoising autoencoder; codes and reconstructions are of the input as it is given."""
+
+    def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder(spec.pixels, network.hidden, network.latent_dim)
+        self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
+
+    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+        """‖x − f(g(x̃))‖²."""
+        corrupted = corrupt(x, self.config, streams["corruption"])
+        error = squared_error(x, self.reconstruct(corrupted))
+        return {"loss": error, "squared_error": error}
+
+    def encode(self, x: Tensor) -> Tensor:
+        """g(x)."""
+        codes: Tensor = self.encoder(x)
+        return codes
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """f(g(x))."""
+        return torch.sigmoid(self.decoder(self.encode(x)))

@@ -1,0 +1,76 @@
+"""VAE: maximise the evidence lower bound (Kingma & Welling 2014) or the importance-weighted one (Burda et al. 2016)."""
+
+from typing import Literal, final
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+from aebench.config import Network, VariantConfig
+from aebench.models.autoencoder import ImageSpec, LatentVariableModel
+from aebench.models.latents import diagonal_normal, unit_normal
+from aebench.models.likelihoods import LIKELIHOODS, Likelihood
+from aebench.models.networks import decoder, encoder
+from aebench.models.objectives import importance_weighted_loss, variational_loss, warmed_up
+from aebench.randomness import Streams
+
+
+class Config(VariantConfig):
+    """β weighs the KL divergence and rises linearly over the warm-up epochs."""
+
+    kind: Literal["vae"]
+    likelihood: Literal["bernoulli"] = "bernoulli"
+    objective: Literal["elbo", "iwae"] = "elbo"
+    samples: int = Field(default=1, ge=1)
+    beta: float = Field(default=1.0, ge=0)
+    beta_warmup_epochs: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> "Config":
+        if self.objective == "elbo" and self.samples != 1:
+            raise ValueError(f"samples: found {self.samples} with objective elbo, allowed: 1, or objective: iwae")
+        if self.objective == "iwae" and (self.beta != 1 or self.beta_warmup_epochs):
+            raise ValueError("beta: the iwae objective has no KL term to weigh, allowed: 1 and no warm-up")
+        return self
+
+
+@final
+class VAE(LatentVariableModel):
+    """q(z|x) = N(μ(x), diag σ²(x)), p(z) = N(0, I)."""
+
+    origin: Tensor
+
+    def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder(spec.pixels, network.hidden, 2 * network.latent_dim)
+        self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
+        self.register_buffer("origin", torch.zeros(network.latent_dim), persistent=False)
+
+    def prior(self, y: Tensor | None = None) -> Independent[Normal]:
+        """N(0, I)."""
+        return unit_normal(self.origin)
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> Independent[Normal]:
+        """N(μ(x), diag σ²(x))."""
+        return diagonal_normal(*self.encoder(x).chunk(2, dim=-1))
+
+    def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
+        """p(x|z)."""
+        return LIKELIHOODS[self.config.likelihood](self.decoder(z))
+
+    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+        """−ELBO with β, or minus the importance-weighted bound."""
+        terms = (self.posterior(x), self.prior(), self.likelihood, x, streams["noise"])
+        if self.config.objective == "iwae":
+            return importance_weighted_loss(*terms, self.config.samples)
+        return variational_loss(*terms, warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """μ(x)."""
+        return self.posterior(x).mean
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """E[x|z = μ(x)]."""
+        return self.likelihood(self.encode(x)).mean

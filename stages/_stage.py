@@ -1,0 +1,66 @@
+"""What every stage begins with: this checkout's code, its parameters, and errors in one line."""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parents[1]
+
+if find_spec("pydantic") is None:
+    # DVC runs the `python` of PATH, which need not be that of the environment in which DVC itself lives.
+    for checkout in (ROOT, Path(os.environ.get("DVC_ROOT", ROOT))):
+        python = checkout / ".venv" / "bin" / "python"
+        if python.exists() and Path(sys.executable) != python:
+            os.execv(python, [str(python), *sys.argv])
+    sys.exit(f"{sys.executable} lacks the dependencies of aebench; run `make repro`, which sets .venv up")
+
+# The code that runs is that of this checkout, also where another one is installed.
+sys.path.insert(0, str(ROOT / "src"))
+
+from aebench.errors import UserError  # noqa: E402
+from aebench.paths import Layout  # noqa: E402
+
+if TYPE_CHECKING:
+    from aebench.config import Params
+
+LAYOUT = Layout(ROOT)
+
+
+def params() -> "Params":
+    """params.yaml, checked."""
+    from aebench import config, numerics
+
+    numerics.limit(config.read_numerics(LAYOUT.params))
+    from aebench import variants  # these import torch, which must come after
+    from aebench.data.datasets import DATASETS
+
+    return config.read(LAYOUT.params, kinds=variants.kinds(), datasets=DATASETS)
+
+
+def cell(dataset: str, variant: str | None = None) -> "Params":
+    """params.yaml, checked, and found to name this data set and variant."""
+    checked = params()
+    for key, name, named in (("datasets", dataset, checked.datasets), ("variants", variant, checked.variants)):
+        if name is not None and name not in named:
+            raise UserError(f"{name!r} is not among {key} in params.yaml, allowed: {', '.join(named)}")
+    return checked
+
+
+def run(stage: Callable[..., None]) -> None:
+    """Call `stage` with the command line's arguments; an error that a user can mend is one line and exit code 1."""
+    try:
+        inspect.signature(stage).bind(*sys.argv[1:])
+    except TypeError:
+        sys.exit(
+            f"usage: python {sys.argv[0]} {' '.join(map(str.upper, inspect.signature(stage).parameters))}".rstrip()
+        )
+    try:
+        stage(*sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

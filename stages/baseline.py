@@ -1,0 +1,29 @@
+"""baseline DATASET: PCA at the same size, raw pixels and the mean image, to reports/baselines/DATASET.json."""
+
+import json
+
+import _stage
+
+
+def baseline(dataset: str) -> None:
+    """Measure the baselines of one data set."""
+    params = _stage.cell(dataset)
+    from aebench.evaluation.baselines import document, jobs
+    from aebench.execution import run_all
+
+    work = jobs(
+        _stage.LAYOUT.data(dataset),
+        dataset,
+        params.data.validation_fraction,
+        params.network.latent_dim,
+        params.evaluation,
+    )
+    results = run_all(work, workers=params.execution.workers, unit="steps")
+    target = _stage.LAYOUT.baseline(dataset)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = document(dataset, params.network.latent_dim, results)
+    target.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    _stage.run(baseline)

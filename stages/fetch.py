@@ -1,0 +1,26 @@
+"""fetch DATASET: raw files from the first source that has them, to data/DATASET.safetensors."""
+
+import sys
+
+import _stage
+
+
+def fetch(dataset: str) -> None:
+    """Fetch one data set."""
+    params = _stage.cell(dataset)
+    from aebench.data import datasets
+
+    source = params.execution.source_dir
+    content = datasets.fetch(
+        dataset,
+        _stage.LAYOUT.raw(dataset),
+        _stage.ROOT / source if source else None,
+        lambda line: print(f"{dataset}: {line}", file=sys.stderr),
+    )
+    target = _stage.LAYOUT.data(dataset)
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(content)
+
+
+if __name__ == "__main__":
+    _stage.run(fetch)

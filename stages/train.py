@@ -1,0 +1,29 @@
+"""train DATASET VARIANT: one run a seed, side by side, to runs/DATASET/VARIANT/seed-S/."""
+
+import json
+from functools import partial
+
+import _stage
+
+
+def train(dataset: str, variant: str) -> None:
+    """Train every seed of one cell."""
+    params = _stage.cell(dataset, variant)
+    from aebench.execution import run_all
+    from aebench.training.run import train_run
+
+    layout, config = _stage.LAYOUT, params.run(variant)
+    jobs = {
+        f"{variant} seed {seed}": partial(train_run, config, dataset, layout.data(dataset), seed)
+        for seed in params.seeds
+    }
+    results = run_all(jobs, workers=params.execution.workers, unit="epochs")
+    for seed, result in zip(params.seeds, results.values(), strict=True):
+        result.write(layout.run(dataset, variant, seed))
+        runtime = layout.runtime(dataset, variant, seed)
+        runtime.parent.mkdir(parents=True, exist_ok=True)
+        runtime.write_text(json.dumps({"started_at": result.started_at, "epochs_finished_at": result.finished_at}))
+
+
+if __name__ == "__main__":
+    _stage.run(train)

@@ -1,0 +1,42 @@
+"""What several tests share. Limits come first: they must be set before torch and NumPy load."""
+
+from aebench import numerics
+
+numerics.limit("native")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from aebench import variants  # noqa: E402
+from aebench.config import Network, parse  # noqa: E402
+from aebench.data import datasets  # noqa: E402
+from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
+from aebench.randomness import drawing_from, generator  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)
+
+# What a kind's block must have besides its kind.
+NEEDED = {"dae": {"corruption": "masking", "corruption_rate": 0.3}}
+
+
+def tiny(kind: str, pixels: int = 64, classes: int = 10, seed: int = 0, **settings: object) -> Autoencoder:
+    """A small model of `kind`, with random weights."""
+    config = parse(variants.kinds()[kind], {"kind": kind, **NEEDED.get(kind, {}), **settings})
+    spec = ImageSpec(pixels, tuple((1 + label) / (classes * (classes + 1) / 2) for label in range(classes)))
+    with drawing_from(generator(seed, "weights")):
+        return variants.build(config, Network(hidden=(16,), latent_dim=3), spec).eval()
+
+
+@pytest.fixture(scope="session")
+def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "digits.safetensors"
+    path.write_bytes(datasets.fetch("digits", path.parent / "raw", None, print))
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits(digits_file: Path) -> datasets.Splits:
+    return datasets.load(digits_file, "digits", 0.1)

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from aebench.config import Corruption
+from aebench.data.corruption import corrupt
+from aebench.randomness import generator
+
+
+@pytest.mark.parametrize(("rate", "pixels", "masked"), [(0.3, 784, 235), (0.29, 100, 29), (0.0, 10, 0), (1.0, 10, 10)])
+def test_masking_zeroes_exactly_its_share_of_each_image(rate: float, pixels: int, masked: int) -> None:
+    x = torch.rand(50, pixels, generator=generator("x")) + 1
+    spoilt = corrupt(x, Corruption(corruption="masking", corruption_rate=rate), generator("mask"))
+    assert ((spoilt == 0).sum(-1) == masked).all()
+    assert torch.equal(spoilt[spoilt != 0], x[spoilt != 0])
+
+
+def test_masking_treats_every_pixel_alike_and_every_image_anew() -> None:
+    spoilt = corrupt(torch.ones(20000, 10), Corruption(corruption="masking", corruption_rate=0.3), generator("mask"))
+    share = (spoilt == 0).float().mean(0)
+    assert (share - 0.3).abs().max() < 4 * (0.21 / 20000) ** 0.5
+    assert len(spoilt.unique(dim=0)) == 120  # all ways to choose 3 of 10
+
+
+def test_gaussian_noise_has_the_scale_that_was_asked_for() -> None:
+    x = torch.full((2000, 50), 0.5)
+    noise = corrupt(x, Corruption(corruption="gaussian", corruption_rate=0.2), generator("noise")) - x
+    assert noise.std().item() == pytest.approx(0.2, rel=0.02)
+    assert noise.mean().item() == pytest.approx(0, abs=0.003)

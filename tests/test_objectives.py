@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import torch
+from scipy import integrate, stats
+from torch.distributions import kl_divergence
+
+from aebench.models.latents import diagonal_normal, normal_mixture, unit_normal
+from aebench.models.likelihoods import Bernoulli
+from aebench.models.objectives import (
+    binary_cross_entropy,
+    importance_weighted_bound,
+    importance_weighted_loss,
+    squared_error,
+    variational_loss,
+    warmed_up,
+)
+from aebench.randomness import generator
+
+
+def normal(*key: str | int, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(shape, generator=generator(*key))
+
+
+def test_squared_error_sums_over_pixels_and_keeps_the_batch() -> None:
+    x, x_hat = torch.tensor([[0.0, 1.0, 0.5], [1.0, 1.0, 1.0]]), torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert squared_error(x, x_hat).tolist() == [1.25, 3.0]
+
+
+def test_binary_cross_entropy_is_in_nats_and_bounded_at_the_ends() -> None:
+    assert binary_cross_entropy(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])).item() == pytest.approx(
+        2 * math.log(2)
+    )
+    assert 15 < binary_cross_entropy(torch.tensor([[1.0]]), torch.tensor([[0.0]])).item() < 17
+
+
+def test_kl_to_a_unit_normal_is_the_papers_formula() -> None:
+    mean, log_variance, prior_mean = (normal(name, shape=(5, 4)) for name in ("mean", "variance", "prior"))
+    variance = log_variance.exp()
+    expected = 0.5 * ((mean - prior_mean) ** 2 + variance - log_variance - 1).sum(-1)
+    found = kl_divergence(diagonal_normal(mean, log_variance), unit_normal(prior_mean))
+    torch.testing.assert_close(found, expected)
+
+
+def test_kl_to_a_mixture_is_that_of_the_joint_with_the_best_class_posterior() -> None:
+    means, log_weights = normal("means", shape=(3, 2)), torch.tensor([0.2, 0.3, 0.5]).log()
+    q = diagonal_normal(normal("q", shape=(4, 2)), normal("v", shape=(4, 2)))
+    found = kl_divergence(q, normal_mixture(means, log_weights))
+    each = torch.stack([kl_divergence(q, unit_normal(mean)) for mean in means], dim=-1)  # [B, C]
+    q_y = torch.softmax(log_weights - each, dim=-1)
+    expected = (q_y * (each + q_y.log() - log_weights)).sum(-1)
+    torch.testing.assert_close(found, expected)
+    # No other q(y|x) does better.
+    other = torch.softmax(normal("other", shape=(4, 3)), dim=-1)
+    assert (found <= (other * (each + other.log() - log_weights)).sum(-1)).all()
+
+
+def test_kl_to_a_mixture_bounds_the_divergence_of_z_alone() -> None:
+    means, log_weights = torch.tensor([[-2.0], [1.0]]), torch.tensor([0.4, 0.6]).log()
+    q = diagonal_normal(torch.tensor([[0.3]]), torch.tensor([[-0.5]]))
+    p = normal_mixture(means, log_weights)
+
+    def integrand(z: float) -> float:
+        point = torch.tensor([[z]])
+        log_q, log_p = q.log_prob(point).item(), p.log_prob(point).item()
+        return math.exp(log_q) * (log_q - log_p)
+
+    of_z_alone, _ = integrate.quad(integrand, -12, 12)
+    assert 0 <= of_z_alone <= kl_divergence(q, p).item() + 1e-6
+
+
+def test_kl_to_a_mixture_of_one_is_the_plain_divergence() -> None:
+    q = diagonal_normal(normal("q", shape=(4, 2)), normal("v", shape=(4, 2)))
+    mean = normal("mean", shape=(1, 2))
+    torch.testing.assert_close(
+        kl_divergence(q, normal_mixture(mean, torch.zeros(1))), kl_divergence(q, unit_normal(mean[0]))
+    )
+
+
+def test_the_importance_weighted_bound_is_the_log_of_the_mean_weight() -> None:
+    log_weights = torch.tensor([[0.0, -1000.0], [math.log(3), -1000.0]])
+    assert importance_weighted_bound(log_weights).tolist() == pytest.approx([math.log(2), -1000.0])
+
+
+@pytest.mark.parametrize(
+    ("beta", "warmup", "epoch", "expected"),
+    [(2.0, 0, 1, 2.0), (1.0, 4, 1, 0.25), (1.0, 4, 3, 0.75), (1.0, 4, 4, 1.0), (1.0, 4, 9, 1.0), (3.0, 4, None, 3.0)],
+)
+def test_beta_rises_linearly(beta: float, warmup: int, epoch: int | None, expected: float) -> None:
+    assert warmed_up(beta, warmup, epoch) == expected
+
+
+def linear_decoder(z: torch.Tensor) -> Bernoulli:
+    return Bernoulli(z @ normal("decoder", shape=(2, 6)))
+
+
+def test_the_variational_loss_estimates_the_negative_elbo() -> None:
+    mean, log_variance = torch.tensor([[0.5, -1.0]]), torch.tensor([[-1.0, 0.3]])
+    x = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
+    q, prior = diagonal_normal(mean, log_variance), unit_normal(torch.zeros(2))
+    many = q.expand((20000,))
+    terms = variational_loss(many, prior, linear_decoder, x, generator("noise"), beta=2.0)
+    grid = torch.linspace(-8, 8, 321)
+    z = torch.stack(torch.meshgrid(grid, grid, indexing="ij"), dim=-1).reshape(-1, 2)
+    with torch.no_grad():
+        density = q.log_prob(z).exp() * (grid[1] - grid[0]) ** 2
+        exact = -(density * linear_decoder(z).log_prob(x)).sum().item()
+    noise = terms["distortion_nats"].std().item() / math.sqrt(20000)
+    assert abs(terms["distortion_nats"].mean().item() - exact) < 4 * noise
+    torch.testing.assert_close(terms["loss"], terms["distortion_nats"] + 2 * terms["rate_nats"])
+    assert terms["rate_nats"][0].item() == pytest.approx(
+        0.5 * sum(m**2 + math.exp(v) - v - 1 for m, v in zip([0.5, -1.0], [-1.0, 0.3], strict=True))
+    )
+
+
+def test_the_importance_weighted_loss_with_one_sample_has_the_elbo_as_its_mean_and_falls_with_more() -> None:
+    x = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
+    q, prior = diagonal_normal(torch.tensor([[0.5, -1.0]]), torch.tensor([[-1.0, 0.3]])), unit_normal(torch.zeros(2))
+    many = q.expand((20000,))
+    means, errors = {}, {}
+    for samples in (1, 5):
+        loss = importance_weighted_loss(many, prior, linear_decoder, x, generator("noise"), samples)["loss"]
+        means[samples], errors[samples] = loss.mean().item(), loss.std().item() / math.sqrt(20000)
+    elbo = variational_loss(many, prior, linear_decoder, x, generator("other"))["loss"].mean().item()
+    assert abs(means[1] - elbo) < 6 * errors[1]
+    assert means[5] < means[1] - 6 * errors[5]
+
+
+def test_gradients_reach_encoder_and_decoder() -> None:
+    mean = torch.zeros(3, 2, requires_grad=True)
+    weight = normal("w", shape=(2, 4)).requires_grad_()
+    q = diagonal_normal(mean, torch.zeros(3, 2))
+    terms = variational_loss(
+        q, unit_normal(torch.zeros(2)), lambda z: Bernoulli(z @ weight), torch.ones(3, 4), generator("n")
+    )
+    terms["loss"].mean().backward()
+    assert mean.grad is not None
+    assert weight.grad is not None
+    assert mean.grad.abs().sum() > 0
+    assert weight.grad.abs().sum() > 0
+
+
+def test_the_scipy_normal_agrees_with_ours() -> None:
+    q = diagonal_normal(torch.tensor([1.0]), torch.tensor([math.log(4.0)]))
+    assert q.log_prob(torch.tensor([2.5])).item() == pytest.approx(stats.norm(1, 2).logpdf(2.5))

@@ -1,0 +1,141 @@
+"""One contract for every file in variants/, on a tiny configuration."""
+
+import pytest
+import torch
+from conftest import tiny
+from torch.distributions import kl_divergence
+
+from aebench import variants
+from aebench.models.autoencoder import LatentVariableModel
+from aebench.randomness import Streams, drawing_from, generator
+
+B, D, L, C = 6, 64, 3, 10
+KINDS = sorted(variants.kinds())
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.rand(B, D, generator=generator("x"))
+
+
+@pytest.fixture
+def y() -> torch.Tensor:
+    return torch.arange(B) % C
+
+
+def test_the_four_variants_are_there() -> None:
+    assert {"ae", "dae", "vae", "cvae"} <= set(KINDS)
+
+
+def test_shapes_and_ranges(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
+    model = tiny(kind)
+    assert model.encode(x).shape == (B, L)
+    x_hat = model.reconstruct(x)
+    assert x_hat.shape == (B, D)
+    assert ((x_hat >= 0) & (x_hat <= 1)).all()
+    terms = model.loss(x, y, epoch=1, streams=Streams(0))
+    assert all(values.shape == (B,) for values in terms.values())
+    assert "loss" in terms
+    assert len(terms) > 1
+
+
+def test_every_weight_learns(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
+    model = tiny(kind)
+    model.loss(x, y, epoch=1, streams=Streams(0))["loss"].mean().backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().sum() > 0, name
+
+
+def test_a_loss_is_drawn_from_its_streams_alone(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
+    model = tiny(kind)
+    torch.manual_seed(1)
+    first = model.loss(x, y, epoch=1, streams=Streams(5))["loss"]
+    torch.manual_seed(2)
+    assert torch.equal(first, model.loss(x, y, epoch=1, streams=Streams(5))["loss"])
+
+
+def test_codes_and_reconstructions_do_not_depend_on_the_batch_or_on_chance(kind: str, x: torch.Tensor) -> None:
+    model = tiny(kind)
+    torch.testing.assert_close(model.encode(x)[2:3], model.encode(x[2:3]))
+    assert torch.equal(model.reconstruct(x), model.reconstruct(x))
+
+
+def test_the_same_seed_gives_the_same_decoder_to_all() -> None:
+    shapes = {
+        kind: [w.shape for name, w in tiny(kind).named_parameters() if name.startswith("decoder")] for kind in KINDS
+    }
+    assert len({tuple(value) for value in shapes.values()}) == 1
+    assert torch.equal(tiny("vae").encoder[0].weight, tiny("vae").encoder[0].weight)  # type: ignore[union-attr,index]
+    assert not torch.equal(tiny("vae").encoder[0].weight, tiny("vae", seed=1).encoder[0].weight)  # type: ignore[union-attr,index]
+
+
+@pytest.fixture(params=[kind for kind in KINDS if isinstance(tiny(kind), LatentVariableModel)])
+def latent_model(request: pytest.FixtureRequest) -> LatentVariableModel:
+    model = tiny(request.param)
+    assert isinstance(model, LatentVariableModel)
+    for weight in model.parameters():  # away from special values, e.g. class means that start at zero
+        with drawing_from(generator("noise")):
+            weight.data += 0.3 * torch.randn_like(weight)
+    return model
+
+
+def test_prior_posterior_and_likelihood_have_their_shapes(
+    latent_model: LatentVariableModel, x: torch.Tensor, y: torch.Tensor
+) -> None:
+    for labels in (None, y):
+        q = latent_model.posterior(x, labels)
+        assert q.batch_shape == (B,)
+        assert q.event_shape == (L,)
+        z = q.rsample((7,))
+        assert latent_model.prior(labels).log_prob(z).shape == (7, B)
+        assert latent_model.likelihood(z, labels).log_prob(x).shape == (7, B)
+        assert (kl_divergence(q, latent_model.prior(labels)) >= 0).all()
+
+
+def test_the_prior_without_the_label_sums_it_out(latent_model: LatentVariableModel) -> None:
+    if not latent_model.label_enters:
+        assert torch.equal(latent_model.prior().sample().isnan(), torch.zeros(L, dtype=torch.bool))
+        return
+    z = torch.randn(4, L, generator=generator("z"))
+    shares = torch.arange(1, C + 1) / 55
+    each = torch.stack([latent_model.prior(torch.full((4,), label)).log_prob(z) for label in range(C)])
+    torch.testing.assert_close(latent_model.prior().log_prob(z), torch.logsumexp(each + shares.log()[:, None], 0))
+
+
+def test_a_dae_is_trained_on_corrupted_inputs_and_scored_on_clean_ones(x: torch.Tensor, y: torch.Tensor) -> None:
+    dae = tiny("dae", corruption_rate=1.0)
+    blind = dae.reconstruct(torch.zeros_like(x))
+    expected = (x - blind).square().sum(-1)
+    torch.testing.assert_close(dae.loss(x, y, epoch=1, streams=Streams(0))["loss"], expected)
+
+
+def test_the_cvae_loss_uses_the_prior_of_the_label(x: torch.Tensor, y: torch.Tensor) -> None:
+    cvae = tiny("cvae", beta=2.0)
+    assert isinstance(cvae, LatentVariableModel)
+    cvae.class_means.data.normal_(generator=generator("means"))
+    terms = cvae.loss(x, y, epoch=1, streams=Streams(0))
+    q = cvae.posterior(x)
+    mean, variance = q.mean, q.variance
+    rate = 0.5 * ((mean - cvae.class_means[y]) ** 2 + variance - variance.log() - 1).sum(-1)
+    torch.testing.assert_close(terms["rate_nats"], rate)
+    torch.testing.assert_close(terms["loss"], terms["distortion_nats"] + 2 * rate)
+
+
+def test_beta_warms_up_in_the_vae(x: torch.Tensor, y: torch.Tensor) -> None:
+    vae = tiny("vae", beta=3.0, beta_warmup_epochs=2)
+    for epoch, beta in ((1, 1.5), (2, 3.0), (None, 3.0)):
+        terms = vae.loss(x, y, epoch=epoch, streams=Streams(0))
+        torch.testing.assert_close(terms["loss"], terms["distortion_nats"] + beta * terms["rate_nats"])
+
+
+def test_iwae_is_an_objective_of_the_vae(x: torch.Tensor, y: torch.Tensor) -> None:
+    vae = tiny("vae")
+    iwae = tiny("vae", objective="iwae", samples=500)
+    elbo = vae.loss(x, y, epoch=1, streams=Streams(0))["loss"].mean()
+    assert iwae.loss(x, y, epoch=1, streams=Streams(0))["loss"].mean() < elbo
