@@ -1,4 +1,4 @@
-"""baseline DATASET: PCA at the same size, raw pixels and the mean image, to reports/baselines/DATASET.json."""
+"""baseline DATASET: PCA at the same size, raw pixels and the mean image, to reports/baselines/ and evaluations/."""
 
 import json
 
@@ -8,7 +8,7 @@ import _stage
 def baseline(dataset: str) -> None:
     """Measure the baselines of one data set."""
     params = _stage.cell(dataset)
-    from aebench.evaluation.baselines import document, jobs
+    from aebench.evaluation.baselines import document, jobs, npz
     from aebench.execution import run_all
 
     work = jobs(
@@ -22,6 +22,9 @@ def baseline(dataset: str) -> None:
     target = _stage.LAYOUT.baseline(dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
     content = document(dataset, params.network.latent_dim, results)
+    values = _stage.LAYOUT.baseline_values(dataset)
+    values.parent.mkdir(parents=True, exist_ok=True)
+    values.write_bytes(npz(results))
     target.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 

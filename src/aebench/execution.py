@@ -45,16 +45,18 @@ def run_all(jobs: Mapping[str, Callable[[Report], T]], *, workers: int | str, un
     Raises:
         UserError: of the first job that fails; a worker that the system killed is one.
     """
-    context = multiprocessing.get_context("spawn")
+    # Workers forked before any thread has started have torch loaded already; elsewhere than on Linux forks are unsafe.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with context.Manager() as manager:
         messages: Queue[tuple[str, int, int, str]] = manager.Queue()
         executor: Executor = ProcessPoolExecutor(processes(workers, len(jobs)), mp_context=context)
-        with executor, _display(list(jobs), messages, unit):
+        with executor:
             futures = {executor.submit(_call, name, job, messages): name for name, job in jobs.items()}
             results = {}
             try:
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
+                with _display(list(jobs), messages, unit):
+                    for future in as_completed(futures):
+                        results[futures[future]] = future.result()
             except BrokenProcessPool:
                 raise UserError("a worker process was killed, perhaps for want of memory; try fewer workers") from None
             finally:

@@ -1,5 +1,6 @@
 """Where every file lies. Nothing else spells a path."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,25 @@ class Layout:
     def baseline(self, dataset: str) -> Path:
         """A data set's baselines."""
         return self.reports / "baselines" / f"{dataset}.json"
+
+    def left_over(self, datasets: Collection[str], variants: Collection[str]) -> list[Path]:
+        """Results of cells that are not among these, which would otherwise linger in folders that the report reads."""
+        metrics = self.reports / "metrics"
+        found = [*metrics.glob("*/*.json"), *(self.reports / "baselines").glob("*.json")]
+        found += [*(self.root / "runs").glob("*/*"), *(self.root / "evaluations").glob("*/*")]
+        wanted = {path(dataset) for path in (self.baseline, self.baseline_values) for dataset in datasets}
+        for dataset in datasets:
+            for variant in variants:
+                wanted |= {
+                    self.metrics(dataset, variant),
+                    self.runs(dataset, variant),
+                    self.evaluations(dataset, variant),
+                }
+        return [path for path in found if path not in wanted]
+
+    def baseline_values(self, dataset: str) -> Path:
+        """The baselines' per-image values."""
+        return self.root / "evaluations" / dataset / "baselines.npz"
 
     @property
     def figures(self) -> Path:

@@ -16,7 +16,9 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 from aebench.errors import DataError
 
@@ -135,8 +137,12 @@ def mirrors(addresses: Iterable[str], *, seconds: float = 60, silence: float = 1
         for address in addresses:
             try:
                 return _verified(file, _download(f"{address}{file.name}.gz", 2 * file.size, seconds, silence))
-            except (OSError, DataError) as error:
-                reasons.append(str(getattr(error, "reason", error)))
+            except HTTPError as error:
+                reasons.append(f"HTTP {error.code} {error.reason}")
+            except URLError as error:
+                reasons.append(str(error.reason))
+            except (OSError, HTTPException, DataError) as error:
+                reasons.append(str(error))
         raise DataError("; ".join(reasons) or "no mirror is known")
 
     return Source("mirrors", read)

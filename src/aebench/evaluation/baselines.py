@@ -13,7 +13,7 @@ from torch import Tensor
 from aebench.config import Corruption
 from aebench.data.datasets import Splits, load
 from aebench.evaluation.probes import Labelled, logistic, nearest_neighbours
-from aebench.evaluation.protocol import PerImage, corrupted
+from aebench.evaluation.protocol import PerImage, archive, corrupted
 from aebench.evaluation.statistics import interval
 from aebench.execution import Report
 from aebench.models.objectives import binary_cross_entropy, squared_error
@@ -108,3 +108,14 @@ def document(dataset: str, latent_dim: int, measured: Mapping[str, PerImage]) ->
         "protocol": {"split": "test", "images": images},
         "baselines": baselines,
     }
+
+
+def npz(measured: Mapping[str, PerImage]) -> bytes:
+    """The per-image values as a NumPy archive, each under `BASELINE/METRIC`."""
+    return archive(
+        {
+            f"{name.split(':')[0]}/{metric}": values
+            for name, found in measured.items()
+            for metric, values in found.items()
+        }
+    )

@@ -1,6 +1,5 @@
 """One run's metrics on the test split, and a variant's metrics over its seeds."""
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from aebench.evaluation.pictures import pictures
 from aebench.evaluation.probes import Labelled, logistic, nearest_neighbours
 from aebench.evaluation.protocol import (
     PerImage,
+    archive,
     binarization_note,
     corrupted,
     likelihood_note,
@@ -53,9 +53,7 @@ class Evaluated:
 
     def npz(self) -> bytes:
         """Per-image values, codes and pictures as a NumPy archive, the same bytes for the same values."""
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **{**self.per_image, **self.arrays})
-        return content.getvalue()
+        return archive({**self.per_image, **self.arrays})
 
 
 @torch.no_grad()

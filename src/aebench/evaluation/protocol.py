@@ -1,5 +1,9 @@
 """What is measured, on what, and what of it is not defined for whom."""
 
+import io
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +19,13 @@ PerImage = dict[str, NDArray[np.float64]]
 
 LIKELIHOOD_METRICS = ("elbo_nats", "distortion_nats", "rate_nats", "iw_log_likelihood_nats", "active_units")
 LABEL_METRICS = ("elbo_given_label_nats", "iw_log_likelihood_given_label_nats")
+
+
+def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays by name as a NumPy archive: the same bytes for the same values."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    return content.getvalue()
 
 
 def corrupted(x: Tensor, corruption: Corruption, first: int = 0) -> Tensor:

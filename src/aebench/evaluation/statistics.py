@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 NEEDS_SEEDS = "needs at least two seeds"
 
@@ -32,6 +32,6 @@ def summary(values: Sequence[float], per_image: Sequence[NDArray[np.floating]] |
 
 def interval(values: NDArray[np.floating]) -> list[float]:
     """The 95 % interval of the mean of independent values `[n]`, n > 1, by Student's t."""
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, 0.975)) * error
     return [mean - half, mean + half]

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FormatStrFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 # Okabe & Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
@@ -77,38 +77,41 @@ def error_curves(curves: Curves) -> bytes | None:
         figure, axes = plt.subplots(figsize=(7, 3.6))
         for position, (variant, runs) in enumerate(curves.items()):
             _band(axes, [run[key] for run in runs], variant, COLOURS[position % len(COLOURS)])
-        axes.set(xlabel="epoch", ylabel="validation reconstruction MSE [a pixel]", yscale="log")
-        axes.yaxis.set_minor_formatter(FormatStrFormatter("%.3f"))
-        axes.yaxis.set_major_formatter(FormatStrFormatter("%.3f"))
+        axes.set(xlabel="epoch", ylabel="validation reconstruction MSE [a pixel]", ylim=(0, None))
         axes.legend()
         return _png(figure)
 
 
 def image_rows(rows: Mapping[str, NDArray[Any]], headings: Sequence[str] = ()) -> bytes:
     """Rows of images under one another, each `[columns, channels, H, W]` in [0, 1], named at the left."""
-    columns = max(len(images) for images in rows.values())
+    images = np.stack(list(rows.values()))
+    lines, columns, _, height, width = images.shape
+    gap = max(1, height // 14)
+    padding = ((0, 0), (0, 0), (0, 0), (0, gap), (0, gap))
+    sheet = _sheet(np.pad(images, padding, constant_values=1))[:-gap, :-gap]
     with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, grid = plt.subplots(
-            len(rows), columns, figsize=(1.3 + 0.85 * columns, 0.25 + 0.85 * len(rows)), squeeze=False
-        )
-        figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
-        for line, (name, images) in zip(grid, rows.items(), strict=True):
-            for axes in line:
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-            for axes, image in zip(line, images, strict=False):
-                colour = image.shape[0] == 3
-                axes.imshow(
-                    np.moveaxis(image, 0, -1) if colour else image[0],
-                    cmap="gray",
-                    vmin=0,
-                    vmax=1,
-                    interpolation="nearest",
-                )
-            line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
-        for axes, heading in zip(grid[0], headings, strict=False):
-            axes.set_title(heading, fontsize=8)
+        figure, axes = plt.subplots(figsize=(1.3 + 0.85 * columns, 0.3 + 0.85 * lines))
+        axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_yticks((np.arange(lines) + 0.5) * (height + gap) - gap / 2 - 0.5, list(rows))
+        axes.set_xticks((np.arange(len(headings)) + 0.5) * (width + gap) - gap / 2 - 0.5, headings, fontsize=8)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
         return _png(figure)
+
+
+def contact_sheet(images: NDArray[Any], enlarge: int = 2) -> bytes:
+    """Images `[rows, columns, channels, H, W]` in [0, 1] side by side without words."""
+    sheet = _sheet(images).repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+    content = io.BytesIO()
+    plt.imsave(content, sheet, cmap="gray", vmin=0, vmax=1, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def _sheet(images: NDArray[Any]) -> NDArray[Any]:
+    """`[rows, columns, channels, H, W]` as one image: `[rows·H, columns·W]` in grey or `[rows·H, columns·W, 3]`."""
+    rows, columns, channels, height, width = images.shape
+    sheet = images.clip(0, 1).transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    return sheet if channels == 3 else sheet[..., 0]
 
 
 def batch_losses(losses: Sequence[float], per_epoch: int) -> bytes:
@@ -141,14 +144,3 @@ def latent_maps(maps: Mapping[str, NDArray[Any]], labels: NDArray[Any], classes:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=5, markerscale=1)
         return _png(figure)
-
-
-def contact_sheet(images: NDArray[Any], enlarge: int = 2) -> bytes:
-    """Images `[rows, columns, channels, H, W]` in [0, 1] side by side without words."""
-    rows, columns, channels, height, width = images.shape
-    sheet = images.clip(0, 1).transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    sheet = sheet.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
-    content = io.BytesIO()
-    colour = sheet if channels == 3 else sheet[..., 0]
-    plt.imsave(content, colour, cmap="gray", vmin=0, vmax=1, format="png", metadata={"Software": None})
-    return content.getvalue()

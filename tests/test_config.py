@@ -1,0 +1,153 @@
+"""Every mistake in params.yaml is one line that names the key, what was found and what is allowed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from aebench import variants
+from aebench.config import Params, read
+from aebench.data.datasets import DATASETS
+from aebench.errors import ConfigError
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+def check(path: Path) -> Params:
+    return read(path, kinds=variants.kinds(), datasets=DATASETS)
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[[Edit], Path]:
+    """params.yaml as it stands in the repository, changed by a function."""
+
+    def edit(change: Edit) -> Path:
+        content = YAML(typ="safe").load(ROOT / "params.yaml")
+        change(content)
+        path = tmp_path / "params.yaml"
+        YAML(typ="safe").dump(content, path)
+        return path
+
+    return edit
+
+
+def test_the_repositorys_files_are_in_order() -> None:
+    for path in (ROOT / "params.yaml", *(ROOT / "settings").glob("*.yaml")):
+        assert check(path).seeds
+
+
+def put(where: str, value: object) -> Edit:
+    def change(content: dict[str, Any]) -> None:
+        *parents, last = where.split(".")
+        for parent in parents:
+            content = content[parent]
+        content[last] = value
+
+    return change
+
+
+BAD: list[tuple[Edit, str]] = [
+    (put("models.vae.betta", 1.0), "models.vae.betta: unknown key, allowed: .*beta.*did you mean beta"),
+    (put("trainning", {}), "trainning: unknown key, allowed: datasets, .*did you mean training"),
+    (put("training.epochs", 0), "training.epochs: found 0, allowed: greater than or equal to 1"),
+    (put("training.epochs", "10"), "training.epochs: found '10', allowed: a valid integer"),
+    (put("training.epochs", 2.5), "training.epochs: found 2.5, allowed: a valid integer"),
+    (put("training.epochs", True), "training.epochs: found True, allowed: a valid integer"),
+    (put("training.learning_rate", float("nan")), "training.learning_rate: found nan, allowed: "),
+    (put("training.learning_rate", 0), "training.learning_rate: found 0, allowed: greater than 0"),
+    (put("training.select", "best"), "training.select: found 'best', allowed: best_validation, last"),
+    (lambda c: c["training"].pop("epochs"), "training.epochs: missing"),
+    (put("data.validation_fraction", 1.0), "data.validation_fraction: found 1.0, allowed: less than 1"),
+    (put("data.validation_fraction", 0), "data.validation_fraction: found 0 while .* best_validation"),
+    (put("datasets", ["fashon_mnist"]), r"datasets\[0\]: found 'fashon_mnist', .*did you mean fashion_mnist\?"),
+    (put("datasets", "digits"), "datasets: found 'digits', allowed: a valid tuple"),
+    (put("datasets", []), "datasets: found .*, allowed: .*at least 1"),
+    (put("variants", ["ae", "vea"]), r"variants\[1\]: found 'vea', .*did you mean vae\?"),
+    (put("variants", ["ae", "ae"]), r"variants\[1\]: found 'ae' twice"),
+    (put("seeds", [0, 1, 0]), r"seeds\[2\]: found 0 twice"),
+    (put("seeds", [0, -1]), r"seeds\[1\]: found -1, allowed: greater than or equal to 0"),
+    (put("seeds", 4), "seeds: found 4"),
+    (put("models", []), "models: found "),
+    (put("models.vae", None), "models.vae: found None, allowed: a mapping with a kind"),
+    (put("models.vae.kind", "vea"), r"models.vae.kind: found 'vea', allowed: .*did you mean vae\?"),
+    (put("models.vae", {"beta": 1.0}), "models.vae.kind: missing, allowed: ae, "),
+    (put("models.vae.beta", -1), "models.vae.beta: found -1, allowed: greater than or equal to 0"),
+    (put("models.vae.samples", 5), "models.vae.samples: found 5 with objective elbo"),
+    (put("models.vae.network", {"hidden": [0]}), r"models.vae.network.hidden\[0\]: found 0"),
+    (put("models.vae.network", {"widths": [8]}), "models.vae.network.widths: unknown key, allowed: hidden, latent_dim"),
+    (put("models.dae.corruption", "maskin"), r"models.dae.corruption: found 'maskin', .*did you mean masking\?"),
+    (put("models.dae.corruption_rate", 1.5), "models.dae.corruption_rate: found 1.5 with masking, allowed: at most 1"),
+    (lambda c: c["models"].update({"../evil": {"kind": "ae"}}), r"models.\.\./evil: found '../evil', allowed: letters"),
+    (lambda c: c["models"].update({"<b>": {"kind": "ae"}}), "models.<b>: found '<b>', allowed: letters"),
+    (put("evaluation.importance_samples", 0), "evaluation.importance_samples: found 0, allowed: greater"),
+    (put("evaluation.corruption_rate", 2), "evaluation.corruption_rate: found 2.0 with masking"),
+    (put("execution.workers", "many"), "execution.workers: found 'many', allowed: auto, or a whole number"),
+    (put("execution.workers", 0), "execution.workers: found 0, allowed: auto, or a whole number"),
+    (put("execution.source_dir", 3), "execution.source_dir: found 3"),
+    (put("tracking.experiment", "../x"), "tracking.experiment: found '../x'"),
+    (put("numerics", "fast"), "numerics: found 'fast', allowed: portable, native"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_a_mistake_is_one_line(edited: Callable[[Edit], Path], change: Edit, message: str) -> None:
+    path = edited(change)
+    with pytest.raises(ConfigError, match=message) as caught:
+        check(path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("params.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found None, allowed: a mapping"),
+        ("- a\n- b\n", "allowed: a mapping"),
+        ("seeds: [0\n", "line .*: not valid YAML"),
+        ("seeds: [0]\nseeds: [1]\n", 'line 2: not valid YAML: found duplicate key "seeds"'),
+        ("a: !!python/object:os.system {}\n", "not valid YAML"),
+    ],
+)
+def test_what_is_not_a_mapping_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        check(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_one_that_is_not_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        check(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        check(tmp_path / "params.yaml")
+
+
+def test_a_variant_overrides_the_shared_blocks_and_nothing_else(edited: Callable[[Edit], Path]) -> None:
+    block = {"kind": "vae", "beta": 4, "network": {"latent_dim": 2}, "training": {"epochs": 3}}
+    params = check(edited(lambda content: content["models"].update(vae_beta4=block)))
+    run, plain = params.run("vae_beta4"), params.run("vae")
+    assert run.network.latent_dim == 2
+    assert run.network.hidden == plain.network.hidden
+    assert run.training.epochs == 3
+    assert run.training.batch_size == plain.training.batch_size
+    assert plain.network.latent_dim == 16
+    assert run.model.model_dump()["beta"] == 4
+
+
+def test_a_number_in_yamls_short_form_is_a_number(edited: Callable[[Edit], Path], tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("1.0e-3", "1e-3")
+    (tmp_path / "params.yaml").write_text(text)
+    assert check(tmp_path / "params.yaml").training.learning_rate == 1e-3
+
+
+def test_no_validation_split_goes_with_the_last_epoch(edited: Callable[[Edit], Path]) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["data"]["validation_fraction"] = 0
+        content["training"]["select"] = "last"
+
+    assert check(edited(change)).data.validation_fraction == 0

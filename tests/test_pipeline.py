@@ -1,0 +1,340 @@
+"""The whole pipeline through `dvc repro`, in clones of this repository, on the digits: real DVC, real MLflow."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+PARAMS = """\
+datasets: [digits]
+variants: [ae, dae, vae, cvae]
+seeds: [0, 1]
+numerics: native
+data: {validation_fraction: 0.1}
+network: {hidden: [32], latent_dim: 4}
+training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-3, select: best_validation}
+models:
+  ae: {kind: ae}
+  dae: {kind: dae, corruption: masking, corruption_rate: 0.3}
+  vae: {kind: vae, likelihood: bernoulli, objective: elbo, beta: 1.0, beta_warmup_epochs: 0}
+  cvae: {kind: cvae, conditioning: class_prior, likelihood: bernoulli, beta: 1.0, beta_warmup_epochs: 0}
+evaluation: {importance_samples: 7, corruption: masking, corruption_rate: 0.3}
+execution: {workers: auto, source_dir: null}
+tracking: {experiment: aebench}
+"""
+# A change to the code that shows in the report, so that it is known whose code ran.
+MARK = ("raw pixels", "pixels as they are")
+
+
+@dataclass
+class Project:
+    """A checkout in which commands run with this environment's programs."""
+
+    root: Path
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        outside = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW", "MALLOC"))
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env={**outside, "PATH": path, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def repro(self) -> list[str]:
+        """`dvc repro`; the stages that ran."""
+        done = self.run("dvc", "repro")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return re.findall(r"Running stage '(.*)':", done.stdout)
+
+    def git(self, *arguments: str) -> str:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        done = self.run("git", *identity, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.root / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def snapshot(self) -> dict[str, bytes]:
+        """All results, byte for byte."""
+        folders = ("data", "runs", "evaluations", "reports")
+        files = [path for folder in folders for path in (self.root / folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.root)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone of the working tree after its first `dvc repro`, committed with its results."""
+    root = tmp_path_factory.mktemp("a clone")  # with a space in its path
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, root / name)
+    (root / "params.yaml").write_text(PARAMS)
+    clone = Project(root)
+    clone.edit("src/aebench/reporting/tables.py", *MARK)
+    clone.git("init", "--quiet", "--initial-branch=main")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "code")
+    ran = clone.repro()
+    assert len(ran) == 13
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "results")
+    return clone
+
+
+def test_git_holds_what_it_should_and_nothing_else(project: Project) -> None:
+    assert project.git("status", "--porcelain") == ""
+    held = project.git("ls-files").splitlines()
+    for name in ("dvc.lock", "reports/metrics/digits/vae.json", "reports/baselines/digits.json", "reports/summary.json",
+                 "reports/comparison.md", "reports/comparison.csv", "reports/overview.png"):  # fmt: skip
+        assert name in held
+    for folder in ("data/", "runs/", "evaluations/", ".aebench/", "mlruns/", "reports/figures/", "reports/index.html"):
+        assert not [name for name in held if name.startswith(folder)]
+
+
+def test_the_metric_files_keep_their_contract(project: Project) -> None:
+    everywhere = {"reconstruction_mse", "reconstruction_bce_nats", "denoising_mse", "probe_accuracy", "knn_accuracy"}
+    latent = {"elbo_nats", "distortion_nats", "rate_nats", "iw_log_likelihood_nats", "active_units"}
+    given = {"elbo_given_label_nats", "iw_log_likelihood_given_label_nats"}
+    defined = {"ae": everywhere, "dae": everywhere, "vae": everywhere | latent, "cvae": everywhere | latent | given}
+    for variant, metrics in defined.items():
+        text = (project.root / f"reports/metrics/digits/{variant}.json").read_text()
+        found = json.loads(text, parse_constant=pytest.fail)
+        assert json.dumps(found, indent=1, sort_keys=True) + "\n" == text
+        assert set(found) == {
+            *("dataset", "variant", "kind", "parameters", "protocol", "seeds", "failed"),
+            *("weights_sha256", "summary", "vectors", "not_defined"),
+        }
+        assert set(found["seeds"]) == {"0", "1"}
+        assert all(set(seed) == metrics for seed in found["seeds"].values())
+        assert {name for name in found["not_defined"] if "." not in name} == (everywhere | latent | given) - metrics
+        assert found["protocol"]["images"] == 360
+        for name, summary in found["summary"].items():
+            values = [seed[name] for seed in found["seeds"].values()]
+            assert summary["mean"] == pytest.approx(np.mean(values))
+            assert summary["sd"] == pytest.approx(np.std(values, ddof=1))
+            assert summary["ci95"][0] <= summary["mean"] <= summary["ci95"][1]
+            assert ("ci95_images" in summary) == (name != "active_units")
+    vae, cvae = (json.loads((project.root / f"reports/metrics/digits/{v}.json").read_text()) for v in ("vae", "cvae"))
+    assert vae["protocol"]["importance_samples"] == 7
+    assert "not a normalised likelihood" in vae["protocol"]["likelihood_note"]
+    assert cvae["protocol"]["trained_with_labels"] is True
+    for seed in [*vae["seeds"].values(), *cvae["seeds"].values()]:
+        assert seed["elbo_nats"] == pytest.approx(-seed["distortion_nats"] - seed["rate_nats"])
+        assert seed["iw_log_likelihood_nats"] > seed["elbo_nats"]
+        assert seed["rate_nats"] >= 0
+
+
+def test_per_image_values_are_kept_under_the_metrics_names(project: Project) -> None:
+    metrics = json.loads((project.root / "reports/metrics/digits/cvae.json").read_text())
+    with np.load(project.root / "evaluations/digits/cvae/seed-1.npz", allow_pickle=False) as arrays:
+        for name, value in metrics["seeds"]["1"].items():
+            if name != "active_units":
+                assert arrays[name].shape == (360,)
+                assert arrays[name].mean() == pytest.approx(value)
+        assert arrays["codes"].shape == (360, 4)
+        # What the label tells is at most its own information, for every image.
+        shares = np.bincount(arrays["labels"]) / 360
+        gain = arrays["iw_log_likelihood_given_label_nats"] + np.log(shares[arrays["labels"]])
+        assert (gain <= arrays["iw_log_likelihood_nats"] + 0.3).all()  # the shares in training differ a little
+
+
+def test_the_report_is_whole_and_opens_offline(project: Project) -> None:
+    page = (project.root / "reports/index.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert page.count("data:image/png;base64,") >= 7
+    for word in ("ae", "dae", "vae", "cvae", "PCA, 4 components", "mean image", "importance_samples", "not defined"):
+        assert word in page
+    markdown = (project.root / "reports/comparison.md").read_text()
+    assert len([line for line in markdown.splitlines() if line.startswith("| **")]) == 4
+    table = pd.read_csv(project.root / "reports/comparison.csv")
+    assert set(table["variant"]) >= {"ae", "dae", "vae", "cvae", "baseline:pca"}
+    ae = table[(table["variant"] == "ae") & (table["metric"] == "elbo_nats")].iloc[0]
+    assert np.isnan(ae["mean"])
+    assert "no p(z)" in ae["not_defined"]
+
+
+def test_the_clones_own_code_ran(project: Project) -> None:
+    assert MARK[1] in (project.root / "reports/comparison.md").read_text()
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    before = project.snapshot()
+    assert project.repro() == ["track"]
+    assert project.snapshot() == before
+    assert project.git("status", "--porcelain") == ""
+
+
+def runs_in(project: Project, store: str | None = None) -> list[dict[str, object]]:
+    """What MLflow itself says that a store holds."""
+    script = (
+        "import json, mlflow, sys; client = mlflow.MlflowClient(sys.argv[1]);"
+        "ids = [e.experiment_id for e in client.search_experiments()];"
+        "print(json.dumps([{'status': r.info.status, 'params': r.data.params, 'metrics': r.data.metrics,"
+        "'tags': r.data.tags, 'artifacts': [a.path for a in client.list_artifacts(r.info.run_id)],"
+        "'epochs': [(m.step, m.value) for m in client.get_metric_history(r.info.run_id, 'train_loss')],"
+        "'data': [d.dataset.digest for d in r.inputs.dataset_inputs]} for r in client.search_runs(ids)]))"
+    )
+    done = project.run(sys.executable, "-c", script, store or f"sqlite:///{project.root / 'mlflow.db'}")
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def cells(runs: list[dict[str, object]]) -> list[str]:
+    return sorted(run["tags"]["aebench.cell"] for run in runs)  # type: ignore[index]
+
+
+EXPECTED_CELLS = sorted(
+    f"digits/{variant}{seed}" for variant in ("ae", "dae", "vae", "cvae") for seed in ("", "/seed-0", "/seed-1")
+)
+
+
+def test_mlflow_holds_each_run_once_after_two_syncs(project: Project) -> None:
+    shutil.rmtree(project.root / ".aebench" / "sync")  # so that the store is asked again
+    done = project.run(sys.executable, "stages/track.py")
+    assert "0 runs added, 12 already there" in done.stderr
+    runs = runs_in(project)
+    assert cells(runs) == EXPECTED_CELLS
+    assert {run["status"] for run in runs} == {"FINISHED"}
+    children = [run for run in runs if run["tags"]["aebench.role"] == "seed"]  # type: ignore[index]
+    shared = {
+        "network.hidden",
+        "network.latent_dim",
+        "training.epochs",
+        "seed",
+        "numerics",
+        "evaluation.importance_samples",
+    }
+    for run in children:
+        assert shared <= set(run["params"])  # type: ignore[call-overload]
+        assert {"reconstruction_mse", "validation_reconstruction_mse", "train_loss"} <= set(run["metrics"])  # type: ignore[call-overload]
+        assert {"model.safetensors", "config.json", "history.csv", "pictures"} <= set(run["artifacts"])  # type: ignore[call-overload]
+        assert [step for step, _ in run["epochs"]] == [1, 2]  # type: ignore[attr-defined]
+        assert len(run["data"]) == 1  # type: ignore[arg-type]
+        assert run["tags"]["mlflow.parentRunId"]  # type: ignore[index]
+        assert len(run["tags"]["mlflow.source.git.commit"]) == 40  # type: ignore[index]
+    parent = next(run for run in runs if run["tags"]["aebench.cell"] == "digits/vae")  # type: ignore[index]
+    assert {"elbo_nats", "elbo_nats_sd", "elbo_nats_ci95_low"} <= set(parent["metrics"])  # type: ignore[call-overload]
+
+
+def test_another_store_and_a_moved_repository_are_filled_completely(project: Project, tmp_path: Path) -> None:
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    assert "12 runs added" in project.run(sys.executable, "stages/track.py", MLFLOW_TRACKING_URI=other).stderr
+    assert cells(runs_in(project, other)) == EXPECTED_CELLS
+    moved = Project(tmp_path / "moved")
+    shutil.copytree(project.root, moved.root, symlinks=True)
+    shutil.rmtree(moved.root / "mlruns")
+    assert "12 runs added" in moved.run(sys.executable, "stages/track.py").stderr
+    runs = runs_in(moved)
+    assert cells(runs) == EXPECTED_CELLS
+    assert all("model.safetensors" in run["artifacts"] for run in runs if run["tags"]["aebench.role"] == "seed")  # type: ignore[operator,index]
+
+
+def test_a_broken_off_run_is_replaced(project: Project) -> None:
+    script = (
+        "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db');"
+        "experiment = client.get_experiment_by_name('aebench/digits').experiment_id;"
+        "client.create_run(experiment, tags={'aebench.cell': 'digits/ae/seed-0', 'aebench.role': 'seed'})"
+    )
+    assert project.run(sys.executable, "-c", script).returncode == 0
+    shutil.rmtree(project.root / ".aebench" / "sync")
+    assert project.run(sys.executable, "stages/track.py").returncode == 0
+    assert cells(runs_in(project)) == EXPECTED_CELLS
+
+
+def test_an_unreachable_server_is_a_warning(project: Project) -> None:
+    done = project.run(sys.executable, "stages/track.py", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: MLflow at http://127.0.0.1:9 was not synced")
+
+
+def test_a_bad_parameter_stops_before_anything_is_deleted(project: Project) -> None:
+    before = project.snapshot()
+    good = (project.root / "params.yaml").read_text()
+    project.edit("params.yaml", "epochs: 2", "epochs: 0")
+    line = "error: params.yaml: training.epochs: found 0, allowed: greater than or equal to 1"
+    try:
+        done = project.run("dvc", "repro")
+        assert done.returncode != 0
+        assert line in (done.stdout + done.stderr).splitlines()
+        for stage, *arguments in (
+            *(("check",), ("report",), ("track",), ("fetch", "digits"), ("baseline", "digits")),
+            *(("train", "digits", "vae"), ("evaluate", "digits", "vae")),
+        ):
+            by_hand = project.run(sys.executable, f"stages/{stage}.py", *arguments)
+            assert (by_hand.returncode, by_hand.stderr.splitlines()) == (1, [line])
+        assert project.snapshot() == before
+    finally:
+        (project.root / "params.yaml").write_text(good)
+    assert project.repro() == ["check", "track"] or project.repro() == ["track"]
+
+
+def test_a_stage_by_hand_says_what_it_takes(project: Project) -> None:
+    done = project.run(sys.executable, "stages/train.py", "digits")
+    assert (done.returncode, done.stderr) == (1, "usage: python stages/train.py DATASET VARIANT\n")
+    done = project.run(sys.executable, "stages/train.py", "digits", "vea")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["error: 'vea' is not among variants in params.yaml, allowed: ae, dae, vae, cvae"],
+    )
+
+
+def test_a_fresh_clone_reproduces_the_results_bit_for_bit(project: Project, tmp_path: Path) -> None:
+    project.git("clone", "--quiet", str(project.root), str(tmp_path / "fresh"))
+    fresh = Project(tmp_path / "fresh")
+    assert len(fresh.repro()) == 13
+    assert fresh.git("status", "--porcelain") == ""
+    assert fresh.snapshot() == project.snapshot()
+
+
+def test_an_edit_of_one_variant_reruns_its_stages_only(project: Project) -> None:
+    untouched = {name: content for name, content in project.snapshot().items() if "/ae" in name or "/cvae" in name}
+    project.edit("params.yaml", "objective: elbo, beta: 1.0", "objective: elbo, beta: 4.0")
+    assert project.repro() == ["check", "train@digits-vae", "evaluate@digits-vae", "report", "track"]
+    after = project.snapshot()
+    assert {name: after[name] for name in untouched} == untouched
+    runs = runs_in(project)
+    seeds = [run for run in runs if run["tags"]["aebench.cell"] == "digits/vae/seed-0"]  # type: ignore[index]
+    assert sorted(run["params"]["model.beta"] for run in seeds) == ["1.0", "4.0"]  # type: ignore[index]
+    old = next(run for run in seeds if run["params"]["model.beta"] == "1.0")  # type: ignore[index]
+    assert old["tags"]["aebench.superseded"] == "true"  # type: ignore[index]
+
+
+def test_a_removed_variant_leaves_no_trace(project: Project) -> None:
+    project.edit("params.yaml", "variants: [ae, dae, vae, cvae]", "variants: [ae, vae]")
+    assert set(project.repro()) <= {"check", "report", "track"}
+    for name, content in project.snapshot().items():
+        assert "dae" not in name
+        assert "cvae" not in name
+        if name.endswith((".md", ".csv", ".json", ".html")):
+            assert b"cvae" not in content.replace(b"models.cvae", b"")
+    lock = (project.root / "dvc.lock").read_text()
+    assert "digits-cvae" not in lock
+    assert "runs/digits/cvae" not in lock

@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny
+
+from aebench import load_run, variants
+from aebench.config import Data, Network, RunConfig, Training, parse
+from aebench.data.datasets import Split, Splits
+from aebench.errors import TrainingError
+from aebench.models.autoencoder import Autoencoder
+from aebench.training.run import train_run
+from aebench.training.train import train, validate
+
+TWO_EPOCHS = Training(epochs=2, batch_size=50, learning_rate=1e-3, select="best_validation")
+
+
+def config(kind: str, **settings: object) -> RunConfig:
+    return RunConfig(
+        variant="mine",
+        model=parse(variants.kinds()[kind], {"kind": kind, **settings}),
+        network=Network(hidden=(16,), latent_dim=3),
+        training=TWO_EPOCHS,
+        data=Data(validation_fraction=0.1),
+        numerics="native",
+    )
+
+
+def silent(*_: object) -> None:
+    pass
+
+
+def test_a_run_is_a_function_of_its_configuration_and_seed(digits_file: Path) -> None:
+    first, again, other = (train_run(config("vae"), "digits", digits_file, seed, silent) for seed in (0, 0, 1))
+    assert first.files == again.files
+    assert first.files["model.safetensors"] != other.files["model.safetensors"]
+
+
+def test_a_trained_run_comes_back_in_one_call(digits_file: Path, digits: Splits, tmp_path: Path) -> None:
+    run = train_run(config("dae", corruption="gaussian", corruption_rate=0.1), "digits", digits_file, 0, silent)
+    run.write(tmp_path)
+    model = load_run(tmp_path)
+    assert not model.training
+    losses = validate(model, digits.validation, 0)
+    last = (tmp_path / "history.csv").read_text().splitlines()[-1].split(",")
+    header = (tmp_path / "history.csv").read_text().splitlines()[0].split(",")
+    assert losses["reconstruction_mse"] == pytest.approx(float(last[header.index("validation_reconstruction_mse")]))
+
+
+def test_a_variants_own_settings_come_back_with_it(digits_file: Path, tmp_path: Path) -> None:
+    train_run(config("vae", beta=4.0), "digits", digits_file, 0, silent).write(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["beta"] == 4.0
+    assert load_run(tmp_path).config.beta == 4.0  # type: ignore[union-attr]
+
+
+def test_the_history_has_a_row_an_epoch_and_the_same_columns_for_both_splits(digits_file: Path) -> None:
+    run = train_run(config("vae"), "digits", digits_file, 0, silent)
+    header, *rows = run.files["history.csv"].decode().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["1", "2"]
+    parts = ("loss", "distortion_nats", "rate_nats")
+    assert header.split(",") == [
+        "epoch",
+        *(f"train_{part}" for part in parts),
+        *(f"validation_{part}" for part in parts),
+        "validation_reconstruction_mse",
+    ]
+
+
+def seen(kind: str, digits: Splits, seed: int, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The order of the labels in which a variant's batches come."""
+    order: list[list[int]] = []
+    model = tiny(kind)
+    inner = type(model).loss
+
+    def spy(self: Autoencoder, x: torch.Tensor, y: torch.Tensor, **rest: object) -> object:
+        if self.training:
+            order.append(y.tolist())
+        return inner(self, x, y, **rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "loss", spy)
+        train(model, digits.train, digits.validation, TWO_EPOCHS, seed)
+    return order
+
+
+def test_all_variants_see_the_images_in_the_same_order(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = {kind: seen(kind, digits, 0, monkeypatch) for kind in variants.kinds()}
+    assert all(order == orders["ae"] for order in orders.values())
+    assert orders["ae"] != seen("ae", digits, 1, monkeypatch)
+    half = len(orders["ae"]) // 2
+    assert orders["ae"][:half] != orders["ae"][half:]  # each epoch has an order of its own
+    first_epoch = [label for batch in orders["ae"][:half] for label in batch]
+    assert sorted(first_epoch) == sorted(digits.train.labels.tolist())  # and sees every image once
+
+
+def test_the_best_epoch_by_validation_is_kept(digits: Splits) -> None:
+    # So large a step makes the loss go up and down.
+    settings = Training(epochs=8, batch_size=200, learning_rate=0.3, select="best_validation")
+    model = tiny("ae")
+    history = train(model, digits.train, digits.validation, settings, 0)
+    losses = [row["validation_loss"] for row in history.epochs]
+    assert losses != sorted(losses, reverse=True)
+    assert history.selected_epoch == 1 + losses.index(min(losses))
+    assert validate(model, digits.validation, 0)["loss"] == pytest.approx(min(losses))
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for_also_without_validation(digits: Splits) -> None:
+    empty = Split(digits.test.images[:0], digits.test.labels[:0])
+    settings = TWO_EPOCHS.model_copy(update={"select": "last"})
+    model = tiny("vae")
+    history = train(model, digits.train, empty, settings, 0)
+    assert history.selected_epoch == 2
+    assert set(history.epochs[0]) == {"train_loss", "train_distortion_nats", "train_rate_nats"}
+
+
+def test_training_reduces_the_loss_of_every_variant(digits: Splits) -> None:
+    for kind in variants.kinds():
+        settings = Training(epochs=10, batch_size=50, learning_rate=3e-3, select="last")
+        history = train(tiny(kind), digits.train, digits.validation, settings, 0)
+        assert history.epochs[-1]["validation_loss"] < 0.8 * history.epochs[0]["train_loss"], kind
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(digits: Splits) -> None:
+    model = tiny("vae")
+    next(model.parameters()).data[0, 0] = float("nan")
+    with pytest.raises(TrainingError, match=r"seed 3: the loss is not finite in epoch 1; .*learning_rate"):
+        train(model, digits.train, digits.validation, TWO_EPOCHS, 3)
+
+
+def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no trained run"):
+        load_run(tmp_path)
+    (tmp_path / "config.json").write_text('{"model": {"kind": "vae"}}')
+    with pytest.raises(TrainingError, match="does not hold a run of this version"):
+        load_run(tmp_path)
