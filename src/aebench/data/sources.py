@@ -105,6 +105,7 @@ def _place(folder: Path, file: RawFile, content: bytes) -> None:
             partial.write(content)
             partial.flush()
             os.fsync(partial.fileno())
+            os.chmod(partial.name, 0o644)
             os.replace(partial.name, folder / file.name)
         except BaseException:
             os.unlink(partial.name)

@@ -14,7 +14,7 @@ from aebench.config import Corruption, Evaluation, RunConfig
 from aebench.data.datasets import Split, load
 from aebench.errors import TrainingError
 from aebench.evaluation.estimators import bounds
-from aebench.evaluation.pictures import pictures
+from aebench.evaluation.pictures import pictures, plane
 from aebench.evaluation.probes import Labelled, logistic, nearest_neighbours
 from aebench.evaluation.protocol import (
     PerImage,
@@ -103,7 +103,12 @@ def evaluate_run(
         metrics={name: float(values.mean()) for name, values in per_image.items()} | other,
         per_image=per_image,
         vectors=vectors,
-        arrays={"codes": codes, "labels": test.labels, **pictures(model, splits, config, seed)},
+        arrays={
+            "codes": codes,
+            "plane": plane(codes),
+            "labels": test.labels,
+            **pictures(model, splits, config, seed),
+        },
         not_defined=not_defined(model),
         parameters=sum(weight.numel() for weight in model.parameters()),
         label_enters=tuple(sorted(model.label_enters)),

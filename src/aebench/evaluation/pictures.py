@@ -50,3 +50,13 @@ def prior_samples(model: LatentVariableModel, classes: int, noise: torch.Generat
         else:
             z = model.prior().sample((ROWS, SAMPLES_PER_ROW))
     return model.likelihood(z).mean
+
+
+def plane(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Codes `[N, L]` on their first two principal components, `[N, 2]`; a single dimension is set against zero."""
+    from sklearn.decomposition import PCA
+
+    if codes.shape[1] == 1:
+        return np.column_stack([codes, np.zeros_like(codes)])
+    projected: NDArray[np.float32] = PCA(2, svd_solver="covariance_eigh").fit_transform(codes)
+    return projected

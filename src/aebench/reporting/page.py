@@ -4,7 +4,6 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
@@ -78,7 +77,7 @@ def pictures(dataset: str, cells: list[Cell]) -> list[Picture]:
         )
         png = figures.image_rows(_named_rows(names, arrays["samples"]))
         found.append(Picture(f"samples-{cell.variant}", f"Samples of {cell.variant}", caption, png))
-    maps = {name: _plane(arrays["codes"]) for name, arrays in first.items()}
+    maps = {name: arrays["plane"] for name, arrays in first.items()}
     caption = (
         f"Codes of the {len(some['labels']):,} test images on their first two principal components ({seed}), coloured "
         "by class. Classes that overlap here may still lie apart in the other dimensions."
@@ -90,16 +89,6 @@ def pictures(dataset: str, cells: list[Cell]) -> list[Picture]:
 def _named_rows(names: Any, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
     # Rows without a name still need keys that differ.
     return {name or " " * position: row for position, (name, row) in enumerate(zip(names, images, strict=True))}
-
-
-def _plane(codes: NDArray[Any]) -> NDArray[Any]:
-    """Codes `[N, L]` on their first two principal components, `[N, 2]`; a single dimension is set against zero."""
-    from sklearn.decomposition import PCA
-
-    if codes.shape[1] == 1:
-        return np.column_stack([codes, np.zeros_like(codes)])
-    plane: NDArray[Any] = PCA(2, svd_solver="covariance_eigh").fit_transform(codes)
-    return plane
 
 
 def render(results: Results, gallery: dict[str, list[Picture]]) -> str:
