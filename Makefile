@@ -14,7 +14,8 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 repro: $(READY) ## run the benchmark: what is out of date, and nothing else
-	@$(RUN) python stages/check.py
+	@# Some mistakes, such as a word in place of a list, DVC meets before its first stage: check what changed first.
+	@[ .aebench/params.ok -nt params.yaml ] || $(RUN) python stages/check.py
 	@$(RUN) dvc repro
 
 demo: $(READY) ## the whole pipeline on small digits, in demo/, in less than a minute

@@ -50,7 +50,7 @@ def main() -> None:
         model = variants.build(settings.model, settings.network, spec)
     assert isinstance(model, LatentVariableModel)
 
-    losses: list[float] = []
+    losses: list[tuple[int, float]] = []
     x = splits.test.pixels(slice(0, 10))
 
     def images(flat: Tensor) -> NDArray[Any]:
@@ -61,7 +61,7 @@ def main() -> None:
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
         with torch.no_grad():
             rows[f"epoch {epoch}"] = images(model.reconstruct(x))
-        print(f"epoch {epoch}: {row['train_loss']:.1f} nats an image, last batch {losses[-1]:.0f}", flush=True)
+        print(f"epoch {epoch}: {row['train_loss']:.1f} nats an image", flush=True)
 
     train(
         model,
@@ -70,14 +70,18 @@ def main() -> None:
         settings.training,
         seed,
         after_epoch=after_epoch,
-        after_batch=lambda batch: losses.append(batch.sum().item()),
+        after_batch=lambda batch: losses.append((len(batch), batch.sum().item())),
     )
     TARGET.mkdir(exist_ok=True)
     per_epoch = len(losses) // settings.training.epochs
-    table = pd.DataFrame({"epoch": [1 + i // per_epoch for i in range(len(losses))], "loss_of_batch_nats": losses})
+    table = pd.DataFrame(losses, columns=["images", "loss_nats"])
+    table.insert(0, "epoch", 1 + table.index // per_epoch)
     table.to_csv(TARGET / "losses.csv", index_label="batch", lineterminator="\n")
+    full = table[table["images"] == settings.training.batch_size]
+    last = full.loc[full["epoch"] == settings.training.epochs, "loss_nats"].quantile([0.025, 0.975])
+    print(f"first batch {losses[0][1]:.0f}, last epoch's batches {last.iloc[0]:.0f} to {last.iloc[1]:.0f} (95 %)")
     samples = prior_samples(model, splits.classes, generator(seed, "prior samples"))[0]
-    (TARGET / "losses.png").write_bytes(batch_losses(losses, per_epoch))
+    (TARGET / "losses.png").write_bytes(batch_losses(full["loss_nats"].to_list(), len(full) / settings.training.epochs))
     (TARGET / "reconstructions.png").write_bytes(image_rows(rows))
     (TARGET / "samples.png").write_bytes(image_rows({"samples": images(samples)}))
     print(f"see {TARGET}")

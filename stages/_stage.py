@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 
-if find_spec("pydantic") is None:
+if not all(map(find_spec, ("mlflow", "pydantic", "torch"))):
     # DVC runs the `python` of PATH, which need not be that of the environment in which DVC itself lives.
     for checkout in (ROOT, Path(os.environ.get("DVC_ROOT", ROOT))):
         python = checkout / ".venv" / "bin" / "python"

@@ -1,10 +1,13 @@
 """Estimators against exact answers."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import ROOT, tiny
 from scipy import integrate
 from torch import Tensor
 from torch.distributions import Independent, Normal
@@ -122,3 +125,22 @@ def test_a_label_adds_at_most_its_own_information() -> None:
     joint = torch.tensor(given) + shares.log()
     assert (joint <= marginal + 1e-4).all()
     assert torch.logsumexp(joint, 0).item() == pytest.approx(marginal, abs=1e-4)
+
+
+def test_memory_does_not_grow_with_the_number_of_samples() -> None:
+    """The logits of all 400,000 samples would take 1.2 GB."""
+    script = (
+        "import resource; from conftest import tiny; import torch; from aebench.evaluation.estimators import bounds;"
+        "from aebench.randomness import generator; model = tiny('vae', pixels=784); x = torch.rand(1, 784);"
+        "run = lambda k: bounds(model, x, [model.prior()], k, generator('noise'));"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "run(2000); before = peak(); run(400_000); print(peak() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests")))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 30_000  # KiB

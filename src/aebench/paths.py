@@ -1,6 +1,5 @@
 """Where every file lies. Nothing else spells a path."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,11 @@ class Layout:
     def params(self) -> Path:
         """The one place where numbers live."""
         return self.root / "params.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """DVC's record of every stage's inputs and outputs."""
+        return self.root / "dvc.lock"
 
     @property
     def scratch(self) -> Path:
@@ -66,21 +70,6 @@ class Layout:
     def baseline(self, dataset: str) -> Path:
         """A data set's baselines."""
         return self.reports / "baselines" / f"{dataset}.json"
-
-    def left_over(self, datasets: Collection[str], variants: Collection[str]) -> list[Path]:
-        """Results of cells that are not among these, which would otherwise linger in folders that the report reads."""
-        metrics = self.reports / "metrics"
-        found = [*metrics.glob("*/*.json"), *(self.reports / "baselines").glob("*.json")]
-        found += [*(self.root / "runs").glob("*/*"), *(self.root / "evaluations").glob("*/*")]
-        wanted = {path(dataset) for path in (self.baseline, self.baseline_values) for dataset in datasets}
-        for dataset in datasets:
-            for variant in variants:
-                wanted |= {
-                    self.metrics(dataset, variant),
-                    self.runs(dataset, variant),
-                    self.evaluations(dataset, variant),
-                }
-        return [path for path in found if path not in wanted]
 
     def baseline_values(self, dataset: str) -> Path:
         """The baselines' per-image values."""

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -154,6 +155,7 @@ def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:
     from mlflow.exceptions import MlflowException
 
     layout.scratch.mkdir(exist_ok=True)
+    shown = re.sub(r"//[^/@]*@", "//", state.address)  # without a password
     try:
         # Processes that create one database at the same time damage it.
         with FileLock(layout.scratch / "sync.lock"):
@@ -162,10 +164,10 @@ def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:
                 mirror.variant(dataset, variant, runs)
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())
-        say(f"warning: MLflow at {state.address} was not synced, the next sync tries again: {reason[:200]}")
+        say(f"warning: MLflow at {shown} was not synced, the next sync tries again: {reason[:200]}")
         return False
     state.remember()
-    say(f"MLflow at {state.address}: {mirror.added} runs added, {mirror.kept} already there")
+    say(f"MLflow at {shown}: {mirror.added} runs added, {mirror.kept} already there")
     return True
 
 

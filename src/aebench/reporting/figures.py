@@ -114,13 +114,13 @@ def _sheet(images: NDArray[Any]) -> NDArray[Any]:
     return sheet if channels == 3 else sheet[..., 0]
 
 
-def batch_losses(losses: Sequence[float], per_epoch: int) -> bytes:
-    """The loss of every batch of one run, summed over its images, with the epochs' ends marked."""
+def batch_losses(losses: Sequence[float], per_epoch: float) -> bytes:
+    """The loss of every batch of one run, summed over its images."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.6))
         epochs = np.arange(1, len(losses) + 1) / per_epoch
         axes.plot(epochs, losses, color=COLOURS[0], linewidth=0.6)
-        axes.set(xlabel="epoch", ylabel="loss of a batch [nats, sum over its images]")
+        axes.set(xlabel="epoch", ylabel="loss of a batch\n[nats, sum over its images]")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _png(figure)
 
