@@ -7,12 +7,12 @@ import _stage
 
 def track() -> None:
     """Sync; at once done where the store is known to hold all."""
-    from aebench import tracking
+    from aebench.tracking.sync import SyncState, sync
 
     layout = _stage.LAYOUT
-    if layout.params.is_file() and tracking.SyncState(layout, tracking.store_address(layout)).complete():
+    if layout.params.is_file() and SyncState(layout).complete():
         return
-    tracking.sync(_stage.params(), layout, lambda line: print(line, file=sys.stderr))
+    sync(_stage.params(), layout, lambda line: print(line, file=sys.stderr))
 
 
 if __name__ == "__main__":

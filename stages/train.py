@@ -22,7 +22,7 @@ def train(dataset: str, variant: str) -> None:
         result.write(layout.run(dataset, variant, seed))
         runtime = layout.runtime(dataset, variant, seed)
         runtime.parent.mkdir(parents=True, exist_ok=True)
-        runtime.write_text(json.dumps({"started_at": result.started_at, "epochs_finished_at": result.finished_at}))
+        runtime.write_text(json.dumps(result.runtime()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,16 @@ def test_a_damaged_download_is_refused_and_the_next_source_tried(
     assert whole(tmp_path / "raw")
     assert reason in said[0]
     assert "\n" not in said[0]
+
+
+def test_a_file_that_unpacks_to_far_more_is_not_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "images.gz").write_bytes(gzip.compress(bytes(100_000_000), 1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="more bytes, expected 5000"):
+        obtain(FILES, tmp_path / "raw", [local_folder(tmp_path)], print)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_all_sources_fail_and_nothing_half_written_is_left(served: tuple[str, Path], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aebench.config import Corruption, Evaluation, RunConfig
+from aebench.config import Evaluation, RunConfig
 from aebench.data.datasets import Split, load
 from aebench.errors import TrainingError
 from aebench.evaluation.estimators import bounds
@@ -194,7 +194,7 @@ def document(dataset: str, config: RunConfig, evaluation: Evaluation, runs: Mapp
         "training": config.training.model_dump(mode="json"),
         "network": config.network.model_dump(mode="json"),
         "numerics": config.numerics,
-        "denoising": evaluation.model_dump(mode="json", include=set(Corruption.model_fields), exclude_none=True),
+        "evaluation": evaluation.model_dump(mode="json"),
         "probe_codes": "of the clean image, without its label",
         "trained_with_labels": bool(first.label_enters),
     }

@@ -28,6 +28,14 @@ class TrainedRun:
     finished_at: tuple[float, ...]
     started_at: float
 
+    def runtime(self) -> dict[str, Any]:
+        """When the run was trained, in seconds since 1970: facts that differ from one rerun to the next."""
+        return {
+            "weights_sha256": hashlib.sha256(self.files[WEIGHTS]).hexdigest(),
+            "started_at": self.started_at,
+            "epochs_finished_at": self.finished_at,
+        }
+
     def write(self, folder: Path) -> None:
         """Write the files into `folder`, which is made."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Results to MLflow: a mirror of the files, written after the fact."""

@@ -1,0 +1,153 @@
+"""What is to be mirrored: the runs of this checkout, as files, and the keys by which a store knows them."""
+
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aebench.config import Params
+from aebench.errors import DataError
+from aebench.paths import CONFIG, HISTORY, Layout
+
+# What a variant's protocol says of all its seeds together.
+_OF_ALL_SEEDS = ("seeds", "selected_epoch")
+
+
+def sha256(*parts: bytes) -> str:
+    """One hash for several pieces, whose borders count."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One trained and evaluated run; `variant_metrics` is the content of its variant's metric file."""
+
+    dataset: str
+    variant: str
+    seed: int
+    layout: Layout
+    variant_metrics: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Weights, configuration and history."""
+        return self.layout.run(self.dataset, self.variant, self.seed)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The final metrics."""
+        found: dict[str, float] = self.variant_metrics["seeds"][str(self.seed)]
+        return found
+
+    @property
+    def _weights_sha256(self) -> str:
+        return str(self.variant_metrics["weights_sha256"][str(self.seed)])
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of the run's results and of what produced them; another seed beside it does not change it."""
+        protocol = {
+            name: value for name, value in self.variant_metrics["protocol"].items() if name not in _OF_ALL_SEEDS
+        }
+        files = [(self.folder / name).read_bytes() for name in (CONFIG, HISTORY)]
+        return sha256(_json(protocol), _json(self.metrics), self._weights_sha256.encode(), *files)
+
+    @cached_property
+    def times(self) -> list[int] | None:
+        """When training began and each epoch ended, in milliseconds; none where the result came from a cache."""
+        try:
+            runtime = json.loads(self.layout.runtime(self.dataset, self.variant, self.seed).read_bytes())
+            if runtime["weights_sha256"] != self._weights_sha256:
+                return None
+            return [round(1000 * at) for at in (runtime["started_at"], *runtime["epochs_finished_at"])]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def settings(self) -> dict[str, str]:
+        """Every setting under its key in params.yaml, so that shared ones stand under the same name."""
+        description = json.loads((self.folder / CONFIG).read_bytes())
+        for key in ("images", "selected_epoch"):
+            del description[key]
+        description["evaluation"] = self.variant_metrics["protocol"]["evaluation"]
+        description["weights"] = self.variant_metrics["parameters"]
+        return dict(_flat(description))
+
+    def epochs(self) -> Iterator[tuple[str, float, int, int]]:
+        """(name, value, milliseconds since 1970, epoch) for each number of the history."""
+        now = round(1000 * time.time())
+        with (self.folder / HISTORY).open(newline="") as lines:
+            for epoch, row in enumerate(csv.DictReader(lines), start=1):
+                for name, value in row.items():
+                    if name != "epoch":
+                        yield name, float(value), self.times[epoch] if self.times else now, epoch
+
+
+@dataclass(frozen=True)
+class VariantRuns:
+    """A variant's runs, and what they are together."""
+
+    dataset: str
+    variant: str
+    runs: tuple[SeedRun, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of all the runs' keys and of their summary."""
+        return sha256(*(run.key.encode() for run in self.runs), _json(self.runs[0].variant_metrics["summary"]))
+
+    def settings(self) -> dict[str, str]:
+        """What the runs share."""
+        return {name: value for name, value in self.runs[0].settings().items() if name != "seed"}
+
+    def metrics(self) -> dict[str, float]:
+        """Mean and spread: the mean under the metric's own name."""
+        found = {}
+        for name, values in self.runs[0].variant_metrics["summary"].items():
+            found[name] = values["mean"]
+            if "sd" in values:
+                found[f"{name}_sd"] = values["sd"]
+            for interval in ("ci95", "ci95_images"):
+                if interval in values:
+                    found[f"{name}_{interval}_low"], found[f"{name}_{interval}_high"] = values[interval]
+        return found
+
+
+def found(params: Params, layout: Layout) -> list[VariantRuns]:
+    """The runs of every cell that `params` names.
+
+    Raises:
+        DataError: a file is missing or damaged; the message says what to do.
+    """
+    cells = []
+    try:
+        for dataset in params.datasets:
+            for variant in params.variants:
+                metrics = json.loads(layout.metrics(dataset, variant).read_bytes())
+                runs = tuple(SeedRun(dataset, variant, int(seed), layout, metrics) for seed in metrics["seeds"])
+                cells.append(VariantRuns(dataset, variant, runs))
+                _ = cells[-1].key  # reads the files, so that a missing one is noticed before anything is written
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} is missing; run `dvc repro` first") from None
+    except (ValueError, KeyError) as error:
+        raise DataError(f"a result of {variant} on {dataset} is damaged ({error}); run `dvc repro` first") from None
+    return cells
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)

@@ -1,0 +1,89 @@
+"""When there is something to mirror, and where to."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aebench.config import Params
+from aebench.paths import HISTORY, Layout
+from aebench.tracking.runs import found, sha256
+
+# A server that does not answer costs seconds.
+_QUICK = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+def home(layout: Layout) -> Path:
+    """The project's main checkout, also for a copy that DVC works in: its store is the one that is used."""
+    return Path(os.environ.get("DVC_ROOT", layout.root)).resolve()
+
+
+def address(layout: Layout) -> str:
+    """The store: `MLFLOW_TRACKING_URI`, or the project's own database."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(layout) / 'mlflow.db'}"
+
+
+class SyncState:
+    """A note of what a store is known to hold, so that a sync with nothing to do need not ask it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.address = address(layout)
+        self.database = Path(self.address.removeprefix("sqlite:///")) if self.address.startswith("sqlite:") else None
+        self.path = layout.sync_state / f"{sha256(self.address.encode(), bytes(home(layout)))[:16]}.json"
+        inputs = [layout.params, *sorted((layout.reports / "metrics").rglob("*.json"))]
+        inputs += sorted(layout.root.glob(f"runs/*/*/*/{HISTORY}"))
+        self._fingerprint = sha256(*(path.read_bytes() for path in inputs))
+
+    def _note(self) -> dict[str, Any]:
+        # A database that was deleted and made anew is another file.
+        store = self.database.stat().st_ino if self.database else self.address
+        return {"fingerprint": self._fingerprint, "store": store}
+
+    def complete(self) -> bool:
+        """Whether the store holds what lies here, as of the last sync from here."""
+        try:
+            return bool(json.loads(self.path.read_bytes()) == self._note())
+        except (OSError, ValueError):
+            return False
+
+    def remember(self) -> None:
+        """The store holds all that lies here."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self._note()))
+
+
+def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:
+    """Mirror the results into MLflow; whether the store now holds them all.
+
+    A store that cannot be reached is a warning, not an error: the next sync tries again.
+
+    Args:
+        params: names the cells and the experiment.
+        layout: where the results lie.
+        say: gets a line about what was done.
+
+    Raises:
+        DataError: a result is missing.
+    """
+    cells = found(params, layout)
+    for name, value in _QUICK.items():
+        os.environ.setdefault(name, value)
+    from aebench.tracking.mirror import StoreError, mirror  # imports mlflow, which takes a second
+
+    state = SyncState(layout)
+    shown = re.sub(r"//[^/@]*@", "//", state.address)  # without a password
+    try:
+        added, kept = mirror(cells, params.tracking.experiment, state.address, home(layout), layout)
+    except StoreError as error:
+        say(f"warning: MLflow at {shown} was not synced, the next sync tries again: {error}")
+        return False
+    state.remember()
+    say(f"MLflow at {shown}: {added} runs added, {kept} already there")
+    return True
