@@ -25,7 +25,7 @@ test: $(READY) ## run the tests
 	@$(RUN) python -m pytest
 
 ui: $(READY) ## sync the results into MLflow and open its UI on 127.0.0.1 (PORT=5000)
-	@$(RUN) python stages/track.py
+	@$(RUN) python stages/track.py always
 	@$(RUN) python scripts/ui.py $(PORT)
 
 article: $(READY) ## the source article's experiment, into article/
@@ -41,7 +41,7 @@ clean: ## delete the environment, scratch files and the demo; results stay
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "aebench needs Python 3.11 or newer, found " + sys.version.split()[0] + "; name another with PYTHON=…")'
-	@echo "setting up $(VENV): about 2 GB and some minutes" >&2
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "setting up $(VENV): 1.9 GB (more where pip brings a CUDA build of torch) and some minutes" >&2
+	@$(PYTHON) -m venv "$(VENV)"
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

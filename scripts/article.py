@@ -37,13 +37,13 @@ def main() -> None:
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    params = config.read(SETTINGS, kinds=variants.kinds(), datasets=datasets.DATASETS)
+    params = config.read(SETTINGS, kinds=variants.kinds(), datasets=datasets.TRAIN_IMAGES)
     (name,), (variant,), (seed,) = params.datasets, params.variants, params.seeds
     settings, layout = params.run(variant), Layout(ROOT)
-    source = ROOT / params.execution.source_dir if params.execution.source_dir else None
+    source = ROOT / Path(params.execution.source_dir).expanduser() if params.execution.source_dir else None
     data = layout.scratch / f"article-{name}.safetensors"
     data.parent.mkdir(exist_ok=True)
-    data.write_bytes(datasets.fetch(name, layout.raw(name), source, print))
+    data.write_bytes(datasets.fetch(name, layout.raw, source, print))
     splits = datasets.load(data, name, settings.data.validation_fraction)
     with drawing_from(generator(seed, "weights")):
         spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)

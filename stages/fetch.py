@@ -1,6 +1,7 @@
 """fetch DATASET: raw files from the first source that has them, to data/DATASET.safetensors."""
 
 import sys
+from pathlib import Path
 
 import _stage
 
@@ -13,8 +14,8 @@ def fetch(dataset: str) -> None:
     source = params.execution.source_dir
     content = datasets.fetch(
         dataset,
-        _stage.LAYOUT.raw(dataset),
-        _stage.ROOT / source if source else None,
+        _stage.LAYOUT.raw,
+        _stage.ROOT / Path(source).expanduser() if source else None,
         lambda line: print(f"{dataset}: {line}", file=sys.stderr),
     )
     target = _stage.LAYOUT.data(dataset)

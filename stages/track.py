@@ -1,16 +1,16 @@
-"""track: what the other stages wrote, mirrored into MLflow; by hand too: `python stages/track.py`."""
+"""track: what the other stages wrote, mirrored into MLflow; `python stages/track.py always` asks the store."""
 
 import sys
 
 import _stage
 
 
-def track() -> None:
-    """Sync; at once done where the store is known to hold all."""
+def track(when: str = "if-needed") -> None:
+    """Sync; at once done where the store is known to hold all, unless `when` is `always`."""
     from aebench.tracking.sync import SyncState, sync
 
     layout = _stage.LAYOUT
-    if layout.params.is_file() and SyncState(layout).complete():
+    if when != "always" and layout.params.is_file() and SyncState(layout).complete():
         return
     sync(_stage.params(), layout, lambda line: print(line, file=sys.stderr))
 

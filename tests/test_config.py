@@ -10,14 +10,14 @@ from ruamel.yaml import YAML
 
 from aebench import variants
 from aebench.config import Params, read
-from aebench.data.datasets import DATASETS
+from aebench.data.datasets import TRAIN_IMAGES
 from aebench.errors import ConfigError
 
 Edit = Callable[[dict[str, Any]], object]
 
 
 def check(path: Path) -> Params:
-    return read(path, kinds=variants.kinds(), datasets=DATASETS)
+    return read(path, kinds=variants.kinds(), datasets=TRAIN_IMAGES)
 
 
 @pytest.fixture
@@ -62,6 +62,14 @@ BAD: list[tuple[Edit, str]] = [
     (lambda c: c["training"].pop("epochs"), "training.epochs: missing"),
     (put("data.validation_fraction", 1.0), "data.validation_fraction: found 1.0, allowed: less than 1"),
     (put("data.validation_fraction", 0), "data.validation_fraction: found 0 while .* best_validation"),
+    (put("data.validation_fraction", 1e-6), "data.validation_fraction: found 1e-06, which takes 0 of the 60000"),
+    (put("data.validation_fraction", 0.9999), "data.validation_fraction: found 0.9999, which takes 59994 of the 60000"),
+    (put("network.latent_dim", 10**10), "network.latent_dim: found 10000000000, allowed: less than or equal to 65536"),
+    (put("training.4", 1), "training.4: unknown key"),
+    (
+        put("models.vae", {"kind": "vae", "objective": "iwae", "beta_warmup_epochs": 3}),
+        "models.vae.beta_warmup_epochs: found 3 with objective iwae, allowed: 0",
+    ),
     (put("datasets", ["fashon_mnist"]), r"datasets\[0\]: found 'fashon_mnist', .*did you mean fashion_mnist\?"),
     (put("datasets", "digits"), "datasets: found 'digits', allowed: a valid tuple"),
     (put("datasets", []), "datasets: found .*, allowed: .*at least 1"),

@@ -78,7 +78,7 @@ def test_a_missing_or_damaged_file_is_one_line(tmp_path: Path) -> None:
         load(tmp_path / "bad.safetensors", "digits", 0.1)
 
 
-@pytest.mark.parametrize("fraction", [1e-9, 0.9999])
-def test_a_split_must_leave_images_on_both_sides(digits_file: Path, fraction: float) -> None:
-    with pytest.raises(DataError, match="validation_fraction"):
-        load(digits_file, "digits", fraction)
+def test_the_table_knows_how_many_images_there_are(digits_file: Path) -> None:
+    splits = load(digits_file, "digits", 0)
+    assert len(splits.train) == DATASETS["digits"].train_images
+    assert len(splits.validation) == 0

@@ -256,6 +256,21 @@ def test_another_store_and_a_moved_repository_are_filled_completely(project: Pro
     assert all("model.safetensors" in run["artifacts"] for run in runs if run["tags"]["aebench.role"] == "seed")  # type: ignore[operator,index]
 
 
+def test_a_store_that_lost_its_runs_is_filled_again(project: Project, tmp_path: Path) -> None:
+    copy = Project(tmp_path / "copy")
+    shutil.copytree(project.root, copy.root, symlinks=True)
+    shutil.rmtree(copy.root / "mlruns")
+    (copy.root / "mlflow.db").unlink()
+    assert "12 runs added" in copy.run(sys.executable, "stages/track.py").stderr
+    assert copy.run(sys.executable, "stages/track.py").stderr == ""
+    assert "0 runs added" in copy.run(sys.executable, "stages/track.py", "always").stderr
+    (copy.root / "mlflow.db").write_text("this is no database")
+    done = copy.run(sys.executable, "stages/track.py")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1].startswith("warning: MLflow at sqlite:")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_broken_off_run_is_replaced(project: Project) -> None:
     script = (
         "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db');"

@@ -23,9 +23,11 @@ def _workers(value: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]
-Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Hidden = Annotated[tuple[Positive, ...], _from_list]
+# Far beyond any use, and well below what would end in a failure to allocate memory.
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Hidden = Annotated[tuple[Width, ...], _from_list]
 LearningRate = Annotated[float, Field(gt=0)]
 Selection = Literal["best_validation", "last"]
 
@@ -46,21 +48,21 @@ class Network(Block):
     """The encoder and decoder that all variants share."""
 
     hidden: Hidden
-    latent_dim: Positive
+    latent_dim: Width
 
 
 class NetworkOverride(Block):
     """What one variant changes of `network`."""
 
     hidden: Hidden | None = None
-    latent_dim: Positive | None = None
+    latent_dim: Width | None = None
 
 
 class Training(Block):
     """The one training protocol."""
 
-    epochs: Positive
-    batch_size: Positive
+    epochs: Count
+    batch_size: Count
     learning_rate: LearningRate
     select: Selection
 
@@ -68,8 +70,8 @@ class Training(Block):
 class TrainingOverride(Block):
     """What one variant changes of `training`."""
 
-    epochs: Positive | None = None
-    batch_size: Positive | None = None
+    epochs: Count | None = None
+    batch_size: Count | None = None
     learning_rate: LearningRate | None = None
     select: Selection | None = None
 
@@ -98,7 +100,7 @@ class Corruption(Block):
 class Evaluation(Corruption):
     """What is measured on the test split; the corruption is that of `denoising_mse`."""
 
-    importance_samples: Positive
+    importance_samples: Count
 
 
 class Execution(Block):
@@ -153,19 +155,24 @@ class Params(Block):
         )
 
 
-def read(path: Path, *, kinds: Mapping[str, type[VariantConfig]], datasets: Iterable[str]) -> Params:
+def held_out_images(validation_fraction: float, train_images: int) -> int:
+    """How many of the training images are validation images."""
+    return round(validation_fraction * train_images)
+
+
+def read(path: Path, *, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, int]) -> Params:
     """Read and check params.yaml.
 
     Args:
         path: the file.
         kinds: for every file in `variants/` its configuration.
-        datasets: the names of the known data sets.
+        datasets: for every known data set the number of its training images.
 
     Raises:
         ConfigError: one line with the key, what was found and what is allowed.
     """
     try:
-        return _read(path, kinds, tuple(datasets))
+        return _read(path, kinds, datasets)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
 
@@ -178,14 +185,14 @@ def read_numerics(path: Path) -> Numerics:
         return "portable"
 
 
-def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: tuple[str, ...]) -> Params:
+def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, int]) -> Params:
     raw = _load(path)
     blocks = raw.get("models")
     if isinstance(blocks, dict):
         raw["models"] = {name: _variant(name, block, kinds) for name, block in blocks.items()}
     params = parse(Params, raw)
     for key, values, known in (
-        ("datasets", params.datasets, datasets),
+        ("datasets", params.datasets, tuple(datasets)),
         ("variants", params.variants, tuple(params.models)),
         ("seeds", params.seeds, params.seeds),
     ):
@@ -200,6 +207,14 @@ def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: tuple[
             raise ConfigError(
                 f"data.validation_fraction: found 0 while {variant} selects its weights by best_validation, "
                 "allowed: a share above 0, or training.select: last"
+            )
+    fraction = params.data.validation_fraction
+    for dataset in params.datasets:
+        held_out = held_out_images(fraction, datasets[dataset])
+        if (held_out < SMALLEST_SPLIT and fraction > 0) or datasets[dataset] - held_out < SMALLEST_SPLIT:
+            raise ConfigError(
+                f"data.validation_fraction: found {fraction}, which takes {held_out} of the {datasets[dataset]} "
+                f"training images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
             )
     return params
 
@@ -234,6 +249,9 @@ def _variant(name: object, block: object, kinds: Mapping[str, type[VariantConfig
     return parse(kinds[kind], block, where)
 
 
+# Fewer images than this are no split to fit or to select on.
+SMALLEST_SPLIT = 50
+
 B = TypeVar("B", bound=Block)
 
 
@@ -254,6 +272,10 @@ def parse(block: type[B], value: object, where: str = "") -> B:
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             text = f"unknown key, {_allowed(str(location[-1]), _fields(block, location[:-1]))}"
+        elif error["type"] == "invalid_key":
+            text = f"unknown key, allowed: {', '.join(_fields(block, location[:-1]))}"
+        elif error["type"] == "dict_type":
+            text = f"{found}, allowed: a mapping"
         elif error["type"] == "missing":
             text = "missing, it has no default"
         elif error["type"] == "literal_error":

@@ -30,9 +30,10 @@ class Layout:
         """A constant file: params.yaml has passed its check."""
         return self.scratch / "params.ok"
 
-    def raw(self, dataset: str) -> Path:
-        """The folder of a data set's verified raw files."""
-        return self.scratch / "raw" / dataset
+    @property
+    def raw(self) -> Path:
+        """Verified raw files, a folder for each data set that they make."""
+        return self.scratch / "raw"
 
     def data(self, dataset: str) -> Path:
         """A data set's images and labels."""

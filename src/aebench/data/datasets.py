@@ -1,7 +1,7 @@
 """The data sets: one entry each in one table, and what a run sees of one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
+from aebench.config import held_out_images
 from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
 from aebench.errors import DataError
 from aebench.randomness import generator
@@ -30,9 +31,12 @@ class Dataset:
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
+    train_images: int
     binarization: Binarization
     load: Callable[[Path], Arrays]
     """From the folder of raw files: `{train,test}_images` uint8 `[N, C, H, W]`, `{train,test}_labels` int64 `[N]`."""
+    raw: str
+    """The folder of its raw files; data sets that are made of the same files share it."""
     files: tuple[RawFile, ...] = ()
     sources: Callable[[], tuple[Source, ...]] = tuple
 
@@ -85,13 +89,24 @@ def _fashion_sources() -> tuple[Source, ...]:
     return torchvision_mirrors(), debian_package("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
 
 
+_FASHION = Dataset(
+    shape=(1, 28, 28),
+    classes=_FASHION_CLASSES,
+    train_images=60_000,
+    binarization="none",
+    load=_fashion_mnist,
+    raw="fashion_mnist",
+    files=_FASHION_FILES,
+    sources=_fashion_sources,
+)
+
 DATASETS: Mapping[str, Dataset] = {
-    "fashion_mnist": Dataset((1, 28, 28), _FASHION_CLASSES, "none", _fashion_mnist, _FASHION_FILES, _fashion_sources),
-    "fashion_mnist_binary": Dataset(
-        (1, 28, 28), _FASHION_CLASSES, "stochastic", _fashion_mnist, _FASHION_FILES, _fashion_sources
-    ),
-    "digits": Dataset((1, 8, 8), tuple("0123456789"), "none", _digits),
+    "fashion_mnist": _FASHION,
+    "fashion_mnist_binary": replace(_FASHION, binarization="stochastic"),
+    "digits": Dataset((1, 8, 8), tuple("0123456789"), 1437, "none", _digits, raw="digits"),
 }
+
+TRAIN_IMAGES = {name: dataset.train_images for name, dataset in DATASETS.items()}
 
 
 def fetch(name: str, raw: Path, source_dir: Path | None, say: Callable[[str], None]) -> bytes:
@@ -99,7 +114,7 @@ def fetch(name: str, raw: Path, source_dir: Path | None, say: Callable[[str], No
 
     Args:
         name: a key of `DATASETS`.
-        raw: the folder that keeps the raw files.
+        raw: the folder that holds the folders of raw files.
         source_dir: the user's folder, looked into before any network.
         say: gets one line for every source that was tried.
 
@@ -108,8 +123,8 @@ def fetch(name: str, raw: Path, source_dir: Path | None, say: Callable[[str], No
     """
     dataset = DATASETS[name]
     own = (local_folder(source_dir, f"execution.source_dir {source_dir}"),) if source_dir else ()
-    obtain(dataset.files, raw, (*own, *dataset.sources()), say)
-    return save({key: np.ascontiguousarray(value) for key, value in dataset.load(raw).items()})
+    obtain(dataset.files, raw / dataset.raw, (*own, *dataset.sources()), say)
+    return save({key: np.ascontiguousarray(value) for key, value in dataset.load(raw / dataset.raw).items()})
 
 
 @dataclass(frozen=True)
@@ -160,7 +175,7 @@ def load(path: Path, name: str, validation_fraction: float) -> Splits:
     """The splits of the data set in `path`, a file that `fetch` made; validation comes out of the training images.
 
     Raises:
-        DataError: the file is missing or damaged, or a split would be empty.
+        DataError: the file is missing or damaged.
     """
     try:
         arrays = {key: torch.from_numpy(value) for key, value in load_file(path).items()}
@@ -170,12 +185,7 @@ def load(path: Path, name: str, validation_fraction: float) -> Splits:
         raise DataError(f"{path} is missing; run the stage fetch@{name}") from None
     except (SafetensorError, KeyError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); delete it and run the stage fetch@{name}") from None
-    held_out = round(validation_fraction * len(labels))
-    if held_out == len(labels) or (held_out == 0) != (validation_fraction == 0):
-        raise DataError(
-            f"params.yaml: data.validation_fraction: found {validation_fraction}, which makes {held_out} of "
-            f"{len(labels)} images of {name} validation images, allowed: a share that leaves some on both sides"
-        )
+    held_out = held_out_images(validation_fraction, len(labels))
     order = torch.randperm(len(labels), generator=generator(name, "validation split"))
     validation, train = order[:held_out], order[held_out:].sort().values
     redrawn = DATASETS[name].binarization == "stochastic"

@@ -65,7 +65,11 @@ def pca(splits: Splits, components: int, corruption: Corruption) -> PerImage:
         values: NDArray[np.float64] = error.double().numpy()
         return values
 
-    codes = [Labelled(fitted.transform(split.codes), split.labels) for split in (train, validation, test)]
+    codes = [
+        # scikit-learn transforms no empty array, which the validation split may be.
+        Labelled(fitted.transform(split.codes) if len(split.labels) else split.codes, split.labels)
+        for split in (train, validation, test)
+    ]
     return {
         "reconstruction_mse": mse(test.codes),
         "denoising_mse": mse(corrupted(torch.from_numpy(test.codes), corruption).numpy()),

@@ -10,10 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
-from torch.distributions.utils import clamp_probs
 
 from aebench.models.likelihoods import Likelihood
 from aebench.randomness import drawing_from
+
+_EPSILON = torch.finfo(torch.float32).eps
 
 
 def squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def binary_cross_entropy(x: Tensor, x_hat: Tensor) -> Tensor:
 
     x̂ is kept one float32 epsilon (1.2e-7) away from 0 and 1, so a pixel costs at most 16 nats.
     """
-    p = clamp_probs(x_hat)
+    p = x_hat.clamp(_EPSILON, 1 - _EPSILON)
     return -(x * p.log() + (1 - x) * torch.log1p(-p)).sum(-1)
 
 

@@ -100,6 +100,7 @@ def render(results: Results, gallery: dict[str, list[Picture]]) -> str:
             {
                 "name": dataset,
                 "rows": lines,
+                "seeds": len(cells[0].seeds),
                 "notes": footnotes(lines, COLUMNS),
                 "protocols": {cell.variant: _flat(cell.metrics["protocol"]) for cell in cells},
                 "pictures": gallery[dataset],

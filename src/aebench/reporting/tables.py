@@ -186,8 +186,8 @@ def _notes(cells: list[Cell], lines: list[Row], notes: Mapping[str, int]) -> lis
     protocols = [cell.metrics["protocol"] for cell in cells]
     seeds = protocols[0]["seeds"]
     found = [
-        f"- Test split, {protocols[0]['images']} images; mean over {seeds} seeds"
-        + (" ± half the 95 % interval over seeds (Student's t)." if seeds > 1 else ", hence no interval over seeds.")
+        f"- Test split, {protocols[0]['images']} images; "
+        + (f"mean over {seeds} seeds ± half the 95 % interval over seeds (Student's t)." if seeds > 1 else "one seed.")
     ]
     for protocol in protocols:
         if "likelihood" in protocol:

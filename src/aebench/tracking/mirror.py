@@ -7,6 +7,7 @@ written last: a run without one was broken off and is replaced.
 import hashlib
 import json
 import logging
+import os
 import subprocess
 import tempfile
 import time
@@ -15,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from alembic.util import CommandError
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
 from aebench.reporting.figures import contact_sheet
@@ -60,7 +63,7 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
                     name = f"{experiment}/{cell.dataset}"
                     experiments[cell.dataset] = _Experiment(client, name, artifacts, layout, cell.dataset)
                 experiments[cell.dataset].add(cell)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
         raise StoreError(" ".join(str(error).split())[:200]) from error
     return sum(one.added for one in experiments.values()), sum(one.kept for one in experiments.values())
 
@@ -74,6 +77,7 @@ class _Experiment:
         self._id = _experiment_id(client, name, artifacts)
         self._present = list(_all_runs(client, self._id))
         self._tags = _git_tags(layout.root)
+        self._main = "DVC_ROOT" not in os.environ or layout.root.samefile(os.environ["DVC_ROOT"])
         digest = hashlib.sha256(layout.data(dataset).read_bytes()).hexdigest()[:32]
         source = json.dumps({"path": str(layout.data(dataset).relative_to(layout.root))})
         self._data = DatasetInput(
@@ -98,7 +102,9 @@ class _Experiment:
             self.client.set_tag(child, PARENT, parent)
 
     def _known(self, cell: str, key: str) -> str | None:
-        """The id of the run with this key; the cell's other runs are marked superseded, or removed if broken off."""
+        """The id of the run with this key; others of its cell are marked superseded, or removed if broken off.
+
+        A copy in which DVC runs an experiment supersedes nothing: the main checkout still has its results."""
         known = None
         for run in self._present:
             tags = run.data.tags
@@ -110,7 +116,7 @@ class _Experiment:
                 known = run.info.run_id
                 if SUPERSEDED in tags:
                     self.client.delete_tag(known, SUPERSEDED)
-            elif SUPERSEDED not in tags:
+            elif SUPERSEDED not in tags and self._main:
                 self.client.set_tag(run.info.run_id, SUPERSEDED, "true")
         self.kept += known is not None
         return known

@@ -76,7 +76,7 @@ class SeedRun:
             return None
 
     def settings(self) -> dict[str, str]:
-        """Every setting under its key in params.yaml, so that shared ones stand under the same name."""
+        """Every setting by its name in params.yaml, a variant's own under `model.`: shared ones have the same name."""
         description = json.loads((self.folder / CONFIG).read_bytes())
         for key in ("images", "selected_epoch"):
             del description[key]

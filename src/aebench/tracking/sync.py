@@ -3,9 +3,12 @@
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aebench.config import Params
 from aebench.paths import HISTORY, Layout
@@ -36,21 +39,33 @@ class SyncState:
     def __init__(self, layout: Layout) -> None:
         self.address = address(layout)
         self.database = Path(self.address.removeprefix("sqlite:///")) if self.address.startswith("sqlite:") else None
+        self.artifacts = home(layout) / "mlruns"
         self.path = layout.sync_state / f"{sha256(self.address.encode(), bytes(home(layout)))[:16]}.json"
         inputs = [layout.params, *sorted((layout.reports / "metrics").rglob("*.json"))]
         inputs += sorted(layout.root.glob(f"runs/*/*/*/{HISTORY}"))
         self._fingerprint = sha256(*(path.read_bytes() for path in inputs))
 
     def _note(self) -> dict[str, Any]:
-        # A database that was deleted and made anew is another file.
-        store = self.database.stat().st_ino if self.database else self.address
-        return {"fingerprint": self._fingerprint, "store": store}
+        return {"fingerprint": self._fingerprint, "store": self._keys_held()}
+
+    def _keys_held(self) -> list[str] | str:
+        """The keys of a database's runs, read without mlflow; a server is believed to keep what it was given."""
+        if self.database is None:
+            return self.address
+        if not (self.database.is_file() and self.artifacts.is_dir()):
+            return []
+        query = (
+            "select tags.value from tags join runs on runs.run_uuid = tags.run_uuid "
+            "where tags.key = 'aebench.key' and runs.lifecycle_stage = 'active' order by tags.value"
+        )
+        with closing(sqlite3.connect(f"file:{quote(str(self.database))}?mode=ro", uri=True)) as database:
+            return [str(key) for (key,) in database.execute(query)]
 
     def complete(self) -> bool:
         """Whether the store holds what lies here, as of the last sync from here."""
         try:
             return bool(json.loads(self.path.read_bytes()) == self._note())
-        except (OSError, ValueError):
+        except (OSError, ValueError, sqlite3.Error):
             return False
 
     def remember(self) -> None:

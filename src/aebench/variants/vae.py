@@ -30,8 +30,10 @@ class Config(VariantConfig):
     def _one_objective(self) -> "Config":
         if self.objective == "elbo" and self.samples != 1:
             raise ValueError(f"samples: found {self.samples} with objective elbo, allowed: 1, or objective: iwae")
-        if self.objective == "iwae" and (self.beta != 1 or self.beta_warmup_epochs):
-            raise ValueError("beta: the iwae objective has no KL term to weigh, allowed: 1 and no warm-up")
+        if self.objective == "iwae":  # it has no KL term to weigh
+            for key, value, allowed in (("beta", self.beta, 1), ("beta_warmup_epochs", self.beta_warmup_epochs, 0)):
+                if value != allowed:
+                    raise ValueError(f"{key}: found {value} with objective iwae, allowed: {allowed}")
         return self
 
 
