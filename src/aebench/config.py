@@ -213,8 +213,8 @@ def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mappin
         held_out = held_out_images(fraction, datasets[dataset])
         if (held_out < SMALLEST_SPLIT and fraction > 0) or datasets[dataset] - held_out < SMALLEST_SPLIT:
             raise ConfigError(
-                f"data.validation_fraction: found {fraction}, which takes {held_out} of the {datasets[dataset]} "
-                f"training images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
+                f"data.validation_fraction: found {fraction}, which takes {held_out} of the "
+                f"{datasets[dataset]} training images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
             )
     return params
 
