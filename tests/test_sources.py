@@ -74,7 +74,8 @@ def test_a_mirror_is_used(served: tuple[str, Path], tmp_path: Path) -> None:
 def test_files_that_are_there_and_verify_need_no_source(tmp_path: Path) -> None:
     for name, data in CONTENT.items():
         (tmp_path / name).write_bytes(data)
-    obtain(FILES, tmp_path, [failing()], pytest.fail)
+    obtain(FILES, tmp_path, [failing()], pytest.fail)  # which would be told of a source that fails
+    assert whole(tmp_path)
 
 
 def test_a_file_that_is_there_but_wrong_is_replaced(served: tuple[str, Path], tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from aebench import load_run, variants
 from aebench.config import Data, Network, RunConfig, Training, parse
 from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
+from aebench.execution import run_all
 from aebench.models.autoencoder import Autoencoder
 from aebench.training.run import train_run
 from aebench.training.train import train, validate
@@ -35,6 +37,12 @@ def test_a_run_is_a_function_of_its_configuration_and_seed(digits_file: Path) ->
     first, again, other = (train_run(config("vae"), "digits", digits_file, seed, silent) for seed in (0, 0, 1))
     assert first.files == again.files
     assert first.files["model.safetensors"] != other.files["model.safetensors"]
+
+
+def test_a_run_does_not_depend_on_how_many_run_beside_it(digits_file: Path) -> None:
+    jobs = {str(seed): partial(train_run, config("vae"), "digits", digits_file, seed) for seed in range(3)}
+    alone, beside = (run_all(jobs, workers=workers, unit="epochs") for workers in (1, 3))
+    assert [run.files for run in alone.values()] == [run.files for run in beside.values()]
 
 
 def test_a_trained_run_comes_back_in_one_call(digits_file: Path, digits: Splits, tmp_path: Path) -> None:

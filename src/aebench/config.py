@@ -214,7 +214,8 @@ def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mappin
         if (held_out < SMALLEST_SPLIT and fraction > 0) or datasets[dataset] - held_out < SMALLEST_SPLIT:
             raise ConfigError(
                 f"data.validation_fraction: found {fraction}, which takes {held_out} of the "
-                f"{datasets[dataset]} training images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
+                f"{datasets[dataset]} training images of {dataset}, allowed: 0, or a share that leaves "
+                f"{SMALLEST_SPLIT} images on both sides"
             )
     return params
 
