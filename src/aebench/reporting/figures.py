@@ -96,6 +96,7 @@ def image_rows(rows: Mapping[str, NDArray[Any]], headings: Sequence[str] = ()) -
         axes.set_xticks((np.arange(len(headings)) + 0.5) * (width + gap) - gap / 2 - 0.5, headings, fontsize=8)
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
         axes.spines[:].set_visible(False)
+        figure.set_layout_engine("constrained", w_pad=0.1)
         return _png(figure)
 
 
