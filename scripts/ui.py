@@ -12,7 +12,9 @@ def main(port: str) -> None:
     store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT / 'mlflow.db'}")
     if store.startswith(("http:", "https:")):
         sys.exit(f"MLFLOW_TRACKING_URI names a server; its UI is at {store}")
-    print(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)", file=sys.stderr)
+    # MLflow opens on its views for language models unless the address asks for those of training runs.
+    page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    print(f"MLflow's UI: {page} (Ctrl-C ends it)", file=sys.stderr)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execvp(
         "mlflow",

@@ -239,6 +239,7 @@ def test_mlflow_holds_each_run_once_after_two_syncs(project: Project) -> None:
         assert len(run["data"]) == 1  # type: ignore[arg-type]
         assert run["tags"]["mlflow.parentRunId"]  # type: ignore[index]
         assert len(run["tags"]["mlflow.source.git.commit"]) == 40  # type: ignore[index]
+        assert run["tags"]["aebench.uncommitted_changes"] == "false"  # type: ignore[index]
     parent = next(run for run in runs if run["tags"]["aebench.cell"] == "digits/vae")  # type: ignore[index]
     assert {"elbo_nats", "elbo_nats_sd", "elbo_nats_ci95_low"} <= set(parent["metrics"])  # type: ignore[call-overload]
 

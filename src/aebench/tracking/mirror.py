@@ -92,6 +92,7 @@ class _Experiment:
             tags = {ROLE: "variant", CELL: name}
             with self._new_run(cell.variant, cell.key, cell.runs[0], tags) as parent:
                 self._log(parent, cell.settings(), cell.metrics(), ())
+                self.client.log_inputs(parent, datasets=[self._data])
         for run in cell.runs:
             child = self._known(f"{name}/seed-{run.seed}", run.key)
             if child is None:
@@ -192,7 +193,7 @@ def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
 
 
 def _git_tags(root: Path) -> dict[str, str]:
-    """The commit, and whether the tree has changes that it lacks."""
+    """The commit, and whether the tree has changes that it lacks; results, which a run is about to change, aside."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
@@ -200,7 +201,9 @@ def _git_tags(root: Path) -> dict[str, str]:
     try:
         return {
             "mlflow.source.git.commit": git("rev-parse", "HEAD").strip(),
-            "aebench.uncommitted_changes": str(bool(git("status", "--porcelain").strip())).lower(),
+            "aebench.uncommitted_changes": str(
+                bool(git("status", "--porcelain", "--", ".", ":!reports", ":!dvc.lock").strip())
+            ).lower(),
         }
     except (OSError, subprocess.CalledProcessError):
         return {}
