@@ -199,11 +199,10 @@ def _git_tags(root: Path) -> dict[str, str]:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
 
     try:
+        changes = git("status", "--porcelain", "--", ".", ":!reports", ":!dvc.lock").strip()
         return {
             "mlflow.source.git.commit": git("rev-parse", "HEAD").strip(),
-            "aebench.uncommitted_changes": str(
-                bool(git("status", "--porcelain", "--", ".", ":!reports", ":!dvc.lock").strip())
-            ).lower(),
+            "aebench.uncommitted_changes": str(bool(changes)).lower(),
         }
     except (OSError, subprocess.CalledProcessError):
         return {}
