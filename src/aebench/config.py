@@ -253,6 +253,15 @@ def _variant(name: object, block: object, kinds: Mapping[str, type[VariantConfig
 # Fewer images than this are no split to fit or to select on.
 SMALLEST_SPLIT = 50
 
+# What pydantic calls by Python's names, in those of YAML.
+_TYPES = {
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
 B = TypeVar("B", bound=Block)
 
 
@@ -275,8 +284,8 @@ def parse(block: type[B], value: object, where: str = "") -> B:
             text = f"unknown key, {_allowed(str(location[-1]), _fields(block, location[:-1]))}"
         elif error["type"] == "invalid_key":
             text = f"unknown key, allowed: {', '.join(_fields(block, location[:-1]))}"
-        elif error["type"] == "dict_type":
-            text = f"{found}, allowed: a mapping"
+        elif error["type"] in _TYPES:
+            text = f"{found}, allowed: {_TYPES[error['type']]}"
         elif error["type"] == "missing":
             text = "missing, it has no default"
         elif error["type"] == "literal_error":

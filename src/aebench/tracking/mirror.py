@@ -105,7 +105,8 @@ class _Experiment:
     def _known(self, cell: str, key: str) -> str | None:
         """The id of the run with this key; others of its cell are marked superseded, or removed if broken off.
 
-        A copy in which DVC runs an experiment supersedes nothing: the main checkout still has its results."""
+        A copy in which DVC runs an experiment supersedes nothing: the main checkout still has its results.
+        """
         known = None
         for run in self._present:
             tags = run.data.tags
