@@ -36,9 +36,9 @@ def params() -> "Params":
 
     numerics.limit(config.read_numerics(LAYOUT.params))
     from aebench import variants  # these import torch, which must come after
-    from aebench.data.datasets import TRAIN_IMAGES
+    from aebench.data.datasets import FACTS
 
-    return config.read(LAYOUT.params, kinds=variants.kinds(), datasets=TRAIN_IMAGES)
+    return config.read(LAYOUT.params, kinds=variants.kinds(), datasets=FACTS)
 
 
 def cell(dataset: str, variant: str | None = None) -> "Params":

@@ -9,7 +9,8 @@ import _stage
 def evaluate(dataset: str, variant: str) -> None:
     """Evaluate every seed of one cell."""
     params = _stage.cell(dataset, variant)
-    from aebench.evaluation.evaluate import document, evaluate_run
+    from aebench.evaluation.document import document
+    from aebench.evaluation.evaluate import evaluate_run
     from aebench.execution import run_all
 
     layout, data = _stage.LAYOUT, _stage.LAYOUT.data(dataset)

@@ -10,14 +10,14 @@ from ruamel.yaml import YAML
 
 from aebench import variants
 from aebench.config import Params, read
-from aebench.data.datasets import TRAIN_IMAGES
+from aebench.data.datasets import FACTS
 from aebench.errors import ConfigError
 
 Edit = Callable[[dict[str, Any]], object]
 
 
 def check(path: Path) -> Params:
-    return read(path, kinds=variants.kinds(), datasets=TRAIN_IMAGES)
+    return read(path, kinds=variants.kinds(), datasets=FACTS)
 
 
 @pytest.fixture
@@ -91,6 +91,29 @@ BAD: list[tuple[Edit, str]] = [
     (lambda c: c["models"].update({"../evil": {"kind": "ae"}}), r"models.\.\./evil: found '../evil', allowed: letters"),
     (lambda c: c["models"].update({"<b>": {"kind": "ae"}}), "models.<b>: found '<b>', allowed: letters"),
     (put("evaluation.importance_samples", 0), "evaluation.importance_samples: found 0, allowed: greater"),
+    (put("evaluation.proposal", "refine"), r"evaluation.proposal: found 'refine', .*did you mean refined\?"),
+    (put("evaluation.expost", None), "evaluation.expost: found None, allowed: "),
+    (put("evaluation.expost.images", -1), "evaluation.expost.images: found -1, allowed: greater than or equal to 0"),
+    (put("evaluation.expost.importance_samples", 0), "evaluation.expost.importance_samples: found 0, allowed: greater"),
+    (put("evaluation.expost.image", 5), r"evaluation.expost.image: unknown key, .*did you mean images\?"),
+    (put("models.vae.likelihood", "gausian"), r"models.vae.likelihood: found 'gausian', .*did you mean gaussian\?"),
+    (put("models.vae.sigma", 0.1), "models.vae.sigma: found 0.1 with bernoulli, allowed: with likelihood: gaussian"),
+    (
+        put("models.vae", {"kind": "vae", "likelihood": "gaussian", "sigma": 0}),
+        "models.vae.sigma: found 0, allowed: learned, or a number greater than 0",
+    ),
+    (put("models.cvae.conditioning", "conct"), r"models.cvae.conditioning: found 'conct', .*did you mean concat\?"),
+    (
+        lambda c: (put("datasets", ["fashion_mnist_binary"])(c), put("models.cvae.likelihood", "gaussian")(c)),
+        "models.cvae.likelihood: found gaussian with fashion_mnist_binary, whose pixels are 0 or 1: a density has no",
+    ),
+    (
+        lambda c: (
+            put("datasets", ["fashion_mnist", "fashion_mnist_binary"])(c),
+            put("models.vae.likelihood", "continuous_bernoulli")(c),
+        ),
+        "models.vae.likelihood: found continuous_bernoulli with fashion_mnist_binary, .*allowed: bernoulli",
+    ),
     (put("evaluation.corruption_rate", 2), "evaluation.corruption_rate: found 2.0 with masking"),
     (put("execution.workers", "many"), "execution.workers: found 'many', allowed: auto, or a whole number"),
     (put("execution.workers", 0), "execution.workers: found 0, allowed: auto, or a whole number"),
@@ -159,3 +182,22 @@ def test_no_validation_split_goes_with_the_last_epoch(edited: Callable[[Edit], P
         content["training"]["select"] = "last"
 
     assert check(edited(change)).data.validation_fraction == 0
+
+
+def test_each_likelihood_goes_with_grey_pixels(edited: Callable[[Edit], Path]) -> None:
+    for block in (
+        {"likelihood": "continuous_bernoulli"},
+        {"likelihood": "gaussian"},
+        {"likelihood": "gaussian", "sigma": "learned"},
+        {"likelihood": "gaussian", "sigma": 1},
+    ):
+        assert check(edited(put("models.vae", {"kind": "vae", **block}))).models["vae"]
+
+
+def test_what_is_not_said_of_the_evaluation_has_its_default(edited: Callable[[Edit], Path]) -> None:
+    def change(content: dict[str, Any]) -> None:
+        del content["evaluation"]["proposal"], content["evaluation"]["expost"]
+
+    evaluation = check(edited(change)).evaluation
+    assert evaluation.proposal == "amortised"
+    assert (evaluation.expost.images, evaluation.expost.importance_samples) == (1000, 200)

@@ -16,7 +16,7 @@ from conftest import ROOT
 
 PARAMS = """\
 datasets: [digits]
-variants: [ae, dae, vae, cvae]
+variants: [ae, dae, vae, cvae, cvae_concat]
 seeds: [0, 1]
 numerics: native
 data: {validation_fraction: 0.1}
@@ -27,7 +27,13 @@ models:
   dae: {kind: dae, corruption: masking, corruption_rate: 0.3}
   vae: {kind: vae, likelihood: bernoulli, objective: elbo, beta: 1.0, beta_warmup_epochs: 0}
   cvae: {kind: cvae, conditioning: class_prior, likelihood: bernoulli, beta: 1.0, beta_warmup_epochs: 0}
-evaluation: {importance_samples: 7, corruption: masking, corruption_rate: 0.3}
+  cvae_concat: {kind: cvae, conditioning: concat, likelihood: bernoulli, beta: 1.0, beta_warmup_epochs: 0}
+evaluation:
+  importance_samples: 97
+  proposal: amortised
+  expost: {images: 30, importance_samples: 60}
+  corruption: masking
+  corruption_rate: 0.3
 execution: {workers: auto, source_dir: null}
 tracking: {experiment: aebench}
 """
@@ -101,7 +107,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     clone.git("add", "--all")
     clone.git("commit", "--quiet", "--message", "code")
     ran = clone.repro()
-    assert len(ran) == 13
+    assert len(ran) == 15
     clone.git("add", "--all")
     clone.git("commit", "--quiet", "--message", "results")
     return clone
@@ -118,10 +124,28 @@ def test_git_holds_what_it_should_and_nothing_else(project: Project) -> None:
 
 
 def test_the_metric_files_keep_their_contract(project: Project) -> None:
-    everywhere = {"reconstruction_mse", "reconstruction_bce_nats", "denoising_mse", "probe_accuracy", "knn_accuracy"}
-    latent = {"elbo_nats", "distortion_nats", "rate_nats", "iw_log_likelihood_nats", "active_units"}
-    given = {"elbo_given_label_nats", "iw_log_likelihood_given_label_nats"}
-    defined = {"ae": everywhere, "dae": everywhere, "vae": everywhere | latent, "cvae": everywhere | latent | given}
+    everywhere = {
+        *("reconstruction_mse", "reconstruction_bce_nats", "denoising_mse", "probe_accuracy", "knn_accuracy"),
+        *(f"probe_accuracy_{labels}_labels" for labels in (10, 100, 1000)),
+        *("expost_log_likelihood_nats", "expost_effective_sample_size", "expost_pareto_k_unreliable_share"),
+        "expost_sigma",
+    }
+    latent = {
+        *("elbo_nats", "distortion_nats", "rate_nats", "iw_log_likelihood_nats", "active_units"),
+        *("effective_sample_size", "pareto_k_unreliable_share", "generalisation_gap_nats"),
+    }
+    labels = {"elbo_given_label_nats", "iw_log_likelihood_given_label_nats", "generative_accuracy"}
+    given = {"reconstruction_mse_given_label", "denoising_mse_given_label"}
+    every = everywhere | latent | labels | given
+    defined = {
+        "ae": everywhere,
+        "dae": everywhere,
+        "vae": everywhere | latent,
+        "cvae": everywhere | latent | labels,
+        "cvae_concat": every,
+    }
+    no_means = {"active_units", "generalisation_gap_nats", "expost_sigma", "effective_sample_size"}
+    no_means.add("expost_effective_sample_size")
     for variant, metrics in defined.items():
         text = (project.root / f"reports/metrics/digits/{variant}.json").read_text()
         found = json.loads(text, parse_constant=pytest.fail)
@@ -132,16 +156,16 @@ def test_the_metric_files_keep_their_contract(project: Project) -> None:
         }
         assert set(found["seeds"]) == {"0", "1"}
         assert all(set(seed) == metrics for seed in found["seeds"].values())
-        assert {name for name in found["not_defined"] if "." not in name} == (everywhere | latent | given) - metrics
+        assert {name for name in found["not_defined"] if "." not in name} == every - metrics
         assert found["protocol"]["images"] == 360
         for name, summary in found["summary"].items():
             values = [seed[name] for seed in found["seeds"].values()]
             assert summary["mean"] == pytest.approx(np.mean(values))
             assert summary["sd"] == pytest.approx(np.std(values, ddof=1))
             assert summary["ci95"][0] <= summary["mean"] <= summary["ci95"][1]
-            assert ("ci95_images" in summary) == (name != "active_units")
+            assert ("ci95_images" in summary) == (name not in no_means)
     vae, cvae = (json.loads((project.root / f"reports/metrics/digits/{v}.json").read_text()) for v in ("vae", "cvae"))
-    assert vae["protocol"]["importance_samples"] == 7
+    assert vae["protocol"]["importance_samples"] == 97
     assert "not a normalised likelihood" in vae["protocol"]["likelihood_note"]
     assert cvae["protocol"]["trained_with_labels"] is True
     for seed in [*vae["seeds"].values(), *cvae["seeds"].values()]:
@@ -151,27 +175,52 @@ def test_the_metric_files_keep_their_contract(project: Project) -> None:
 
 
 def test_per_image_values_are_kept_under_the_metrics_names(project: Project) -> None:
-    metrics = json.loads((project.root / "reports/metrics/digits/cvae.json").read_text())
-    with np.load(project.root / "evaluations/digits/cvae/seed-1.npz", allow_pickle=False) as arrays:
-        for name, value in metrics["seeds"]["1"].items():
-            if name != "active_units":
-                assert arrays[name].shape == (360,)
-                assert arrays[name].mean() == pytest.approx(value)
-        assert arrays["codes"].shape == (360, 4)
-        # What the label tells is at most its own information, for every image.
-        shares = np.bincount(arrays["labels"]) / 360
-        gain = arrays["iw_log_likelihood_given_label_nats"] + np.log(shares[arrays["labels"]])
-        assert (gain <= arrays["iw_log_likelihood_nats"] + 0.3).all()  # the shares in training differ a little
+    for variant in ("ae", "vae", "cvae_concat"):
+        metrics = json.loads((project.root / f"reports/metrics/digits/{variant}.json").read_text())
+        with np.load(project.root / f"evaluations/digits/{variant}/seed-1.npz", allow_pickle=False) as arrays:
+            for name, value in metrics["seeds"]["1"].items():
+                if name not in ("active_units", "generalisation_gap_nats", "expost_sigma"):
+                    assert arrays[name].shape == ((30,) if name.startswith("expost_") else (360,))
+                    average = np.median if name.endswith("effective_sample_size") else np.mean
+                    assert average(arrays[name]) == pytest.approx(value)
+            assert arrays["codes"].shape == (360, 4)
+
+
+def test_the_pairs_are_those_that_compare(project: Project) -> None:
+    pairs = pd.read_csv(project.root / "reports/pairs.csv")
+    of_probe = pairs[pairs["metric"] == "probe_accuracy"]
+    assert set(zip(of_probe["a"], of_probe["b"], strict=True)) == {
+        *(("ae", "dae"), ("ae", "vae"), ("dae", "vae"), ("cvae", "cvae_concat")),
+    }
+    assert len(pairs[pairs["metric"] == "iw_log_likelihood_nats"]) == 3
+    assert len(pairs[pairs["metric"] == "expost_log_likelihood_nats"]) == 10
+    assert (pairs["p_holm"] >= pairs["p"]).all()
+    ae, vae = (
+        json.loads((project.root / f"reports/metrics/digits/{variant}.json").read_text()) for variant in ("ae", "vae")
+    )
+    row = pairs[(pairs["metric"] == "reconstruction_mse") & (pairs["a"] == "ae") & (pairs["b"] == "vae")].iloc[0]
+    means = [found["summary"]["reconstruction_mse"]["mean"] for found in (ae, vae)]
+    assert row["difference"] == pytest.approx(means[0] - means[1])
+    assert row["ci95_low"] < row["difference"] < row["ci95_high"]
 
 
 def test_the_report_is_whole_and_opens_offline(project: Project) -> None:
     page = (project.root / "reports/index.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert page.count("data:image/png;base64,") >= 7
-    for word in ("ae", "dae", "vae", "cvae", "PCA, 4 components", "mean image", "importance_samples", "not defined"):
+    for word in (
+        "Which is better",
+        "Pareto k̂",
+        "All differences",
+        "cvae_concat",
+        "PCA, 4 components",
+        "mean image",
+        "importance_samples",
+        "not defined",
+    ):
         assert word in page
     markdown = (project.root / "reports/comparison.md").read_text()
-    assert len([line for line in markdown.splitlines() if line.startswith("| **")]) == 4
+    assert len([line for line in markdown.splitlines() if line.startswith("| **")]) == 5
     table = pd.read_csv(project.root / "reports/comparison.csv")
     assert set(table["variant"]) >= {"ae", "dae", "vae", "cvae", "baseline:pca"}
     ae = table[(table["variant"] == "ae") & (table["metric"] == "elbo_nats")].iloc[0]
@@ -211,14 +260,16 @@ def cells(runs: list[dict[str, object]]) -> list[str]:
 
 
 EXPECTED_CELLS = sorted(
-    f"digits/{variant}{seed}" for variant in ("ae", "dae", "vae", "cvae") for seed in ("", "/seed-0", "/seed-1")
+    f"digits/{variant}{seed}"
+    for variant in ("ae", "dae", "vae", "cvae", "cvae_concat")
+    for seed in ("", "/seed-0", "/seed-1")
 )
 
 
 def test_mlflow_holds_each_run_once_after_two_syncs(project: Project) -> None:
     shutil.rmtree(project.root / ".aebench" / "sync")  # so that the store is asked again
     done = project.run(sys.executable, "stages/track.py")
-    assert "0 runs added, 12 already there" in done.stderr
+    assert "0 runs added, 15 already there" in done.stderr
     runs = runs_in(project)
     assert cells(runs) == EXPECTED_CELLS
     assert {run["status"] for run in runs} == {"FINISHED"}
@@ -246,12 +297,12 @@ def test_mlflow_holds_each_run_once_after_two_syncs(project: Project) -> None:
 
 def test_another_store_and_a_moved_repository_are_filled_completely(project: Project, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path / 'other.db'}"
-    assert "12 runs added" in project.run(sys.executable, "stages/track.py", MLFLOW_TRACKING_URI=other).stderr
+    assert "15 runs added" in project.run(sys.executable, "stages/track.py", MLFLOW_TRACKING_URI=other).stderr
     assert cells(runs_in(project, other)) == EXPECTED_CELLS
     moved = Project(tmp_path / "moved")
     shutil.copytree(project.root, moved.root, symlinks=True)
     shutil.rmtree(moved.root / "mlruns")
-    assert "12 runs added" in moved.run(sys.executable, "stages/track.py").stderr
+    assert "15 runs added" in moved.run(sys.executable, "stages/track.py").stderr
     runs = runs_in(moved)
     assert cells(runs) == EXPECTED_CELLS
     assert all("model.safetensors" in run["artifacts"] for run in runs if run["tags"]["aebench.role"] == "seed")  # type: ignore[operator,index]
@@ -262,7 +313,7 @@ def test_a_store_that_lost_its_runs_is_filled_again(project: Project, tmp_path: 
     shutil.copytree(project.root, copy.root, symlinks=True)
     shutil.rmtree(copy.root / "mlruns")
     (copy.root / "mlflow.db").unlink()
-    assert "12 runs added" in copy.run(sys.executable, "stages/track.py").stderr
+    assert "15 runs added" in copy.run(sys.executable, "stages/track.py").stderr
     assert copy.run(sys.executable, "stages/track.py").stderr == ""
     assert "0 runs added" in copy.run(sys.executable, "stages/track.py", "always").stderr
     (copy.root / "mlflow.db").write_text("this is no database")
@@ -319,14 +370,14 @@ def test_a_stage_by_hand_says_what_it_takes(project: Project) -> None:
     done = project.run(sys.executable, "stages/train.py", "digits", "vea")
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
-        ["error: 'vea' is not among variants in params.yaml, allowed: ae, dae, vae, cvae"],
+        ["error: 'vea' is not among variants in params.yaml, allowed: ae, dae, vae, cvae, cvae_concat"],
     )
 
 
 def test_a_fresh_clone_reproduces_the_results_bit_for_bit(project: Project, tmp_path: Path) -> None:
     project.git("clone", "--quiet", str(project.root), str(tmp_path / "fresh"))
     fresh = Project(tmp_path / "fresh")
-    assert len(fresh.repro()) == 13
+    assert len(fresh.repro()) == 15
     assert fresh.git("status", "--porcelain") == ""
     assert fresh.snapshot() == project.snapshot()
 
@@ -345,7 +396,7 @@ def test_an_edit_of_one_variant_reruns_its_stages_only(project: Project) -> None
 
 
 def test_a_removed_variant_leaves_no_trace(project: Project) -> None:
-    project.edit("params.yaml", "variants: [ae, dae, vae, cvae]", "variants: [ae, vae]")
+    project.edit("params.yaml", "variants: [ae, dae, vae, cvae, cvae_concat]", "variants: [ae, vae]")
     assert set(project.repro()) <= {"check", "report", "track"}
     for name, content in project.snapshot().items():
         assert "dae" not in name

@@ -1,19 +1,35 @@
 """One contract for every file in variants/, on a tiny configuration."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from conftest import tiny
 from torch.distributions import kl_divergence
 
 from aebench import variants
-from aebench.models.autoencoder import LatentVariableModel
+from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.labels import inferred_label
 from aebench.randomness import Streams, drawing_from, generator
 
 B, D, L, C = 6, 64, 3, 10
 KINDS = sorted(variants.kinds())
+# Every kind as it is, and the settings that change its shape.
+SETTINGS: dict[str, dict[str, object]] = {
+    **{kind: {"kind": kind} for kind in KINDS},
+    "cvae, concat": {"kind": "cvae", "conditioning": "concat"},
+    "vae, iwae": {"kind": "vae", "objective": "iwae", "samples": 3},
+    "vae, continuous Bernoulli": {"kind": "vae", "likelihood": "continuous_bernoulli"},
+    "vae, Gaussian": {"kind": "vae", "likelihood": "gaussian", "sigma": 0.1},
+    "cvae, Gaussian with its own sigma": {"kind": "cvae", "likelihood": "gaussian", "sigma": "learned"},
+}
 
 
-@pytest.fixture(params=KINDS)
+def made(name: str) -> Autoencoder:
+    return tiny(**SETTINGS[name])  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=SETTINGS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -33,11 +49,13 @@ def test_the_four_variants_are_there() -> None:
 
 
 def test_shapes_and_ranges(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
-    model = tiny(kind)
-    assert model.encode(x).shape == (B, L)
-    x_hat = model.reconstruct(x)
-    assert x_hat.shape == (B, D)
-    assert ((x_hat >= 0) & (x_hat <= 1)).all()
+    model = made(kind)
+    for labels in (None, y):
+        codes, x_hat = model.encode(x, labels), model.reconstruct(x, labels)
+        assert codes.shape == (B, L)
+        assert x_hat.shape == (B, D)
+        assert ((x_hat >= 0) & (x_hat <= 1)).all()
+    torch.testing.assert_close(model.decode(codes, y), x_hat)
     terms = model.loss(x, y, epoch=1, streams=Streams(0))
     assert all(values.shape == (B,) for values in terms.values())
     assert "loss" in terms
@@ -45,7 +63,7 @@ def test_shapes_and_ranges(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
 
 
 def test_every_weight_learns(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
-    model = tiny(kind)
+    model = made(kind)
     model.loss(x, y, epoch=1, streams=Streams(0))["loss"].mean().backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
@@ -53,7 +71,7 @@ def test_every_weight_learns(kind: str, x: torch.Tensor, y: torch.Tensor) -> Non
 
 
 def test_a_loss_is_drawn_from_its_streams_alone(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
-    model = tiny(kind)
+    model = made(kind)
     torch.manual_seed(1)
     first = model.loss(x, y, epoch=1, streams=Streams(5))["loss"]
     torch.manual_seed(2)
@@ -61,7 +79,7 @@ def test_a_loss_is_drawn_from_its_streams_alone(kind: str, x: torch.Tensor, y: t
 
 
 def test_codes_and_reconstructions_do_not_depend_on_the_batch_or_on_chance(kind: str, x: torch.Tensor) -> None:
-    model = tiny(kind)
+    model = made(kind)
     torch.testing.assert_close(model.encode(x)[2:3], model.encode(x[2:3]))
     assert torch.equal(model.reconstruct(x), model.reconstruct(x))
 
@@ -75,9 +93,9 @@ def test_the_same_seed_gives_the_same_decoder_to_all() -> None:
     assert not torch.equal(tiny("vae").encoder[0].weight, tiny("vae", seed=1).encoder[0].weight)  # type: ignore[union-attr,index]
 
 
-@pytest.fixture(params=[kind for kind in KINDS if isinstance(tiny(kind), LatentVariableModel)])
+@pytest.fixture(params=[name for name in SETTINGS if isinstance(made(name), LatentVariableModel)])
 def latent_model(request: pytest.FixtureRequest) -> LatentVariableModel:
-    model = tiny(request.param)
+    model = made(request.param)
     assert isinstance(model, LatentVariableModel)
     for weight in model.parameters():  # away from special values, e.g. class means that start at zero
         with drawing_from(generator("noise")):
@@ -88,7 +106,7 @@ def latent_model(request: pytest.FixtureRequest) -> LatentVariableModel:
 def test_prior_posterior_and_likelihood_have_their_shapes(
     latent_model: LatentVariableModel, x: torch.Tensor, y: torch.Tensor
 ) -> None:
-    for labels in (None, y):
+    for labels in (y,) if latent_model.label_enters & {"posterior", "likelihood"} else (None, y):
         q = latent_model.posterior(x, labels)
         assert q.batch_shape == (B,)
         assert q.event_shape == (L,)
@@ -96,6 +114,39 @@ def test_prior_posterior_and_likelihood_have_their_shapes(
         assert latent_model.prior(labels).log_prob(z).shape == (7, B)
         assert latent_model.likelihood(z, labels).log_prob(x).shape == (7, B)
         assert (kl_divergence(q, latent_model.prior(labels)) >= 0).all()
+
+
+def test_label_enters_says_what_the_label_changes(
+    latent_model: LatentVariableModel, x: torch.Tensor, y: torch.Tensor
+) -> None:
+    z = torch.randn(B, L, generator=generator("z"))
+    other = (y + 1) % C
+
+    def changes(found: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+        return not torch.equal(found(y), found(other))
+
+    changed = {
+        "prior": changes(lambda y: latent_model.prior(y).log_prob(z)),
+        "posterior": changes(lambda y: latent_model.posterior(x, y).log_prob(z)),
+        "likelihood": changes(lambda y: latent_model.likelihood(z, y).log_prob(x)),
+    }
+    assert {name for name, does in changed.items() if does} == latent_model.label_enters
+    if "posterior" in latent_model.label_enters:
+        with pytest.raises(TypeError, match="need the label"):
+            latent_model.posterior(x)
+
+
+def test_codes_without_a_label_are_averaged_over_it(x: torch.Tensor) -> None:
+    cvae = made("cvae, concat")
+    each = torch.stack([cvae.encode(x, torch.full((B,), label)) for label in range(C)])
+    shares = torch.arange(1, C + 1) / 55
+    torch.testing.assert_close(cvae.encode(x), (shares[:, None, None] * each).sum(0))
+
+
+def test_a_reconstruction_without_a_label_uses_the_inferred_one(x: torch.Tensor) -> None:
+    cvae = made("cvae, concat")
+    assert isinstance(cvae, LatentVariableModel)
+    torch.testing.assert_close(cvae.reconstruct(x), cvae.reconstruct(x, inferred_label(cvae, x)))
 
 
 def test_the_prior_without_the_label_sums_it_out(latent_model: LatentVariableModel) -> None:

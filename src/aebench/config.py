@@ -1,9 +1,10 @@
 """params.yaml as frozen, typed values. Whatever is wrong with it ends in one line that names the key."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -20,6 +21,12 @@ def _workers(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise ValueError("allowed: auto, or a whole number of at least 1")
+
+
+def _sigma(value: object) -> object:
+    if value == "learned" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf):
+        return value
+    raise ValueError("allowed: learned, or a number greater than 0")
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]
@@ -97,10 +104,32 @@ class Corruption(Block):
         return self
 
 
+class PixelLikelihood(Block):
+    """p(x|z); `sigma` is the standard deviation of `gaussian`: a number, or `learned`, as it is where it is absent."""
+
+    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian"] = "bernoulli"
+    sigma: Annotated[float | str, BeforeValidator(_sigma)] | None = None
+
+    @model_validator(mode="after")
+    def _only_a_gaussian_has_sigma(self) -> "PixelLikelihood":
+        if self.sigma is not None and self.likelihood != "gaussian":
+            raise ValueError(f"sigma: found {self.sigma} with {self.likelihood}, allowed: with likelihood: gaussian")
+        return self
+
+
+class Expost(Block):
+    """Ex-post density estimation: on how many test images (0: none), with how many importance samples for each."""
+
+    images: Annotated[int, Field(ge=0)]
+    importance_samples: Count
+
+
 class Evaluation(Corruption):
     """What is measured on the test split; the corruption is that of `denoising_mse`."""
 
     importance_samples: Count
+    proposal: Literal["amortised", "refined"] = "amortised"
+    expost: Expost = Expost(images=1000, importance_samples=200)
 
 
 class Execution(Block):
@@ -160,13 +189,20 @@ def held_out_images(validation_fraction: float, train_images: int) -> int:
     return round(validation_fraction * train_images)
 
 
-def read(path: Path, *, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, int]) -> Params:
+class DatasetFacts(NamedTuple):
+    """What the check of params.yaml must know of a data set."""
+
+    train_images: int
+    binarized: bool
+
+
+def read(path: Path, *, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, DatasetFacts]) -> Params:
     """Read and check params.yaml.
 
     Args:
         path: the file.
         kinds: for every file in `variants/` its configuration.
-        datasets: for every known data set the number of its training images.
+        datasets: every known data set.
 
     Raises:
         ConfigError: one line with the key, what was found and what is allowed.
@@ -185,7 +221,7 @@ def read_numerics(path: Path) -> Numerics:
         return "portable"
 
 
-def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, int]) -> Params:
+def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, DatasetFacts]) -> Params:
     raw = _load(path)
     blocks = raw.get("models")
     if isinstance(blocks, dict):
@@ -208,16 +244,26 @@ def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mappin
                 f"data.validation_fraction: found 0 while {variant} selects its weights by best_validation, "
                 "allowed: a share above 0, or training.select: last"
             )
-    fraction = params.data.validation_fraction
     for dataset in params.datasets:
-        held_out = held_out_images(fraction, datasets[dataset])
-        if (held_out < SMALLEST_SPLIT and fraction > 0) or datasets[dataset] - held_out < SMALLEST_SPLIT:
-            raise ConfigError(
-                f"data.validation_fraction: found {fraction}, which takes {held_out} of the "
-                f"{datasets[dataset]} training images of {dataset}, allowed: 0, or a share that leaves "
-                f"{SMALLEST_SPLIT} images on both sides"
-            )
+        _check_with_data(params, dataset, datasets[dataset])
     return params
+
+
+def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
+    fraction = params.data.validation_fraction
+    held_out = held_out_images(fraction, facts.train_images)
+    if (held_out < SMALLEST_SPLIT and fraction > 0) or facts.train_images - held_out < SMALLEST_SPLIT:
+        raise ConfigError(
+            f"data.validation_fraction: found {fraction}, which takes {held_out} of the {facts.train_images} training "
+            f"images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
+        )
+    for variant in params.variants:
+        likelihood = getattr(params.models[variant], "likelihood", "bernoulli")
+        if facts.binarized and likelihood != "bernoulli":
+            raise ConfigError(
+                f"models.{variant}.likelihood: found {likelihood} with {dataset}, whose pixels are 0 or 1: a density "
+                "has no meaning there, allowed: bernoulli"
+            )
 
 
 def _load(path: Path) -> dict[Any, Any]:

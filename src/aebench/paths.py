@@ -101,6 +101,11 @@ class Layout:
         return self.reports / f"comparison.{form}"
 
     @property
+    def pairs(self) -> Path:
+        """The differences between variants."""
+        return self.reports / "pairs.csv"
+
+    @property
     def sync_state(self) -> Path:
         """What the MLflow stores are known to hold."""
         return self.scratch / "sync"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
-from aebench.config import held_out_images
+from aebench.config import DatasetFacts, held_out_images
 from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
 from aebench.errors import DataError
 from aebench.randomness import generator
@@ -106,7 +106,10 @@ DATASETS: Mapping[str, Dataset] = {
     "digits": Dataset((1, 8, 8), tuple("0123456789"), 1437, "none", _digits, raw="digits"),
 }
 
-TRAIN_IMAGES = {name: dataset.train_images for name, dataset in DATASETS.items()}
+# Probes draw labelled images by class, some for training and some not.
+FEWEST_OF_A_CLASS = 2
+
+FACTS = {name: DatasetFacts(dataset.train_images, dataset.binarization != "none") for name, dataset in DATASETS.items()}
 
 
 def fetch(name: str, raw: Path, source_dir: Path | None, say: Callable[[str], None]) -> bytes:
@@ -175,7 +178,7 @@ def load(path: Path, name: str, validation_fraction: float) -> Splits:
     """The splits of the data set in `path`, a file that `fetch` made; validation comes out of the training images.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing or damaged, or the training split lacks a class.
     """
     try:
         arrays = {key: torch.from_numpy(value) for key, value in load_file(path).items()}
@@ -188,6 +191,13 @@ def load(path: Path, name: str, validation_fraction: float) -> Splits:
     held_out = held_out_images(validation_fraction, len(labels))
     order = torch.randperm(len(labels), generator=generator(name, "validation split"))
     validation, train = order[:held_out], order[held_out:].sort().values
+    counts = torch.bincount(labels[train], minlength=len(DATASETS[name].classes))
+    if counts.min() < FEWEST_OF_A_CLASS:
+        label = int(counts.argmin())
+        raise DataError(
+            f"{name}: found {counts[label]} training images of class {DATASETS[name].classes[label]}, allowed: "
+            f"at least {FEWEST_OF_A_CLASS} of each class; lower data.validation_fraction or add images"
+        )
     redrawn = DATASETS[name].binarization == "stochastic"
     return Splits(
         train=Split(images[train], labels[train], redrawn),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aebench.config import Corruption
 from aebench.data.datasets import Splits, load
-from aebench.evaluation.probes import Labelled, logistic, nearest_neighbours
+from aebench.evaluation.probes import Labelled, few_label_probes, logistic, nearest_neighbours, probes
 from aebench.evaluation.protocol import PerImage, archive, corrupted
 from aebench.evaluation.statistics import interval
 from aebench.execution import Report
@@ -25,6 +25,7 @@ def jobs(
     """The measurements by name, ready for workers; the part of a name before the colon is the baseline's."""
     measures: dict[str, Callable[[Splits], PerImage]] = {
         "raw_pixels: probe": raw_pixels_probe,
+        "raw_pixels: few labels": raw_pixels_few_labels,
         "raw_pixels: neighbours": raw_pixels_neighbours,
         "pca": partial(pca, components=latent_dim, corruption=corruption),
         "mean_image": mean_image,
@@ -73,14 +74,19 @@ def pca(splits: Splits, components: int, corruption: Corruption) -> PerImage:
     return {
         "reconstruction_mse": mse(test.codes),
         "denoising_mse": mse(corrupted(torch.from_numpy(test.codes), corruption).numpy()),
-        "probe_accuracy": logistic(*codes),
-        "knn_accuracy": nearest_neighbours(codes[0], codes[2]),
+        **probes(*codes),
     }
 
 
 def raw_pixels_probe(splits: Splits) -> PerImage:
     """The image itself as its code, for the logistic probe."""
     return {"probe_accuracy": logistic(*_raw_pixels(splits))}
+
+
+def raw_pixels_few_labels(splits: Splits) -> PerImage:
+    """The image itself as its code, for the logistic probe from few labels."""
+    train, _, test = _raw_pixels(splits)
+    return few_label_probes(train, test)
 
 
 def raw_pixels_neighbours(splits: Splits) -> PerImage:

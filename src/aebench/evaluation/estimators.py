@@ -1,17 +1,22 @@
 """Held-out ELBO and importance-weighted log-likelihood, for any model with prior, posterior and likelihood.
 
 Images are taken one at a time: the logits of one image's samples stay in the processor's cache, memory depends neither
-on the number of samples nor on the number of images, and no image's value depends on the images beside it.
+on the number of images nor, but for the weights themselves, on the number of samples, and no image's value depends on
+the images beside it.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
-from aebench.models.autoencoder import LatentVariableModel
+from aebench.models.autoencoder import Autoencoder, LatentVariables
+from aebench.models.labels import PILOT, class_log_posterior
+from aebench.models.likelihoods import Likelihood
 from aebench.models.objectives import importance_weighted_bound
 from aebench.randomness import drawing_from
 
@@ -19,73 +24,214 @@ from aebench.randomness import drawing_from
 CHUNK = 256
 # Samples that are drawn together.
 BLOCK = 1024
+# They are drawn and decoded in multiples of this: torch draws and multiplies few rows differently.
+ROWS = 32
+
+Proposal = Callable[[Tensor | None], Distribution]
+"""From labels `[B]`, or none, to what one image's samples are drawn from: batch shape `[B]`, or `[1]`."""
 
 
 @dataclass(frozen=True)
-class Bound:
-    """What is known of one image's log-likelihood under one prior, in nats.
+class Draws:
+    """K samples of one image, in nats.
 
-    `elbo` = −`distortion` − `rate` ≤ log p(x) (Kingma & Welling 2014, eq. 3), with E_q log p(x|z) from the samples
-    and the divergence in closed form; `iw_log_likelihood` is log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q (Burda
-    et al. 2016, eq. 8), a lower bound on log p(x) in expectation.
+    `log_weights`: log p(x|z_k) p(z_k) / q(z_k|x) for z_k ~ q, float64 `[K]`, in an exchangeable order.
+    `distortion`: −E_q log p(x|z), from the same samples.
     """
 
+    log_weights: Tensor
     distortion: float
-    rate: float
-    iw_log_likelihood: float
 
     @property
-    def elbo(self) -> float:
-        """−distortion − rate."""
-        return -self.distortion - self.rate
+    def iw_log_likelihood(self) -> float:
+        """log (1/K) Σ_k w_k (Burda et al. 2016, eq. 8): in expectation a lower bound on log p(x)."""
+        return importance_weighted_bound(self.log_weights).item()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One image under the model in which the label, if any, is summed out, and given its label.
+
+    `log_q_y`: log q(y|x), `[C]`, from which the labels of the marginal's samples were drawn, where they were drawn.
+    """
+
+    marginal: Draws
+    given_label: Draws | None = None
+    log_q_y: Tensor | None = None
+
+
+@final
+class Prepared:
+    """The proposals of a group of images, made together: one an image, or one an image and class."""
+
+    def __init__(self, make: Callable[[Tensor, Tensor | None], Distribution], x: Tensor, classes: int = 0) -> None:
+        """`make` gives q of batch shape `[B]` for images `[B, D]` and, where `classes` is not 0, labels `[B]`."""
+        self._classes = classes
+        if classes:
+            self._q = make(x.repeat_interleave(classes, dim=0), torch.arange(classes).repeat(len(x)))
+        else:
+            self._q = make(x, None)
+
+    def of(self, image: int) -> Proposal:
+        """The proposal of the image at this place of the group, for labels `[B]` where it depends on them."""
+
+        def rows(y: Tensor | None) -> Distribution:
+            index = torch.tensor([image]) if y is None or not self._classes else image * self._classes + y
+            if isinstance(self._q, MultivariateNormal):
+                return MultivariateNormal(self._q.loc[index], scale_tril=self._q.scale_tril[index], validate_args=False)
+            return Independent(Normal(self._q.mean[index], self._q.stddev[index], validate_args=False), 1)
+
+        return rows
+
+
+def amortised(model: LatentVariables, x: Tensor) -> Proposal:
+    """The model's own q of the image x `[1, D]`."""
+    return Prepared(model.posterior, x, drawn_classes(model)).of(0)
+
+
+def drawn_classes(model: Autoencoder | LatentVariables) -> int:
+    """How many classes labels are drawn from along with z: all where the label enters q or p(x|z), else none."""
+    return len(model.log_class_shares) if model.label_enters & {"posterior", "likelihood"} else 0  # type: ignore[arg-type]
+
+
+def sharing(samples: int, classes: int) -> tuple[int, int]:
+    """How K samples are spent: (those of the pilot for each of `drawn_classes`, those that are weighted).
+
+    The pilot has `PILOT` samples a class, fewer where that would be more than half of K. Both together are K.
+    """
+    if not classes:
+        return 0, samples
+    pilot = min(PILOT, samples // (2 * classes)) // 2 * 2
+    return pilot, samples - pilot * classes
 
 
 @torch.no_grad()
-def bounds(
-    model: LatentVariableModel,
+def estimate(
+    model: LatentVariables,
     x: Tensor,
-    priors: list[Distribution],
     samples: int,
     generator: torch.Generator,
+    *,
+    label: Tensor | None = None,
+    proposal: Proposal | None = None,
     chunk: int = CHUNK,
-) -> list[Bound]:
-    """The bounds of one image under each of `priors`, all from the same samples of q(z|x).
+) -> Estimate:
+    """One image's importance weights from K = `samples` samples.
 
-    Sharing the samples is exact where neither q(z|x) nor p(x|z) depends on what sets the priors apart.
+    Where a label enters q(z|x, y) or p(x|z, y), the samples of the marginal are shared between the classes: labels are
+    drawn from q(y|x), which a pilot gives, then z from q(z|x, y), and the weight of both is
+    p(y) p(z|y) p(x|z, y) / q(y|x) q(z|x, y). Where it moves the prior alone, it is summed out exactly: the prior is
+    Σ_y p(y) p(z|y), and both figures come from the same samples.
 
     Args:
-        model: gives q(z|x) and p(x|z).
+        model: p and, unless `proposal` is given, q.
         x: the image, `[1, D]`.
-        priors: batch shape `[]` or `[1]`, event shape `[L]`.
-        samples: K, exactly.
-        generator: draws this image's samples; the first K are the same whatever K.
+        samples: K, exactly; the pilot's are among them.
+        generator: draws this image's samples.
+        label: `[1]`; asks for the estimate given the label too. The marginal never sees it.
+        proposal: what to draw from in place of the model's own q.
         chunk: samples that are decoded together, a divisor of `BLOCK`.
     """
-    q = model.posterior(x)
-    sum_log_px = 0.0
-    log_sums = [torch.tensor(-math.inf, dtype=torch.float64) for _ in priors]
+    q = proposal or amortised(model, x)
+    if not drawn_classes(model):
+        priors = [model.prior()] if label is None else [model.prior(), model.prior(label)]
+        marginal, *given = _draws(q(None), priors, model.likelihood, x, samples, generator, chunk)
+        return Estimate(marginal, given[0] if given else None)
+
+    def of_class(y: Tensor, count: int) -> Draws:
+        return _draws(q(y), [model.prior(y)], lambda z: model.likelihood(z, y), x, count, generator, chunk)[0]
+
+    classes = torch.arange(drawn_classes(model))
+    pilot, drawn = sharing(samples, len(classes))
+    log_q_y = class_log_posterior(model, x, pilot, q(classes))[0]
+    counts, order = _shares(log_q_y, drawn, generator)
+    each = {label: of_class(classes[label : label + 1], count) for label, count in enumerate(counts) if count}
+    log_p_over_q = (model.log_class_shares - log_q_y).double()
+    marginal = Draws(
+        torch.cat([draws.log_weights + log_p_over_q[label] for label, draws in each.items()])[order],
+        sum(draws.distortion * counts[label] for label, draws in each.items()) / drawn,
+    )
+    given_label = None
+    if label is not None:
+        # The marginal's samples of that class are samples of q(z|x, y): only what is missing of K is drawn.
+        parts = [each[int(label)]] if int(label) in each else []
+        missing = samples - sum(len(draws.log_weights) for draws in parts)
+        parts.append(of_class(label, missing))
+        given_label = Draws(
+            torch.cat([draws.log_weights for draws in parts]),
+            sum(draws.distortion * len(draws.log_weights) for draws in parts) / samples,
+        )
+    return Estimate(marginal, given_label, log_q_y)
+
+
+@torch.no_grad()
+def rate(model: LatentVariables, q: Proposal, *, y: Tensor | None = None, log_q_y: Tensor | None = None) -> float:
+    """KL(q‖p) of one image in closed form, in nats; the ELBO is −distortion − rate (Kingma & Welling 2014, eq. 3).
+
+    Given the label `y` `[1]` it is of q(z|x, y) and p(z|y). Where labels are drawn from q(y|x) it is of the joint,
+    E_q(y|x)[KL(q(z|x, y) ‖ p(z|y)) + log q(y|x) − log p(y)]. Where the label moves the prior alone, it is of the joint
+    too, under the best q(y|x).
+    """
+    if log_q_y is None:
+        return kl_divergence(q(y), model.prior(y)).item()
+    labels = (log_q_y > -math.inf).nonzero()[:, 0]
+    each = kl_divergence(q(labels), model.prior(labels)).double() + (log_q_y - model.log_class_shares)[labels].double()
+    return float((log_q_y[labels].double().exp() * each).sum())
+
+
+def _draws(
+    q: Distribution,
+    priors: list[Distribution],
+    likelihood: Callable[[Tensor], Likelihood],
+    x: Tensor,
+    samples: int,
+    generator: torch.Generator,
+    chunk: int,
+) -> list[Draws]:
+    """K samples of q, weighted under each of `priors`; the first K are the same whatever K."""
+    log_px: list[Tensor] = []
+    log_ratios: list[list[Tensor]] = [[] for _ in priors]
     with drawing_from(generator):
         for start in range(0, samples, BLOCK):
-            # The last block comes in whole chunks too: torch draws and multiplies short ones differently.
             used = min(BLOCK, samples - start)
-            z = q.rsample((BLOCK,))
-            log_px = torch.cat([model.likelihood(part).log_prob(x) for part in z[: _whole(used, chunk)].split(chunk)])
-            z, log_px = z[:used], log_px[:used].double()
-            log_q = q.log_prob(z)
-            sum_log_px += log_px.sum().item()
-            for position, prior in enumerate(priors):
-                log_weights = log_px + (prior.log_prob(z) - log_q).double()
-                log_sum = importance_weighted_bound(log_weights) + math.log(used)
-                log_sums[position] = torch.logaddexp(log_sums[position], log_sum.squeeze())
-    return [
-        Bound(
-            distortion=-sum_log_px / samples,
-            rate=kl_divergence(q, prior).item(),
-            iw_log_likelihood=log_sum.item() - math.log(samples),
-        )
-        for prior, log_sum in zip(priors, log_sums, strict=True)
-    ]
+            z = q.rsample(torch.Size((-(-used // ROWS) * ROWS,)))
+            log_px.append(torch.cat([likelihood(part).log_prob(x) for part in z.split(chunk)])[:used])
+            log_q = q.log_prob(z[:used])
+            for prior, ratios in zip(priors, log_ratios, strict=True):
+                ratios.append(prior.log_prob(z[:used]) - log_q)
+    log_px_given_z = torch.cat(log_px).flatten().double()
+    distortion = -log_px_given_z.mean().item()
+    return [Draws(log_px_given_z + torch.cat(ratios).flatten().double(), distortion) for ratios in log_ratios]
 
 
-def _whole(samples: int, chunk: int) -> int:
-    return -(-samples // chunk) * chunk
+def _shares(log_q_y: Tensor, samples: int, generator: torch.Generator) -> tuple[list[int], Tensor]:
+    """How many of the samples each class has, and an order in which they are exchangeable.
+
+    Labels come from systematic sampling: one uniform number sets all of them, each is y with probability q(y|x), and
+    each class has its share to within one sample. The mean of the weights is therefore unbiased, with less variance
+    than from independent labels.
+    """
+    shares = log_q_y.double().exp()
+    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    ends = (shares.cumsum(0) / shares.sum() * samples - start).ceil().clamp(0, samples).long()
+    ends[-1] = samples
+    counts = torch.diff(ends, prepend=torch.zeros(1, dtype=torch.long))
+    return counts.tolist(), torch.randperm(samples, generator=generator)
+
+
+@torch.no_grad()
+def elbo(model: LatentVariables, x: Tensor, samples: int, pilot: int, generator: torch.Generator) -> Tensor:
+    """The ELBO of many images at once, `[B, D]` → `[B]`, from a few samples each: for means over many images.
+
+    It estimates the same quantity as `estimate` and `rate` do, labels included; `pilot` is as there.
+    """
+    log_q_y = class_log_posterior(model, x, pilot) if drawn_classes(model) else None
+    total = torch.zeros(len(x))
+    with drawing_from(generator):
+        for _ in range(samples):
+            y = None if log_q_y is None else Categorical(logits=log_q_y, validate_args=False).sample()
+            q = model.posterior(x, y)
+            total += model.likelihood(q.rsample(), y).log_prob(x) - kl_divergence(q, model.prior(y))
+            if log_q_y is not None and y is not None:
+                total += model.log_class_shares[y] - log_q_y.gather(1, y[:, None])[:, 0]
+    return total / samples

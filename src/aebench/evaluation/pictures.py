@@ -46,10 +46,9 @@ def prior_samples(model: LatentVariableModel, classes: int, noise: torch.Generat
     with drawing_from(noise):
         if model.label_enters:
             y = torch.arange(classes)
-            z = model.prior(y).sample((SAMPLES_PER_ROW,)).transpose(0, 1)
-        else:
-            z = model.prior().sample((ROWS, SAMPLES_PER_ROW))
-    return model.likelihood(z).mean
+            z = model.prior(y).sample(torch.Size((SAMPLES_PER_ROW,)))
+            return model.decode(z, y).transpose(0, 1)
+        return model.decode(model.prior().sample(torch.Size((ROWS, SAMPLES_PER_ROW))))
 
 
 def plane(codes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 REGULARISATION = (0.01, 0.1, 1.0, 10.0)
 NEIGHBOURS = 5
+# Labelled training images in all, and how many draws of them are averaged.
+FEW_LABELS = (10, 100, 1000)
+DRAWS = 10
 
 
 class Labelled(NamedTuple):
@@ -14,6 +17,33 @@ class Labelled(NamedTuple):
 
     codes: NDArray[np.float32]
     labels: NDArray[np.int64]
+
+
+def probes(train: Labelled, validation: Labelled, test: Labelled) -> dict[str, NDArray[np.float64]]:
+    """Every probe's accuracy for each test image."""
+    return {
+        "probe_accuracy": logistic(train, validation, test),
+        "knn_accuracy": nearest_neighbours(train, test),
+        **few_label_probes(train, test),
+    }
+
+
+def few_label_probes(train: Labelled, test: Labelled) -> dict[str, NDArray[np.float64]]:
+    """The accuracies from each of `FEW_LABELS` for which there are images and classes enough."""
+    return {
+        f"probe_accuracy_{labels}_labels": few_labels(train, test, labels)
+        for labels in FEW_LABELS
+        if not too_few(labels, len(train.labels), len(np.unique(train.labels)))
+    }
+
+
+def too_few(labels: int, train_images: int, classes: int) -> str:
+    """Why so many labelled images cannot be drawn by class; empty where they can."""
+    if labels < classes:
+        return f"needs a label for each of the {classes} classes"
+    if train_images < labels + classes:
+        return f"needs more training images than {train_images}"
+    return ""
 
 
 def logistic(train: Labelled, validation: Labelled, test: Labelled) -> NDArray[np.float64]:
@@ -37,6 +67,26 @@ def logistic(train: Labelled, validation: Labelled, test: Labelled) -> NDArray[n
         held_out = scaler.transform(validation.codes), validation.labels
         best = max(map(fitted, REGULARISATION), key=lambda classifier: classifier.score(*held_out))
     return np.asarray(best.predict(scaler.transform(test.codes)) == test.labels, dtype=np.float64)
+
+
+def few_labels(train: Labelled, test: Labelled, labels: int) -> NDArray[np.float64]:
+    """The logistic probe from `labels` labelled training images: for each test image the share of draws it is right.
+
+    The images are drawn `DRAWS` times, stratified by class, the same for all codes. The scaler is fitted on all
+    training codes, which takes no label; C is 1, since choosing it would take more labels.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedShuffleSplit
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train.codes)
+    codes, test_codes = scaler.transform(train.codes), scaler.transform(test.codes)
+    right = np.zeros(len(test.labels))
+    draws = StratifiedShuffleSplit(DRAWS, train_size=labels, random_state=0)
+    for chosen, _ in draws.split(train.labels, train.labels):
+        classifier = LogisticRegression(max_iter=500, tol=1e-3).fit(codes[chosen], train.labels[chosen])
+        right += classifier.predict(test_codes) == test.labels
+    return right / DRAWS
 
 
 def nearest_neighbours(train: Labelled, test: Labelled) -> NDArray[np.float64]:

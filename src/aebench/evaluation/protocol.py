@@ -1,7 +1,7 @@
 """What is measured, on what, and what of it is not defined for whom."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,16 +9,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aebench.config import Corruption
+from aebench.config import Corruption, Evaluation, RunConfig
 from aebench.data.corruption import corrupt
 from aebench.data.datasets import DATASETS
+from aebench.evaluation.diagnostics import FEWEST_SAMPLES
+from aebench.evaluation.estimators import drawn_classes, sharing
+from aebench.evaluation.probes import FEW_LABELS, too_few
 from aebench.models.autoencoder import Autoencoder, LatentVariableModel
 from aebench.randomness import generator
 
 PerImage = dict[str, NDArray[np.float64]]
 
-LIKELIHOOD_METRICS = ("elbo_nats", "distortion_nats", "rate_nats", "iw_log_likelihood_nats", "active_units")
-LABEL_METRICS = ("elbo_given_label_nats", "iw_log_likelihood_given_label_nats")
+LIKELIHOOD_METRICS = (
+    *("elbo_nats", "distortion_nats", "rate_nats", "iw_log_likelihood_nats", "generalisation_gap_nats"),
+    *("effective_sample_size", "pareto_k_unreliable_share"),
+)
+LABEL_METRICS = ("generative_accuracy", "elbo_given_label_nats", "iw_log_likelihood_given_label_nats")
+GIVEN_LABEL_METRICS = ("reconstruction_mse_given_label", "denoising_mse_given_label")
+EXPOST_METRICS = (
+    *("expost_log_likelihood_nats", "expost_effective_sample_size", "expost_pareto_k_unreliable_share"),
+    "expost_sigma",
+)
+
+
+def is_median(metric: str) -> bool:
+    """Whether a metric with per-image values is their median; all others are means."""
+    return metric.endswith("effective_sample_size")
 
 
 def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -35,22 +51,83 @@ def corrupted(x: Tensor, corruption: Corruption, first: int = 0) -> Tensor:
     )
 
 
-def not_defined(model: Autoencoder) -> dict[str, str]:
-    """The metrics that `model` cannot have, each with the reason."""
+def not_defined(model: Autoencoder, dataset: str, config: Evaluation, train_images: int) -> dict[str, str]:
+    """The metrics that `model` cannot have under this protocol, each with the reason."""
     reasons = {}
+
+    def no(metrics: Iterable[str], reason: str) -> None:
+        reasons.update(dict.fromkeys(metrics, reason))
+
+    if not model.label_enters:
+        no((*LABEL_METRICS, *GIVEN_LABEL_METRICS), "does not condition on the label")
+    elif not drawn_classes(model):
+        no(GIVEN_LABEL_METRICS, "its label enters neither encoder nor decoder")
     if not isinstance(model, LatentVariableModel):
-        for metric in (*LIKELIHOOD_METRICS, *LABEL_METRICS):
-            reasons[metric] = "has no p(z), hence neither a likelihood nor a bound on one"
-        reasons["active_units"] = "has no prior to which a latent dimension could collapse"
-    elif not model.label_enters:
-        for metric in LABEL_METRICS:
-            reasons[metric] = "does not condition on the label"
+        no((*LIKELIHOOD_METRICS, *LABEL_METRICS), "has no p(z), hence neither a likelihood nor a bound on one")
+        no(["active_units"], "has no prior to which a latent dimension could collapse")
+    elif sharing(config.importance_samples, drawn_classes(model))[1] < FEWEST_SAMPLES:
+        no(["pareto_k_unreliable_share"], f"needs at least {FEWEST_SAMPLES} importance samples")
+    if DATASETS[dataset].binarization != "none":
+        no(EXPOST_METRICS, "is a density, and the pixels are binarised")
+    elif config.expost.images == 0:
+        no(EXPOST_METRICS, "is turned off (evaluation.expost.images is 0)")
+    elif sharing(config.expost.importance_samples, drawn_classes(model))[1] < FEWEST_SAMPLES:
+        no(["expost_pareto_k_unreliable_share"], f"needs at least {FEWEST_SAMPLES} importance samples")
+    for labels in FEW_LABELS:
+        if reason := too_few(labels, train_images, len(DATASETS[dataset].classes)):
+            no([f"probe_accuracy_{labels}_labels"], reason)
     return reasons
+
+
+def protocol(
+    dataset: str, config: RunConfig, evaluation: Evaluation, images: int, label_enters: tuple[str, ...]
+) -> dict[str, Any]:
+    """What the numbers of one variant were measured on, and how."""
+    likelihood = getattr(config.model, "likelihood", None)
+    found: dict[str, Any] = {
+        "split": "test",
+        "images": images,
+        "binarization": binarization_note(dataset),
+        "validation_fraction": config.data.validation_fraction,
+        "selection": config.training.select,
+        "training": config.training.model_dump(mode="json"),
+        "network": config.network.model_dump(mode="json"),
+        "numerics": config.numerics,
+        "evaluation": evaluation.model_dump(mode="json"),
+        "trained_with_labels": bool(label_enters),
+        "probe_codes": "of the clean image, without its label"
+        + (", averaged over p(y)" if "posterior" in label_enters else ""),
+    }
+    if likelihood is not None:
+        found |= {
+            "likelihood": likelihood,
+            "likelihood_note": likelihood_note(dataset, likelihood),
+            "importance_samples": evaluation.importance_samples,
+            "proposal": PROPOSALS[evaluation.proposal],
+        }
+    if label_enters:
+        found["label_of_the_marginal"] = (
+            "drawn from q(y|x), which a pilot of a few samples a class gives; "
+            "K counts the pilot's samples and those of all classes"
+            if "posterior" in label_enters
+            else "summed out exactly: the prior is the mixture over p(y)"
+        )
+    return found
+
+
+PROPOSALS = {
+    "amortised": "q(z|x) of the encoder",
+    "refined": "q(z|x) of the encoder, refined for each image by gradient steps and widened",
+}
 
 
 def likelihood_note(dataset: str, likelihood: str) -> str:
     """What a number in nats under `likelihood` is on this data."""
-    if likelihood == "bernoulli" and DATASETS[dataset].binarization == "none":
+    if likelihood == "gaussian":
+        return "a density of grey pixels, which reaches beyond [0, 1]"
+    if likelihood == "continuous_bernoulli":
+        return "a density of grey pixels in [0, 1]"
+    if DATASETS[dataset].binarization == "none":
         return "cross-entropy on grey pixels: not a normalised likelihood, comparable only with its like"
     return "a likelihood of the binarised pixels"
 

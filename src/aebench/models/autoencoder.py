@@ -5,6 +5,7 @@ Shapes: B images of D pixels in [0, 1], labels `[B]` int64 in 0..C−1, codes of
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -19,6 +20,29 @@ class ImageSpec:
 
     pixels: int
     class_shares: tuple[float, ...]
+
+
+class LatentVariables(Protocol):
+    """A model p(y) p(z|y) p(x|z, y) with a proposal q(z|x, y): all that the bounds and estimators need to know.
+
+    `label_enters` names what the label changes; where it is empty there is no y. Given labels `y` `[B]`, each method
+    conditions on them where the model does. Without labels `prior` is Σ_y p(y) p(z|y), and `posterior` and
+    `likelihood` are defined unless the label enters them.
+    """
+
+    label_enters: frozenset[str]
+    """Which of `prior`, `posterior` and `likelihood` the label changes."""
+    log_class_shares: Tensor
+    """log p(y), `[C]`; looked at only where a label enters."""
+
+    def prior(self, y: Tensor | None = None) -> Distribution:
+        """p(z), or p(z|y): event shape `[L]`, batch shape `[]` or `[B]`."""
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+        """q(z|x), or q(z|x, y), with `rsample` and `log_prob`: batch shape `[B]`, event shape `[L]`."""
+
+    def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
+        """p(x|z), or p(x|z, y), for z `[..., B, L]`: parameters `[..., B, D]`."""
 
 
 class Autoencoder(nn.Module, ABC):
@@ -42,20 +66,22 @@ class Autoencoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes `[B, L]` of x `[B, D]`; never from the label."""
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Codes `[B, L]` of x `[B, D]`; of x alone where no label is given."""
 
     @abstractmethod
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ `[B, D]` of x `[B, D]`: the decoder's mean at the code; never from the label."""
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """x̂ `[..., B, D]` of codes z `[..., B, L]`."""
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """x̂ `[B, D]` of x `[B, D]`: the decoder's mean at the code; from x alone where no label is given."""
 
 
 class LatentVariableModel(Autoencoder):
-    """A model p(z) p(x|z) with a proposal q(z|x). Bounds and estimators are written once, from these three.
+    """A trainable model with `LatentVariables`: bounds and estimators are written once, from its distributions."""
 
-    Given labels `y` `[B]`, each conditions on them where the model does; without, it is of the model in which the
-    label is summed out.
-    """
+    log_class_shares: Tensor
 
     @abstractmethod
     def prior(self, y: Tensor | None = None) -> Distribution:

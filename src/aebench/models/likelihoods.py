@@ -4,20 +4,20 @@ Shapes: an image has D pixels; a likelihood of batch shape `[...]` holds paramet
 over pixels.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from typing import Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.nn import functional as F
+
+Pixels = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
 
 
 class Likelihood(ABC):
-    """A distribution over images, from the decoder's output."""
-
-    @abstractmethod
-    def __init__(self, output: Tensor) -> None:
-        """`output` is the decoder's, `[..., D]`."""
+    """A distribution over images."""
 
     @property
     @abstractmethod
@@ -28,7 +28,12 @@ class Likelihood(ABC):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x|z) in nats, summed over pixels: x `[..., D]`, broadcast against the parameters → `[...]`."""
 
+    @abstractmethod
+    def sample(self) -> Tensor:
+        """x ~ p(x|z), `[..., D]`, drawn from torch's global generator."""
 
+
+@final
 class Bernoulli(Likelihood):
     """Independent pixels in {0, 1}, the decoder's output their log-odds.
 
@@ -36,8 +41,8 @@ class Bernoulli(Likelihood):
     over x is less than one, so such numbers compare only with each other and are labelled wherever they appear.
     """
 
-    def __init__(self, output: Tensor) -> None:
-        self.logits = output
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
 
     @property
     def mean(self) -> Tensor:
@@ -50,6 +55,97 @@ class Bernoulli(Likelihood):
             logits, x = torch.broadcast_tensors(self.logits, x)
             return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
         return log_bernoulli(self.logits, x)
+
+    def sample(self) -> Tensor:
+        """Zeros and ones."""
+        return torch.bernoulli(self.mean)
+
+
+@final
+class ContinuousBernoulli(Likelihood):
+    """Independent pixels in [0, 1] with density C(λ) λ^x (1 − λ)^(1−x) (Loaiza-Ganem & Cunningham 2019, eq. 6–7).
+
+    The decoder's output is l, the log-odds of λ. The density is e^(x·l) over its integral (e^l − 1)/l.
+    """
+
+    # Below this |l| differences of nearly equal numbers are replaced by their series, exact to float32.
+    _SMALL = 0.3
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    @property
+    def mean(self) -> Tensor:
+        """1/(1 − e^−l) − 1/l, which is not λ."""
+        small = self.logits.abs() < self._SMALL
+        l = torch.where(small, 1.0, self.logits)  # noqa: E741 — the paper's argument, kept away from 0/0
+        s = torch.where(small, self.logits, 0.0)
+        series = 0.5 + s / 12 * (1 - s**2 / 60 * (1 - s**2 / 42))
+        return torch.where(small, series, -1 / torch.expm1(-l) - 1 / l)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Σ (x − ½)·l − ½|l| − log((1 − e^−|l|)/|l|)."""
+        magnitude = self.logits.abs()
+        small = magnitude < self._SMALL
+        t = torch.where(small, 1.0, magnitude)
+        s = torch.where(small, magnitude, 0.0)
+        series = -s / 2 + s**2 / 24 * (1 - s**2 / 120)
+        log_integral = torch.where(small, series, torch.log(-torch.expm1(-t) / t))
+        return ((x - 0.5) * self.logits - 0.5 * magnitude - log_integral).sum(-1)
+
+    def sample(self) -> Tensor:
+        """Grey pixels, by inversion."""
+        drawn: Tensor = TorchContinuousBernoulli(logits=self.logits, validate_args=False).sample()
+        return drawn
+
+
+@final
+class Gaussian(Likelihood):
+    """Independent pixels N(mean, σ²), one σ for all of them; its density reaches beyond [0, 1]."""
+
+    def __init__(self, mean: Tensor, log_sigma: Tensor) -> None:
+        self._mean = mean
+        self.log_sigma = log_sigma
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean."""
+        return self._mean
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """−‖x − mean‖²/2σ² − D log σ − D/2 log 2π."""
+        pixels = self._mean.shape[-1]
+        error = (x - self._mean).square().sum(-1)
+        return -0.5 * error * torch.exp(-2 * self.log_sigma) - pixels * (self.log_sigma + 0.5 * math.log(2 * math.pi))
+
+    def sample(self) -> Tensor:
+        """The mean with noise."""
+        return self._mean + self.log_sigma.exp() * torch.randn_like(self._mean)
+
+
+@final
+class PixelDistribution(nn.Module):
+    """From a decoder's output to p(x|z), with what p(x|z) itself learns."""
+
+    def __init__(self, likelihood: Pixels, sigma: float | str | None = None) -> None:
+        """`sigma` is that of `gaussian`; where it is no number, it is learned, one for all pixels, from 0.25."""
+        super().__init__()
+        self.likelihood = likelihood
+        if likelihood == "gaussian":
+            if isinstance(sigma, int | float):
+                self.register_buffer("log_sigma", torch.tensor(math.log(sigma)), persistent=False)
+            else:
+                self.log_sigma = nn.Parameter(torch.tensor(math.log(0.25)))
+
+    def forward(self, output: Tensor) -> Likelihood:
+        """p(x|z) for the decoder's output `[..., D]`: log-odds, or for `gaussian` the log-odds of the mean."""
+        match self.likelihood:
+            case "bernoulli":
+                return Bernoulli(output)
+            case "continuous_bernoulli":
+                return ContinuousBernoulli(output)
+            case "gaussian":
+                return Gaussian(torch.sigmoid(output), self.log_sigma)
 
 
 def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
@@ -68,6 +164,3 @@ def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
         factors = factors[..., :half].mul_(factors[..., half:])
     total: Tensor = result - factors.log().sum(-1)
     return total
-
-
-LIKELIHOODS: Mapping[str, type[Likelihood]] = {"bernoulli": Bernoulli}

@@ -82,6 +82,21 @@ def error_curves(curves: Curves) -> bytes | None:
         return _png(figure)
 
 
+def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]]) -> bytes:
+    """By variant the numbers of samples, and for each seed the bound at each of them."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.6))
+        for position, (variant, (samples, runs)) in enumerate(bounds.items()):
+            values, colour = np.asarray(runs), COLOURS[position % len(COLOURS)]
+            axes.plot(
+                samples, values.mean(axis=0), color=colour, label=variant, linewidth=1.8, marker="o", markersize=4
+            )
+            axes.fill_between(samples, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+        axes.set(xscale="log", xlabel="K, importance samples an image", ylabel="bound on log p(x) [nats an image]")
+        axes.legend()
+        return _png(figure)
+
+
 def image_rows(rows: Mapping[str, NDArray[Any]], headings: Sequence[str] = ()) -> bytes:
     """Rows of images under one another, each `[columns, channels, H, W]` in [0, 1], named at the left."""
     images = np.stack(list(rows.values()))

@@ -1,16 +1,19 @@
 """One self-contained page: the comparison, its pictures, its protocol."""
 
 import base64
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from aebench.data.datasets import DATASETS
-from aebench.reporting import figures
+from aebench.reporting import figures, findings
+from aebench.reporting.pairs import Pair
 from aebench.reporting.results import Cell, Results
-from aebench.reporting.tables import COLUMNS, footnotes, rows
+from aebench.reporting.tables import COLUMNS, footnotes, remarks, rows
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,17 @@ def pictures(dataset: str, cells: list[Cell]) -> list[Picture]:
         "A DAE's training and validation inputs are corrupted."
     )
     found.append(Picture("loss-curves", "Losses in training", caption, figures.loss_curves(curves)))
+    bounds = {
+        cell.variant: (cell.seed_vectors("k_curve_samples")[0], cell.seed_vectors("k_curve_nats"))
+        for cell in cells
+        if "k_curve_nats" in cell.metrics["vectors"]
+    }
+    if bounds:
+        caption = (
+            "The bound on log p(x) with K samples, each point from all disjoint blocks of the same samples; at K = 1 "
+            f"it is the ELBO. Where a curve still rises at its end, a larger K would raise log p̂. {range_over_seeds}"
+        )
+        found.append(Picture("k-curve", "The bound and the number of samples", caption, figures.k_curves(bounds)))
     for cell in cells:
         if "samples" not in (arrays := first[cell.variant]):
             continue
@@ -91,17 +105,23 @@ def _named_rows(names: Any, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
     return {name or " " * position: row for position, (name, row) in enumerate(zip(names, images, strict=True))}
 
 
-def render(results: Results, gallery: dict[str, list[Picture]]) -> str:
-    """The page, from the results and each data set's pictures; a pure function of both."""
+def render(results: Results, found: dict[str, list[Pair]], gallery: dict[str, list[Picture]]) -> str:
+    """The page, from the results, each data set's compared pairs and its pictures; a pure function of them."""
     sections = []
     for dataset, cells in results.datasets():
         lines = rows(cells, results.baselines[dataset])
+        notes = footnotes(lines, COLUMNS)
         sections.append(
             {
                 "name": dataset,
                 "rows": lines,
                 "seeds": len(cells[0].seeds),
-                "notes": footnotes(lines, COLUMNS),
+                "notes": notes,
+                "remarks": remarks(cells, lines, notes),
+                "differences": findings.differences(cells, found[dataset]),
+                "how_compared": findings.how_compared(len(cells[0].seeds)) if found[dataset] else "",
+                "pairs": [_shown(pair) for pair in found[dataset]],
+                "warnings": [_with_code(line) for line in findings.warnings(cells)],
                 "protocols": {cell.variant: _flat(cell.metrics["protocol"]) for cell in cells},
                 "pictures": gallery[dataset],
             }
@@ -114,6 +134,29 @@ def render(results: Results, gallery: dict[str, list[Picture]]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.jinja").render(columns=COLUMNS, sections=sections) + "\n"
+
+
+def _with_code(line: str) -> Markup:
+    """Markdown's `code` as HTML's."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(line))))
+
+
+def _shown(pair: Pair) -> dict[str, str]:
+    """A compared pair in the units of its metric's column."""
+    column, difference = COLUMNS[pair.metric], pair.difference
+
+    def show(value: float) -> str:
+        return f"{value * column.scale:+.{column.digits + 1}f}".replace("-", "−")
+
+    return {
+        "metric": " ".join(filter(None, (column.title, f"[{column.unit}]" if column.unit else ""))),
+        "pair": f"{pair.a} − {pair.b}",
+        "difference": show(difference.mean),
+        "interval": f"{show(difference.low)} to {show(difference.high)}",
+        "bootstrap": " to ".join(map(show, pair.bootstrap)),
+        "p": f"{pair.p_holm:.3f}" if pair.p_holm >= 0.001 else "< 0.001",
+        "better": pair.better[0] if pair.better else "not shown",
+    }
 
 
 def _flat(protocol: dict[str, Any]) -> dict[str, str]:

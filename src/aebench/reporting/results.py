@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from aebench.config import Params
@@ -32,10 +33,26 @@ class Cell:
             rows = list(csv.DictReader(lines))
         return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
+    def seed_vectors(self, name: str) -> list[list[float]]:
+        """A vector of the metric file, for every seed."""
+        return [self.metrics["vectors"][name][str(seed)] for seed in self.seeds]
+
+    def values(self, metric: str) -> NDArray[np.float64]:
+        """The per-image values of a metric, `[S, N]`."""
+        found = []
+        for seed in self.seeds:
+            with self._archive(seed) as archive:
+                found.append(archive[metric])
+        return np.stack(found)
+
+    def _archive(self, seed: int) -> NpzFile:
+        path = self.layout.evaluation(self.dataset, self.variant, seed)
+        archive: NpzFile = np.load(_found(path, f"evaluate@{self.dataset}-{self.variant}"), allow_pickle=False)
+        return archive
+
     def arrays(self, seed: int) -> dict[str, NDArray[Any]]:
         """A run's per-image values, codes and pictures."""
-        path = self.layout.evaluation(self.dataset, self.variant, seed)
-        with np.load(_found(path, f"evaluate@{self.dataset}-{self.variant}"), allow_pickle=False) as archive:
+        with self._archive(seed) as archive:
             return dict(archive)
 
 

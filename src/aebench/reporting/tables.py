@@ -1,6 +1,6 @@
 """The comparison as tables: numbers with their uncertainty, and reasons where there is no number."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +29,29 @@ class Column:
 COLUMNS: Mapping[str, Column] = {
     "reconstruction_mse": Column("reconstruction MSE", "10⁻³", "↓", 1e3),
     "denoising_mse": Column("denoising MSE", "10⁻³", "↓", 1e3),
-    "reconstruction_bce_nats": Column("reconstruction cross-entropy", "nats", "↓"),
     "iw_log_likelihood_nats": Column("log p̂(x)", "nats", "↑"),
     "elbo_nats": Column("ELBO", "nats", "↑"),
-    "distortion_nats": Column("distortion", "nats", "", main=False),
-    "rate_nats": Column("rate", "nats", "", main=False),
-    "iw_log_likelihood_given_label_nats": Column("log p̂(x|y)", "nats", "", main=False),
-    "elbo_given_label_nats": Column("ELBO given y", "nats", "", main=False),
+    "expost_log_likelihood_nats": Column("ex-post log p̂(x)", "nats", "↑", digits=1),
     "probe_accuracy": Column("logistic probe", "%", "↑", 100, 1),
+    "probe_accuracy_100_labels": Column("probe, 100 labels", "%", "↑", 100, 1),
     "knn_accuracy": Column("5-NN", "%", "↑", 100, 1),
     "active_units": Column("active units", "", "", digits=1),
+    "reconstruction_bce_nats": Column("reconstruction cross-entropy", "nats", "↓", main=False),
+    "distortion_nats": Column("distortion", "nats", "", main=False),
+    "rate_nats": Column("rate", "nats", "", main=False),
+    "generalisation_gap_nats": Column("generalisation gap", "nats", "", main=False),
+    "effective_sample_size": Column("effective sample size", "samples", "", digits=1, main=False),
+    "pareto_k_unreliable_share": Column("images with unreliable k̂", "%", "", 100, 1, main=False),
+    "expost_effective_sample_size": Column("ex-post effective sample size", "samples", "", digits=1, main=False),
+    "expost_pareto_k_unreliable_share": Column("ex-post images with unreliable k̂", "%", "", 100, 1, main=False),
+    "expost_sigma": Column("ex-post σ", "10⁻³", "", 1e3, 1, main=False),
+    "probe_accuracy_10_labels": Column("probe, 10 labels", "%", "↑", 100, 1, main=False),
+    "probe_accuracy_1000_labels": Column("probe, 1000 labels", "%", "↑", 100, 1, main=False),
+    "generative_accuracy": Column("generative classifier", "%", "↑", 100, 1, main=False),
+    "reconstruction_mse_given_label": Column("reconstruction MSE given y", "10⁻³", "↓", 1e3, main=False),
+    "denoising_mse_given_label": Column("denoising MSE given y", "10⁻³", "↓", 1e3, main=False),
+    "iw_log_likelihood_given_label_nats": Column("log p̂(x|y)", "nats", "↑", main=False),
+    "elbo_given_label_nats": Column("ELBO given y", "nats", "↑", main=False),
 }
 
 BASELINE_TITLES = {"mean_image": "mean image", "pca": "PCA", "raw_pixels": "raw pixels"}
@@ -66,9 +79,11 @@ class Row:
 
 def rows(cells: Iterable[Cell], baselines: Mapping[str, Any]) -> list[Row]:
     """The lines of one data set's comparison: variants as params.yaml orders them, then baselines."""
+    cells = list(cells)
+    likelihoods = {cell.metrics["protocol"].get("likelihood") for cell in cells} - {None}
     lines = [
         Row(
-            name=cell.variant,
+            name=cell.variant + _in_brackets(cell, len(likelihoods) > 1),
             baseline=False,
             supervised=cell.metrics["protocol"]["trained_with_labels"],
             parameters=cell.metrics["parameters"],
@@ -86,6 +101,12 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any]) -> list[Row]:
         entries = {metric: _entry(column, measured.get(metric), reason) for metric, column in COLUMNS.items()}
         lines.append(Row(title, baseline=True, supervised=False, parameters=None, entries=entries))
     return lines
+
+
+def _in_brackets(cell: Cell, several: bool) -> str:
+    """The likelihood beside a variant's name, where not all have the same."""
+    likelihood = cell.metrics["protocol"].get("likelihood")
+    return f" ({likelihood})" if several and likelihood else ""
 
 
 def _entry(column: Column, summary: Mapping[str, Any] | None, reason: str) -> Entry:
@@ -155,8 +176,8 @@ def long_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(table).astype({"seeds": "Int64"})
 
 
-def markdown(results: Results) -> str:
-    """The comparison as Markdown: a table a data set, then notes."""
+def markdown(results: Results, findings: Mapping[str, Sequence[str]]) -> str:
+    """The comparison as Markdown: a table a data set, its findings, then notes."""
     metrics = [metric for metric, column in COLUMNS.items() if column.main]
     parts = []
     for dataset, cells in results.datasets():
@@ -178,27 +199,45 @@ def markdown(results: Results) -> str:
         )
         head = "| " + " | ".join(table.columns) + " |\n|" + " --- |" + " ---: |" * (len(table.columns) - 1)
         body = "\n".join("| " + " | ".join(row) + " |" for row in table.itertuples(index=False))
-        parts.append(f"### {dataset}\n\n{head}\n{body}\n\n" + "\n".join(_notes(cells, lines, notes)))
+        found = "\n".join(f"- {line}" for line in findings[dataset])
+        notes_on_it = "\n".join(f"- {line}" for line in remarks(cells, lines, notes))
+        parts.append(f"### {dataset}\n\n{head}\n{body}\n\n{found}\n\nNotes\n\n{notes_on_it}")
     return "\n\n".join(parts) + "\n"
 
 
-def _notes(cells: list[Cell], lines: list[Row], notes: Mapping[str, int]) -> list[str]:
+def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int]) -> list[str]:
+    """What must be known to read one data set's table."""
     protocols = [cell.metrics["protocol"] for cell in cells]
     seeds = protocols[0]["seeds"]
+    over_seeds = (
+        f"mean over {seeds} seeds ± half the 95 % interval over seeds (Student's t)" if seeds > 1 else "one seed"
+    )
     found = [
-        f"- Test split, {protocols[0]['images']} images; "
-        + (f"mean over {seeds} seeds ± half the 95 % interval over seeds (Student's t)." if seeds > 1 else "one seed.")
+        f"Test split, {protocols[0]['images']} images; {over_seeds}. The interval over images is another one: it "
+        "stands in comparison.csv."
     ]
     for protocol in protocols:
         if "likelihood" in protocol:
             note = (
-                f"- Nats under p(x|z) = {protocol['likelihood']}: {protocol['likelihood_note']}. "
+                f"Nats under p(x|z) = {protocol['likelihood']}: {protocol['likelihood_note']}. "
                 f"log p̂: importance-weighted, K = {protocol['importance_samples']}, proposal {protocol['proposal']}."
             )
             found += [note] if note not in found else []
+    if len({protocol["likelihood"] for protocol in protocols if "likelihood" in protocol}) > 1:
+        found.append("Nats under different likelihoods are different quantities: they are not compared.")
+    expost = protocols[0]["evaluation"]["expost"]
+    if any("expost_log_likelihood_nats" in cell.metrics["summary"] for cell in cells):
+        found.append(
+            "ex-post log p̂: a Gaussian around the decoder's mean and a mixture of Gaussians fitted to training codes, "
+            f"the same for every variant, on {min(expost['images'], protocols[0]['images'])} test images, "
+            f"K = {expost['importance_samples']}; a density, not comparable with log p̂."
+        )
     if any(row.supervised for row in lines):
-        found.append("- † trained with labels; its codes and reconstructions are made without them.")
-    found += [f"- [{number}] not defined: {reason}." for reason, number in notes.items()]
+        found.append(
+            "† trained with labels; its codes and reconstructions are made without them. Its probes are not compared "
+            "with those of variants that were not."
+        )
+    found += [f"[{number}] not defined: {reason}." for reason, number in notes.items()]
     return found
 
 

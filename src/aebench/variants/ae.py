@@ -32,11 +32,15 @@ class AE(Autoencoder):
         error = squared_error(x, self.reconstruct(x))
         return {"loss": error, "squared_error": error}
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """g(x)."""
         codes: Tensor = self.encoder(x)
         return codes
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """f(z)."""
+        return torch.sigmoid(self.decoder(z))
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """f(g(x))."""
-        return torch.sigmoid(self.decoder(self.encode(x)))
+        return self.decode(self.encode(x))

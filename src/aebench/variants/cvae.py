@@ -1,7 +1,10 @@
-"""CVAE: a VAE whose prior the label moves, p(z|y) = N(μ_y, I) with learned μ_y.
+"""CVAE: a VAE that learns from labels. `conditioning` says where the label enters.
 
-KL(q‖p(z|y)) = ½ Σ [(μ − μ_y)² + σ² − log σ² − 1]. Generation picks the class by its mean. Encoder and decoder do not
-see the label; without it the prior is the mixture Σ_y p(y) N(μ_y, I), with p(y) from the training labels.
+`class_prior`: the label moves the prior alone, p(z|y) = N(μ_y, I) with learned μ_y, so
+KL(q‖p(z|y)) = ½ Σ [(μ − μ_y)² + σ² − log σ² − 1]. Generation picks the class by its mean; without the label the prior
+is the mixture Σ_y p(y) N(μ_y, I), with p(y) from the training labels.
+
+`concat`: the label stands beside the inputs of encoder and decoder, and the prior is N(0, I) (Sohn et al. 2015).
 """
 
 from typing import Literal, final
@@ -11,63 +14,95 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from aebench.config import Network, VariantConfig
+from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, LatentVariableModel
+from aebench.models.labels import inferred_label
 from aebench.models.latents import diagonal_normal, normal_mixture, unit_normal
-from aebench.models.likelihoods import LIKELIHOODS, Likelihood
+from aebench.models.likelihoods import Likelihood, PixelDistribution
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import variational_loss, warmed_up
 from aebench.randomness import Streams
 
 
-class Config(VariantConfig):
+class Config(VariantConfig, PixelLikelihood):
     """β weighs the KL divergence and rises linearly over the warm-up epochs."""
 
     kind: Literal["cvae"]
-    conditioning: Literal["class_prior"] = "class_prior"
-    likelihood: Literal["bernoulli"] = "bernoulli"
+    conditioning: Literal["class_prior", "concat"] = "class_prior"
     beta: float = Field(default=1.0, ge=0)
     beta_warmup_epochs: int = Field(default=0, ge=0)
 
 
 @final
 class CVAE(LatentVariableModel):
-    """q(z|x) = N(μ(x), diag σ²(x)), p(z|y) = N(μ_y, I)."""
+    """q(z|x, y), p(z|y), p(x|z, y), two of which ignore the label where it moves the prior alone."""
 
-    label_enters = frozenset({"prior"})
-    log_class_shares: Tensor
+    class_means: Tensor
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
         self.config = config
-        self.encoder = encoder(spec.pixels, network.hidden, 2 * network.latent_dim)
-        self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
-        self.class_means = nn.Parameter(torch.zeros(len(spec.class_shares), network.latent_dim))
+        self.concat = config.conditioning == "concat"
+        self.label_enters = frozenset({"posterior", "likelihood"} if self.concat else {"prior"})
+        self.classes = len(spec.class_shares)
+        beside = self.classes if self.concat else 0
+        self.encoder = encoder(spec.pixels + beside, network.hidden, 2 * network.latent_dim)
+        self.decoder = decoder(network.latent_dim + beside, network.hidden, spec.pixels)
+        self.pixels = PixelDistribution(config.likelihood, config.sigma)
+        means = torch.zeros(self.classes, network.latent_dim)
+        if self.concat:
+            self.register_buffer("class_means", means, persistent=False)
+        else:
+            self.class_means = nn.Parameter(means)
         self.register_buffer("log_class_shares", torch.tensor(spec.class_shares).log(), persistent=False)
 
     def prior(self, y: Tensor | None = None) -> Distribution:
-        """N(μ_y, I), or without the label its mixture over p(y)."""
-        if y is None:
-            return normal_mixture(self.class_means, self.log_class_shares)
-        return unit_normal(self.class_means[y])
+        """N(μ_y, I), or without the label its mixture over p(y); N(0, I) where the label is concatenated."""
+        if y is not None:
+            return unit_normal(self.class_means[y])
+        return (
+            unit_normal(self.class_means[0]) if self.concat else normal_mixture(self.class_means, self.log_class_shares)
+        )
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> Independent[Normal]:
-        """N(μ(x), diag σ²(x)), with or without the label."""
-        return diagonal_normal(*self.encoder(x).chunk(2, dim=-1))
+        """N(μ(x, y), diag σ²(x, y)); the label is needed where it is concatenated, and ignored elsewhere."""
+        return diagonal_normal(*self.encoder(self._beside(x, y)).chunk(2, dim=-1))
 
     def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
-        """p(x|z), with or without the label."""
-        return LIKELIHOODS[self.config.likelihood](self.decoder(z))
+        """p(x|z, y); the label is needed where it is concatenated, and ignored elsewhere."""
+        likelihood: Likelihood = self.pixels(self.decoder(self._beside(z, y)))
+        return likelihood
+
+    def _beside(self, values: Tensor, y: Tensor | None) -> Tensor:
+        """`values` `[..., B, ·]` with the label's one-hot code beside them, where the networks take it."""
+        if not self.concat:
+            return values
+        if y is None:
+            raise TypeError("conditioning concat: the encoder and the decoder need the label")
+        one_hot = torch.eye(self.classes)[y]
+        return torch.cat([values, one_hot.expand(*values.shape[:-1], -1)], dim=-1)
 
     def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
-        """−E_q log p(x|z) + β KL(q‖p(z|y))."""
+        """−E_q log p(x|z, y) + β KL(q‖p(z|y))."""
         beta = warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch)
-        return variational_loss(self.posterior(x), self.prior(y), self.likelihood, x, streams["noise"], beta)
+        q, prior = self.posterior(x, y), self.prior(y)
+        return variational_loss(q, prior, lambda z: self.likelihood(z, y), x, streams["noise"], beta)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """μ(x)."""
-        return self.posterior(x).mean
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """μ(x, y); where the encoder takes a label and none is given, its mean over p(y)."""
+        if y is not None or not self.concat:
+            return self.posterior(x, y).mean
+        each = (self.posterior(x, torch.full((len(x),), label)).mean for label in range(self.classes))
+        return sum(
+            (share * mean for share, mean in zip(self.log_class_shares.exp(), each, strict=True)), torch.zeros(())
+        )
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """E[x|z = μ(x)]."""
-        return self.likelihood(self.encode(x)).mean
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x|z, y]."""
+        return self.likelihood(z, y).mean
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x|z = μ(x, y), y]; where the networks take a label and none is given, y is arg max q(y|x)."""
+        if y is None and self.concat:
+            y = inferred_label(self, x)
+        return self.decode(self.encode(x, y), y)

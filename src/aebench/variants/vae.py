@@ -7,20 +7,19 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from aebench.config import Network, VariantConfig
+from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, LatentVariableModel
 from aebench.models.latents import diagonal_normal, unit_normal
-from aebench.models.likelihoods import LIKELIHOODS, Likelihood
+from aebench.models.likelihoods import Likelihood, PixelDistribution
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import importance_weighted_loss, variational_loss, warmed_up
 from aebench.randomness import Streams
 
 
-class Config(VariantConfig):
+class Config(VariantConfig, PixelLikelihood):
     """β weighs the KL divergence and rises linearly over the warm-up epochs."""
 
     kind: Literal["vae"]
-    likelihood: Literal["bernoulli"] = "bernoulli"
     objective: Literal["elbo", "iwae"] = "elbo"
     samples: int = Field(default=1, ge=1)
     beta: float = Field(default=1.0, ge=0)
@@ -48,6 +47,7 @@ class VAE(LatentVariableModel):
         self.config = config
         self.encoder = encoder(spec.pixels, network.hidden, 2 * network.latent_dim)
         self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
+        self.pixels = PixelDistribution(config.likelihood, config.sigma)
         self.register_buffer("origin", torch.zeros(network.latent_dim), persistent=False)
 
     def prior(self, y: Tensor | None = None) -> Independent[Normal]:
@@ -60,7 +60,8 @@ class VAE(LatentVariableModel):
 
     def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
         """p(x|z)."""
-        return LIKELIHOODS[self.config.likelihood](self.decoder(z))
+        likelihood: Likelihood = self.pixels(self.decoder(z))
+        return likelihood
 
     def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
         """−ELBO with β, or minus the importance-weighted bound."""
@@ -69,10 +70,14 @@ class VAE(LatentVariableModel):
             return importance_weighted_loss(*terms, self.config.samples)
         return variational_loss(*terms, warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch))
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """μ(x)."""
         return self.posterior(x).mean
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x|z]."""
+        return self.likelihood(z).mean
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x|z = μ(x)]."""
-        return self.likelihood(self.encode(x)).mean
+        return self.decode(self.encode(x))

@@ -1,0 +1,92 @@
+"""Health: how far an importance-weighted estimate can be trusted, and which latent dimensions are used."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributions import Independent, kl_divergence
+
+from aebench.models.autoencoder import LatentVariables
+from aebench.models.labels import class_log_posterior
+from aebench.models.objectives import importance_weighted_bound
+
+# The generalised Pareto distribution is fitted to at least 5 weights, the largest fifth of K.
+FEWEST_SAMPLES = 25
+# A latent dimension is active where its posterior mean varies by more than this (Burda et al. 2016, §5.2).
+ACTIVE = 0.01
+
+
+def effective_sample_size(log_weights: Tensor) -> float:
+    """(Σ w)² / Σ w², of K: `[K]` → 1..K (Kong 1992)."""
+    return math.exp(2 * torch.logsumexp(log_weights, 0).item() - torch.logsumexp(2 * log_weights, 0).item())
+
+
+def pareto_k(log_weights: Tensor) -> float:
+    """The shape k̂ of a generalised Pareto distribution fitted to the largest weights `[K]` (Vehtari et al. 2024).
+
+    −∞ where those are all equal, which leaves no tail. K is at least `FEWEST_SAMPLES`.
+    """
+    from arviz_stats.base.array import array_stats
+
+    log_ratios = (log_weights - log_weights.max()).numpy()
+    tail = np.sort(log_ratios)[-math.ceil(min(len(log_ratios) / 5, 3 * len(log_ratios) ** 0.5)) - 1 :]
+    if tail[-1] - tail[0] < 1e-12:
+        return -math.inf
+    with np.errstate(all="ignore"):
+        # ArviZ is given log p(x) to leave out, so it weighs by exp(−x).
+        _, khat = array_stats.psislw(-log_ratios, r_eff=1.0)
+    return float(khat) if math.isfinite(khat) else math.inf
+
+
+def pareto_k_limit(samples: int) -> float:
+    """Above this k̂ an estimate from K samples is unreliable: min(1 − 1/log₁₀ K, 0.7) (Vehtari et al. 2024, §3.2.4)."""
+    return min(1 - 1 / math.log10(samples), 0.7)
+
+
+def k_values(samples: int) -> list[int]:
+    """1, 10, 100, … and K itself."""
+    return [*(10**power for power in range(math.ceil(math.log10(samples)))), samples]
+
+
+def k_curve(log_weights: Tensor) -> list[float]:
+    """The importance-weighted bound at each of `k_values`: the mean over all disjoint blocks of the same samples."""
+    samples = len(log_weights)
+    curve = []
+    for size in k_values(samples):
+        blocks = log_weights[: samples // size * size].view(-1, size)
+        curve.append(importance_weighted_bound(blocks.T).mean().item())
+    return curve
+
+
+@torch.no_grad()
+def rate_per_dimension(model: LatentVariables, x: Tensor) -> Tensor | None:
+    """The share of each latent dimension in the rate, `[B, L]` in nats; none where it does not fall into dimensions.
+
+    KL(q(z_d|x) ‖ p(z_d)), with labels Σ_y q(y|x) KL(q(z_d|x, y) ‖ p(z_d|y)); what the rate has beyond their sum is
+    KL(q(y|x) ‖ p(y)), the label's own.
+    """
+    if not model.label_enters:
+        return _each_dimension(model, x, None)
+    shares = class_log_posterior(model, x).exp()
+    total = torch.zeros(())
+    for label in range(shares.shape[-1]):
+        each = _each_dimension(model, x, torch.full((len(x),), label))
+        if each is None:
+            return None
+        total = total + shares[:, label : label + 1] * each
+    return total
+
+
+def _each_dimension(model: LatentVariables, x: Tensor, y: Tensor | None) -> Tensor | None:
+    q, p = model.posterior(x, y), model.prior(y)
+    if not (isinstance(q, Independent) and isinstance(p, Independent)):
+        return None
+    return kl_divergence(q.base_dist, p.base_dist)
+
+
+def posterior_mean_variance(codes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """How much each dimension of the posterior mean varies over images, `[N, L]` → `[L]`."""
+    variance: NDArray[np.float64] = codes.var(axis=0, dtype=np.float64)
+    return variance

@@ -1,0 +1,136 @@
+"""Ex-post density estimation (Ghosh et al. 2020, §4): a density for any autoencoder, after its training.
+
+p(z) is a mixture of Gaussians fitted to training codes, p(x|z) = N(f(z), σ² I) with σ from the validation images, and
+the proposal is a Gaussian near the code. Every variant is treated alike, whatever likelihood it was trained with, so
+the figures compare with each other; with the variants' own likelihoods they do not.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
+from torch.func import jacfwd, vmap
+
+from aebench.data.datasets import Split
+from aebench.models.autoencoder import Autoencoder
+from aebench.models.likelihoods import Gaussian
+from aebench.models.objectives import squared_error
+from aebench.randomness import generator
+
+COMPONENTS = 10
+# Training codes that the mixture is fitted to: drawn once for all variants, many times what its parameters need.
+FITTED = 20_000
+# Steps from the code towards the mode of p(z|x), each half of a Gauss–Newton step.
+STEPS, DAMPING = 8, 0.5
+# The posterior is not quite Gaussian; a proposal that is too narrow makes for heavy-tailed weights.
+WIDENED = 1.2
+# A decoder that reproduces every pixel exactly would have no density.
+SMALLEST_SIGMA = 1e-4
+_BATCH = 1000
+
+
+class ExPost:
+    """An autoencoder as p(y) p(z) p(x|z, y) with a proposal q(z|x, y), in the terms of `LatentVariables`.
+
+    A label that enters encoder or decoder stays in the model; one that moved the prior alone is gone with that prior.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: Autoencoder, train: Split, validation: Split) -> None:
+        """Fit p(z) to codes of `train`, and σ to the errors on `validation`, or on `train` where that is empty."""
+        self.model = model
+        self.label_enters = model.label_enters & {"posterior", "likelihood"}
+        self.log_class_shares: Tensor = getattr(model, "log_class_shares", torch.zeros(1))
+        chosen = torch.randperm(len(train), generator=generator("ex-post codes"))[:FITTED]
+        sample = Split(train.images[chosen], train.labels[chosen], train.redrawn)
+        codes = [self._code(x, y) for x, y in _batches(sample)]
+        self._weights, self._means, self._covariances = _mixture(torch.cat(codes).double().numpy())
+        held_out = validation if len(validation) else train
+        errors = [squared_error(x, self._decode(self._code(x, y), y)) for x, y in _batches(held_out)]
+        mse = torch.cat(errors).double().mean().item() / held_out.images.shape[1]
+        self.log_sigma = torch.tensor(math.log(max(mse**0.5, SMALLEST_SIGMA)))
+
+    def prior(self, y: Tensor | None = None) -> Distribution:
+        """The mixture of Gaussians, whatever the label."""
+        components = MultivariateNormal(
+            self._means.float(), scale_tril=torch.linalg.cholesky(self._covariances).float()
+        )
+        return MixtureSameFamily(Categorical(self._weights.float()), components, validate_args=False)
+
+    def likelihood(self, z: Tensor, y: Tensor | None = None) -> Gaussian:
+        """N(f(z, y), σ² I)."""
+        return Gaussian(self._decode(z, y), self.log_sigma)
+
+    @torch.no_grad()
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> MultivariateNormal:
+        """A Gaussian at the best point that `STEPS` damped Gauss–Newton steps from the code find.
+
+        Its covariance is the inverse of JᵀJ/σ² + P, widened: J is the decoder's Jacobian at that point, P the precision
+        of the mixture's components, weighted by their share in the point.
+        """
+        z = self._code(x, y)
+        best, best_log_joint = z, torch.full((len(x),), -math.inf)
+        prior, variance = self.prior(), (2 * self.log_sigma).exp().double()
+        precisions = torch.linalg.inv(self._covariances)
+        for step in range(STEPS + 1):
+            x_hat = self._decode(z, y)
+            log_joint = Gaussian(x_hat, self.log_sigma).log_prob(x) + prior.log_prob(z)
+            better = log_joint > best_log_joint
+            best = torch.where(better[:, None], z, best)
+            best_log_joint = torch.where(better, log_joint, best_log_joint)
+            if step == STEPS:
+                z = best
+            jacobian = self._jacobian(z, y).double()  # [B, D, L]
+            shares = self._shares(z)
+            curvature = jacobian.mT @ jacobian / variance + torch.einsum("bk,kij->bij", shares, precisions)
+            towards_means = torch.einsum("bk,kij,bkj->bi", shares, precisions, self._means - z.double()[:, None])
+            residual = (x - x_hat).double().unsqueeze(-1)
+            gradient = (jacobian.mT @ residual).squeeze(-1) / variance + towards_means
+            z = (z + DAMPING * torch.linalg.solve(curvature, gradient)).float()
+        covariance = WIDENED**2 * torch.linalg.inv(curvature)
+        return MultivariateNormal(best, scale_tril=torch.linalg.cholesky(covariance).float(), validate_args=False)
+
+    def _shares(self, z: Tensor) -> Tensor:
+        """The components' shares in z, `[B, K]`."""
+        components = MultivariateNormal(self._means, self._covariances)
+        return torch.softmax(components.log_prob(z.double()[:, None]) + self._weights.log(), dim=-1)
+
+    def _jacobian(self, z: Tensor, y: Tensor | None) -> Tensor:
+        def decode(code: Tensor, label: Tensor | None) -> Tensor:
+            return self.model.decode(code[None], None if label is None else label[None])[0]
+
+        if not self.label_enters:
+            jacobian: Tensor = vmap(jacfwd(lambda code: decode(code, None)))(z)
+        else:
+            jacobian = vmap(jacfwd(decode))(z, y)
+        return jacobian
+
+    def _code(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return self.model.encode(x, y if self.label_enters else None)
+
+    def _decode(self, z: Tensor, y: Tensor | None) -> Tensor:
+        return self.model.decode(z, y if self.label_enters else None)
+
+
+def _mixture(codes: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights `[K]`, means `[K, L]` and covariances `[K, L, L]` of a mixture of Gaussians fitted to codes `[N, L]`."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a density that is not quite the best is a density too
+        fitted = GaussianMixture(min(COMPONENTS, len(codes)), random_state=0).fit(codes)
+    weights, means, covariances = (
+        torch.from_numpy(values) for values in (fitted.weights_, fitted.means_, fitted.covariances_)
+    )
+    return weights, means, covariances
+
+
+def _batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(split), _BATCH):
+        where = slice(start, min(start + _BATCH, len(split)))
+        yield split.pixels(where), split.labels[where]

@@ -1,0 +1,116 @@
+"""Which variant is better than which: differences on the same images and seeds, and what they show."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aebench.evaluation.statistics import NEEDS_SEEDS, Difference, crossed_bootstrap, holm, paired_difference
+from aebench.reporting.results import Cell, Results
+from aebench.reporting.tables import COLUMNS
+
+SIGNIFICANT = 0.05
+_NOT_A_MEAN = ("active_units",)
+_OF_A_LIKELIHOOD = (
+    *("iw_log_likelihood_nats", "elbo_nats"),
+    *("iw_log_likelihood_given_label_nats", "elbo_given_label_nats"),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """a − b in one metric, with the p-value adjusted for the pairs compared in it, and a bootstrap interval beside."""
+
+    dataset: str
+    metric: str
+    a: str
+    b: str
+    difference: Difference
+    p_holm: float
+    bootstrap: tuple[float, float]
+
+    @property
+    def better(self) -> tuple[str, str] | None:
+        """(the better variant, the other), where the difference is significant after Holm's correction."""
+        if self.p_holm >= SIGNIFICANT:
+            return None
+        a_is_better = (self.difference.mean > 0) == (COLUMNS[self.metric].better == "↑")
+        return (self.a, self.b) if a_is_better else (self.b, self.a)
+
+
+def comparable(metric: str, protocol: Mapping[str, Any]) -> Hashable:
+    """Variants are compared in `metric` where this is equal: what must agree for the numbers to mean the same."""
+    if metric in _OF_A_LIKELIHOOD:
+        return tuple(protocol[key] for key in ("likelihood", "binarization", "importance_samples", "proposal"))
+    if metric.startswith(("probe_", "knn_")):
+        return bool(protocol["trained_with_labels"])
+    return None
+
+
+def compared() -> list[str]:
+    """The metrics in which variants are compared: means over images of which more, or less, is better."""
+    return [metric for metric, column in COLUMNS.items() if column.better and metric not in _NOT_A_MEAN]
+
+
+def pairs(cells: Iterable[Cell]) -> list[Pair]:
+    """Every comparable pair of one data set's variants in every metric; none where there is one seed."""
+    return [pair for metric in compared() for pair in _pairs(metric, list(cells))]
+
+
+def _pairs(metric: str, cells: list[Cell]) -> list[Pair]:
+    defined = [cell for cell in cells if metric in cell.metrics["summary"] and len(cell.seeds) > 1]
+    of = {cell.variant: comparable(metric, cell.metrics["protocol"]) for cell in defined}
+    chosen = [(a, b) for a, b in combinations(of, 2) if of[a] == of[b]]
+    if not chosen:
+        return []
+    values = {cell.variant: cell.values(metric) for cell in defined}
+    resampled = crossed_bootstrap(values)
+    differences = [paired_difference(values[a], values[b]) for a, b in chosen]
+    return [
+        Pair(
+            cells[0].dataset,
+            metric,
+            a,
+            b,
+            difference,
+            p_holm,
+            (float(low), float(high)),
+        )
+        for (a, b), difference, p_holm in zip(chosen, differences, holm([each.p for each in differences]), strict=True)
+        for low, high in [np.quantile(resampled[a] - resampled[b], [0.025, 0.975])]
+    ]
+
+
+def verdicts(found: Iterable[Pair]) -> dict[str, str]:
+    """For each metric in which variants were compared, in words which is better than which."""
+    words = {}
+    for metric in compared():
+        of_metric = [pair for pair in found if pair.metric == metric]
+        beaten: dict[str, list[str]] = {}
+        for winner, loser in filter(None, (pair.better for pair in of_metric)):
+            beaten.setdefault(winner, []).append(loser)
+        if of_metric:
+            best_first = sorted(beaten, key=lambda name: -len(beaten[name]))
+            lines = [f"{name} better than {', '.join(beaten[name])}" for name in best_first]
+            words[metric] = "; ".join(lines) or "no difference shown"
+    return words
+
+
+def table(found: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
+    """One row a data set × metric × pair."""
+    columns = ["dataset", "metric", "a", "b", "difference", "ci95_low", "ci95_high", "p", "p_holm",
+               "bootstrap_low", "bootstrap_high", "better", "not_defined"]  # fmt: skip
+    lines = [
+        [pair.dataset, pair.metric, pair.a, pair.b, pair.difference.mean, pair.difference.low, pair.difference.high,
+         pair.difference.p, pair.p_holm, *pair.bootstrap, pair.better[0] if pair.better else None, None]
+        for pairs_of_dataset in found.values() for pair in pairs_of_dataset
+    ]  # fmt: skip
+    lines += [
+        [dataset, *[None] * (len(columns) - 2), NEEDS_SEEDS]
+        for dataset, cells in results.datasets()
+        if len(cells[0].seeds) < 2
+    ]
+    return pd.DataFrame(lines, columns=columns)

@@ -1,0 +1,115 @@
+"""Ex-post densities against closed forms."""
+
+import math
+
+import pytest
+import torch
+from conftest import tiny
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from aebench.data.datasets import Split, Splits
+from aebench.evaluation.estimators import Prepared, drawn_classes, estimate
+from aebench.evaluation.expost import COMPONENTS, STEPS, ExPost
+from aebench.models.autoencoder import Autoencoder
+from aebench.randomness import Streams, generator
+
+
+class Linear(Autoencoder):
+    """A linear decoder, so that with a mixture of Gaussians as p(z) the density of x is one too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = torch.randn(8, 2, generator=generator("weights")) / 4
+
+    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+        raise AssertionError("not needed")
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return (x - 0.5) @ torch.linalg.pinv(self.weights).T
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return z @ self.weights.T + 0.5
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+def images(count: int, *key: str) -> Split:
+    codes = torch.randn(count, 2, generator=generator(*key)) * torch.tensor([0.5, 1.0])
+    x = Linear().decode(codes) + 0.05 * torch.randn(count, 8, generator=generator(*key, "noise"))
+    return Split((255 * x.clamp(0, 1)).to(torch.uint8), torch.arange(count) % 2)
+
+
+def test_a_linear_decoders_density_is_that_of_the_mixture() -> None:
+    model = Linear()
+    expost = ExPost(model, images(2000, "train"), images(500, "validation"))
+    test = images(5, "test").pixels(slice(None))
+    prior = expost.prior()
+    covariances = model.weights @ prior.component_distribution.covariance_matrix @ model.weights.T  # type: ignore[attr-defined]
+    variance = torch.exp(2 * expost.log_sigma)
+    exact = torch.logsumexp(
+        MultivariateNormal(
+            model.decode(prior.component_distribution.mean),  # type: ignore[attr-defined]
+            covariances + variance * torch.eye(8),
+        ).log_prob(test[:, None])
+        + prior.mixture_distribution.logits,  # type: ignore[attr-defined]
+        dim=-1,
+    )
+    prepared = Prepared(expost.posterior, test)
+    for position, x in enumerate(test.split(1)):
+        found = estimate(expost, x, 50_000, generator("noise", position), proposal=prepared.of(position)).marginal
+        assert found.iw_log_likelihood == pytest.approx(exact[position].item(), abs=0.02)
+        few = [
+            estimate(expost, x, 200, generator("few", i), proposal=prepared.of(position)).marginal.iw_log_likelihood
+            for i in range(100)
+        ]
+        assert sum(few) / 100 == pytest.approx(exact[position].item(), abs=0.05)
+
+
+def test_sigma_is_the_error_on_validation_images() -> None:
+    model, validation = Linear(), images(500, "validation")
+    expost = ExPost(model, images(2000, "train"), validation)
+    x = validation.pixels(slice(None))
+    assert expost.log_sigma.exp().item() == pytest.approx((x - model.reconstruct(x)).square().mean().sqrt().item())
+    empty = Split(torch.empty(0, 8, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    train = images(2000, "train")
+    x = train.pixels(slice(None))
+    without = ExPost(model, train, empty)
+    assert without.log_sigma.exp().item() == pytest.approx((x - model.reconstruct(x)).square().mean().sqrt().item())
+
+
+def test_the_proposal_is_never_worse_than_the_code(digits: Splits) -> None:
+    model = tiny("ae")
+    expost = ExPost(model, digits.train, digits.validation)
+    x = digits.test.pixels(slice(0, 20))
+    q = expost.posterior(x)
+
+    def log_joint(z: Tensor) -> Tensor:
+        return expost.likelihood(z).log_prob(x) + expost.prior().log_prob(z)
+
+    assert (log_joint(q.mean) >= log_joint(model.encode(x))).all()
+    assert STEPS > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "classes"),
+    [("ae", {}, 0), ("vae", {}, 0), ("cvae", {}, 0), ("cvae", {"conditioning": "concat"}, 10)],
+)
+def test_every_variant_has_one(digits: Splits, kind: str, settings: dict[str, str], classes: int) -> None:
+    expost = ExPost(tiny(kind, **settings), digits.train, digits.validation)
+    assert drawn_classes(expost) == classes
+    x = digits.test.pixels(slice(0, 3))
+    prepared = Prepared(expost.posterior, x, classes)
+    for position, image in enumerate(x.split(1)):
+        found = estimate(expost, image, 100, generator("noise"), proposal=prepared.of(position)).marginal
+        assert math.isfinite(found.iw_log_likelihood)
+
+
+def test_a_mixture_of_few_or_equal_codes_is_a_density_still(digits: Splits) -> None:
+    few = Split(digits.train.images[: COMPONENTS - 2], digits.train.labels[: COMPONENTS - 2])
+    black = Split(torch.zeros(100, 64, dtype=torch.uint8), torch.arange(100) % 10)
+    for train in (few, black):
+        expost = ExPost(tiny("ae"), train, digits.validation)
+        found = estimate(expost, digits.test.pixels(slice(0, 1)), 50, generator("noise")).marginal
+        assert math.isfinite(found.iw_log_likelihood)
