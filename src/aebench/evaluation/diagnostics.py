@@ -14,6 +14,8 @@ from aebench.models.objectives import importance_weighted_bound
 
 # The generalised Pareto distribution is fitted to at least 5 weights, the largest fifth of K.
 FEWEST_SAMPLES = 25
+# Log weights that differ by less are equal: the rest is rounding.
+NEGLIGIBLE = 1e-9
 # A latent dimension is active where its posterior mean varies by more than this (Burda et al. 2016, §5.2).
 ACTIVE = 0.01
 
@@ -26,14 +28,17 @@ def effective_sample_size(log_weights: Tensor) -> float:
 def pareto_k(log_weights: Tensor) -> float:
     """The shape k̂ of a generalised Pareto distribution fitted to the largest weights `[K]` (Vehtari et al. 2024).
 
-    −∞ where those are all equal, which leaves no tail. K is at least `FEWEST_SAMPLES`.
+    −∞ where those are all equal, which leaves no tail; ∞ where they are too unequal for a fit. K is at least
+    `FEWEST_SAMPLES`.
     """
     from arviz_stats.base.array import array_stats
 
     log_ratios = (log_weights - log_weights.max()).numpy()
-    tail = np.sort(log_ratios)[-math.ceil(min(len(log_ratios) / 5, 3 * len(log_ratios) ** 0.5)) - 1 :]
-    if tail[-1] - tail[0] < 1e-12:
+    largest = np.sort(log_ratios)[-int(min(len(log_ratios) / 5, 3 * len(log_ratios) ** 0.5)) :]
+    if largest[0] > -NEGLIGIBLE:
         return -math.inf
+    if largest[0] < math.log(np.finfo(np.float64).tiny):
+        return math.inf
     with np.errstate(all="ignore"):
         # ArviZ is given log p(x) to leave out, so it weighs by exp(−x).
         _, khat = array_stats.psislw(-log_ratios, r_eff=1.0)

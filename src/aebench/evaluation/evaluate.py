@@ -81,7 +81,7 @@ def evaluate_run(
     if overflow:
         raise TrainingError(f"{folder}: the codes overflow: {DIVERGED}")
     report(0, len(splits.test), "reconstructions and probes")
-    reasons = not_defined(model, dataset, config, len(train.labels))
+    reasons = not_defined(model, dataset, config, train.labels)
     per_image = reconstructions(model, splits.test, config) | probes(train, validation, test)
     metrics: dict[str, float] = {}
     vectors: dict[str, list[float]] = {}

@@ -29,20 +29,23 @@ def probes(train: Labelled, validation: Labelled, test: Labelled) -> dict[str, N
 
 
 def few_label_probes(train: Labelled, test: Labelled) -> dict[str, NDArray[np.float64]]:
-    """The accuracies from each of `FEW_LABELS` for which there are images and classes enough."""
+    """The accuracies from each of `FEW_LABELS` for which there are images enough of every class."""
     return {
         f"probe_accuracy_{labels}_labels": few_labels(train, test, labels)
         for labels in FEW_LABELS
-        if not too_few(labels, len(train.labels), len(np.unique(train.labels)))
+        if not too_few(labels, train.labels)
     }
 
 
-def too_few(labels: int, train_images: int, classes: int) -> str:
+def too_few(labels: int, train_labels: NDArray[np.int64]) -> str:
     """Why so many labelled images cannot be drawn by class; empty where they can."""
-    if labels < classes:
-        return f"needs a label for each of the {classes} classes"
-    if train_images < labels + classes:
-        return f"needs more training images than {train_images}"
+    counts = np.unique(train_labels, return_counts=True)[1]
+    if labels < len(counts):
+        return f"needs a label for each of the {len(counts)} classes"
+    if len(train_labels) < labels + len(counts):
+        return f"needs more training images than {len(train_labels)}"
+    if counts.min() < 2 or labels * counts.min() / len(train_labels) < 0.5:
+        return f"has a class too rare for {labels} labels: {counts.min()} of {len(train_labels)} training images"
     return ""
 
 

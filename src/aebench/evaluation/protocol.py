@@ -51,7 +51,9 @@ def corrupted(x: Tensor, corruption: Corruption, first: int = 0) -> Tensor:
     )
 
 
-def not_defined(model: Autoencoder, dataset: str, config: Evaluation, train_images: int) -> dict[str, str]:
+def not_defined(
+    model: Autoencoder, dataset: str, config: Evaluation, train_labels: NDArray[np.int64]
+) -> dict[str, str]:
     """The metrics that `model` cannot have under this protocol, each with the reason."""
     reasons = {}
 
@@ -74,7 +76,7 @@ def not_defined(model: Autoencoder, dataset: str, config: Evaluation, train_imag
     elif sharing(config.expost.importance_samples, drawn_classes(model))[1] < FEWEST_SAMPLES:
         no(["expost_pareto_k_unreliable_share"], f"needs at least {FEWEST_SAMPLES} importance samples")
     for labels in FEW_LABELS:
-        if reason := too_few(labels, train_images, len(DATASETS[dataset].classes)):
+        if reason := too_few(labels, train_labels):
             no([f"probe_accuracy_{labels}_labels"], reason)
     return reasons
 

@@ -10,7 +10,6 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.nn import functional as F
 
 Pixels = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
@@ -77,11 +76,13 @@ class ContinuousBernoulli(Likelihood):
     @property
     def mean(self) -> Tensor:
         """1/(1 − e^−l) − 1/l, which is not λ."""
-        small = self.logits.abs() < self._SMALL
-        l = torch.where(small, 1.0, self.logits)  # noqa: E741 — the paper's argument, kept away from 0/0
+        magnitude = self.logits.abs()
+        small = magnitude < self._SMALL
+        t = torch.where(small, 1.0, magnitude)
+        upper = -1 / torch.expm1(-t) - 1 / t  # of |l|: for −l it is one minus that
         s = torch.where(small, self.logits, 0.0)
         series = 0.5 + s / 12 * (1 - s**2 / 60 * (1 - s**2 / 42))
-        return torch.where(small, series, -1 / torch.expm1(-l) - 1 / l)
+        return torch.where(small, series, torch.where(self.logits > 0, upper, 1 - upper))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Σ (x − ½)·l − ½|l| − log((1 − e^−|l|)/|l|)."""
@@ -94,9 +95,12 @@ class ContinuousBernoulli(Likelihood):
         return ((x - 0.5) * self.logits - 0.5 * magnitude - log_integral).sum(-1)
 
     def sample(self) -> Tensor:
-        """Grey pixels, by inversion."""
-        drawn: Tensor = TorchContinuousBernoulli(logits=self.logits, validate_args=False).sample()
-        return drawn
+        """Grey pixels, by inversion of the cumulative distribution."""
+        magnitude, uniform = self.logits.abs(), torch.rand_like(self.logits)
+        small = magnitude < 1e-3
+        t = torch.where(small, 1.0, magnitude)
+        lower = torch.where(small, uniform, -torch.log1p(uniform * torch.expm1(-t)) / t)  # of −|l|
+        return torch.where(self.logits > 0, 1 - lower, lower)
 
 
 @final

@@ -1,6 +1,6 @@
 """Which variant is better than which: differences on the same images and seeds, and what they show."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -55,12 +55,12 @@ def compared() -> list[str]:
     return [metric for metric, column in COLUMNS.items() if column.better and metric not in _NOT_A_MEAN]
 
 
-def pairs(cells: Iterable[Cell]) -> list[Pair]:
+def pairs(cells: Sequence[Cell]) -> list[Pair]:
     """Every comparable pair of one data set's variants in every metric; none where there is one seed."""
-    return [pair for metric in compared() for pair in _pairs(metric, list(cells))]
+    return [pair for metric in compared() for pair in _pairs(metric, cells)]
 
 
-def _pairs(metric: str, cells: list[Cell]) -> list[Pair]:
+def _pairs(metric: str, cells: Sequence[Cell]) -> list[Pair]:
     defined = [cell for cell in cells if metric in cell.metrics["summary"] and len(cell.seeds) > 1]
     of = {cell.variant: comparable(metric, cell.metrics["protocol"]) for cell in defined}
     chosen = [(a, b) for a, b in combinations(of, 2) if of[a] == of[b]]
@@ -84,7 +84,7 @@ def _pairs(metric: str, cells: list[Cell]) -> list[Pair]:
     ]
 
 
-def verdicts(found: Iterable[Pair]) -> dict[str, str]:
+def verdicts(found: Sequence[Pair]) -> dict[str, str]:
     """For each metric in which variants were compared, in words which is better than which."""
     words = {}
     for metric in compared():
