@@ -14,7 +14,7 @@ from conftest import ROOT, tiny
 from oracles import BernoulliDecoder, LinearGaussian
 from scipy import integrate
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal, kl_divergence
+from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal, kl_divergence
 
 from aebench.config import Evaluation, Training
 from aebench.data.datasets import Splits, load
@@ -83,6 +83,31 @@ def test_a_bernoulli_decoder_against_quadrature(latents: int) -> None:
     assert many.iw_log_likelihood == pytest.approx(exact, abs=4 * error)
     few = torch.tensor([draws(model, X, 3, i).iw_log_likelihood for i in range(300)])
     assert few.mean().item() < exact - 3 * few.std().item() / math.sqrt(300)  # visibly a lower bound at K = 3
+
+
+class LaplaceProposal(BernoulliDecoder):
+    """A proposal that is not Gaussian, and correlated neither."""
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+        return Independent(Laplace(torch.full((len(x), 2), 0.4), torch.full((len(x), 2), 0.8)), 1)
+
+
+class GivenLabel(LaplaceProposal):
+    """The same with two labels that change nothing, so that the marginal is what it was."""
+
+    label_enters = frozenset({"posterior", "likelihood"})
+    log_class_shares = torch.tensor([0.3, 0.7]).log()
+
+
+@pytest.mark.parametrize("model", [LaplaceProposal(2), GivenLabel(2)], ids=["no label", "label"])
+def test_any_distribution_will_do_for_a_proposal(model: BernoulliDecoder) -> None:
+    exact = model.log_likelihood(X)
+    many = draws(model, X, 100_000)
+    error = (many.log_weights - exact).exp().std().item() / math.sqrt(100_000)
+    assert many.iw_log_likelihood == pytest.approx(exact, abs=4 * error)
+    z = torch.randn(5, 1, 2, generator=generator("z"))
+    q = amortised(model, X)(torch.tensor([1]))
+    torch.testing.assert_close(q.log_prob(z), model.posterior(X).log_prob(z))
 
 
 def test_distortion_and_rate_by_quadrature() -> None:
@@ -227,8 +252,12 @@ def test_k_counts_the_pilot_and_the_samples_of_all_classes(digits: Splits, digit
     assert sharing(1000, 10) == (4, 960)
     model = trained(digits_file, "cvae", "concat")
     (x,) = some_images(digits, 1)
-    for samples in (7, 97, 1000):
-        assert len(draws(model, x, samples).log_weights) == sharing(samples, 10)[1]
+    for samples in (1, 7, 97, 1000):
+        for label in torch.arange(10).split(1):
+            found = estimate(model, x, samples, generator("noise"), label=label)
+            assert len(found.marginal.log_weights) == sharing(samples, 10)[1]
+            assert found.given_label is not None
+            assert len(found.given_label.log_weights) == samples
 
 
 def test_every_part_of_shared_samples_is_an_estimate_too(digits: Splits, digits_file: Path) -> None:

@@ -126,6 +126,26 @@ def test_the_importance_weighted_loss_with_one_sample_has_the_elbo_as_its_mean_a
     assert means[5] < means[1] - 6 * errors[5]
 
 
+def test_the_importance_weighted_loss_is_minus_the_log_of_the_mean_of_its_weights() -> None:
+    x = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0, 0.0, 1.0]])
+    mean, log_variance = torch.tensor([[0.5, -1.0], [0.1, 0.2]]), torch.tensor([[-1.0, 0.3], [0.2, -0.4]])
+    q, prior = diagonal_normal(mean, log_variance), unit_normal(torch.zeros(2))
+    terms = importance_weighted_loss(q, prior, linear_decoder, x, generator("noise"), 7)
+    z = mean + torch.exp(0.5 * log_variance) * torch.randn(7, 2, 2, generator=generator("noise"))
+    for image in range(2):
+        weights = []
+        for sample in z[:, image]:
+            p = linear_decoder(sample[None]).mean[0]
+            px = torch.where(x[image] == 1, p, 1 - p).prod().item()
+            densities = [
+                stats.norm(loc, scale).pdf(value)
+                for value, m, v in zip(sample.tolist(), mean[image].tolist(), log_variance[image].tolist(), strict=True)
+                for loc, scale in ((0, 1), (m, math.exp(v / 2)))
+            ]
+            weights.append(px * densities[0] * densities[2] / (densities[1] * densities[3]))
+        assert terms["loss"][image].item() == pytest.approx(-math.log(sum(weights) / 7), rel=1e-4)
+
+
 def test_gradients_reach_encoder_and_decoder() -> None:
     mean = torch.zeros(3, 2, requires_grad=True)
     weight = normal("w", shape=(2, 4)).requires_grad_()

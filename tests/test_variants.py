@@ -178,10 +178,11 @@ def test_the_cvae_loss_uses_the_prior_of_the_label(x: torch.Tensor, y: torch.Ten
     torch.testing.assert_close(terms["loss"], terms["distortion_nats"] + 2 * rate)
 
 
-def test_beta_warms_up_in_the_vae(x: torch.Tensor, y: torch.Tensor) -> None:
-    vae = tiny("vae", beta=3.0, beta_warmup_epochs=2)
+@pytest.mark.parametrize("settings", [{}, {"conditioning": "class_prior"}, {"conditioning": "concat"}])
+def test_beta_warms_up(x: torch.Tensor, y: torch.Tensor, settings: dict[str, str]) -> None:
+    model = tiny("cvae" if settings else "vae", beta=3.0, beta_warmup_epochs=2, **settings)
     for epoch, beta in ((1, 1.5), (2, 3.0), (None, 3.0)):
-        terms = vae.loss(x, y, epoch=epoch, streams=Streams(0))
+        terms = model.loss(x, y, epoch=epoch, streams=Streams(0))
         torch.testing.assert_close(terms["loss"], terms["distortion_nats"] + beta * terms["rate_nats"])
 
 

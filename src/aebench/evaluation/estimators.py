@@ -12,7 +12,7 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, kl_divergence
 
 from aebench.models.autoencoder import Autoencoder, LatentVariables
 from aebench.models.labels import PILOT, class_log_posterior
@@ -74,19 +74,28 @@ class Prepared:
 
     def of(self, image: int) -> Proposal:
         """The proposal of the image at this place of the group, for labels `[B]` where it depends on them."""
+        if not self._classes:
+            q = _rows(self._q, torch.tensor([image]))
+            return lambda _: q
+        return lambda y: _rows(self._q, torch.tensor([image]) if y is None else image * self._classes + y)
 
-        def rows(y: Tensor | None) -> Distribution:
-            index = torch.tensor([image]) if y is None or not self._classes else image * self._classes + y
-            if isinstance(self._q, MultivariateNormal):
-                return MultivariateNormal(self._q.loc[index], scale_tril=self._q.scale_tril[index], validate_args=False)
-            return Independent(Normal(self._q.mean[index], self._q.stddev[index], validate_args=False), 1)
 
-        return rows
+def _rows(q: Distribution, index: Tensor) -> Distribution:
+    """The distributions at `index` of a batch `[B]`, for a distribution that its parameters make up."""
+    if isinstance(q, Independent):
+        return Independent(_rows(q.base_dist, index), q.reinterpreted_batch_ndims, validate_args=False)
+    if isinstance(q, MultivariateNormal):  # which has three parameters for its covariance
+        return MultivariateNormal(q.loc[index], scale_tril=q.scale_tril[index], validate_args=False)
+    parameters = {name: getattr(q, name)[index] for name in q.arg_constraints}
+    return type(q)(**parameters, validate_args=False)
 
 
 def amortised(model: LatentVariables, x: Tensor) -> Proposal:
     """The model's own q of the image x `[1, D]`."""
-    return Prepared(model.posterior, x, drawn_classes(model)).of(0)
+    if classes := drawn_classes(model):
+        return Prepared(model.posterior, x, classes).of(0)
+    q = model.posterior(x)
+    return lambda _: q
 
 
 def drawn_classes(model: Autoencoder | LatentVariables) -> int:
@@ -130,7 +139,7 @@ def estimate(
         generator: draws this image's samples.
         label: `[1]`; asks for the estimate given the label too. The marginal never sees it.
         proposal: what to draw from in place of the model's own q.
-        chunk: samples that are decoded together, a divisor of `BLOCK`.
+        chunk: samples that are decoded together.
     """
     q = proposal or amortised(model, x)
     if not drawn_classes(model):
@@ -156,7 +165,8 @@ def estimate(
         # The marginal's samples of that class are samples of q(z|x, y): only what is missing of K is drawn.
         parts = [each[int(label)]] if int(label) in each else []
         missing = samples - sum(len(draws.log_weights) for draws in parts)
-        parts.append(of_class(label, missing))
+        if missing:
+            parts.append(of_class(label, missing))
         given_label = Draws(
             torch.cat([draws.log_weights for draws in parts]),
             sum(draws.distortion * len(draws.log_weights) for draws in parts) / samples,
