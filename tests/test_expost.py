@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from aebench.data.datasets import Split, Splits
+from aebench.errors import TrainingError
 from aebench.evaluation.estimators import Prepared, drawn_classes, estimate
 from aebench.evaluation.expost import COMPONENTS, STEPS, ExPost
 from aebench.models.autoencoder import Autoencoder
@@ -113,3 +114,12 @@ def test_a_mixture_of_few_or_equal_codes_is_a_density_still(digits: Splits) -> N
         expost = ExPost(tiny("ae"), train, digits.validation)
         found = estimate(expost, digits.test.pixels(slice(0, 1)), 50, generator("noise")).marginal
         assert math.isfinite(found.iw_log_likelihood)
+
+
+def test_a_decoder_without_a_derivative_is_named(digits: Splits) -> None:
+    model = tiny("ae")
+    expost = ExPost(model, digits.train, digits.validation)
+    for weight in model.decoder.parameters():  # type: ignore[union-attr]
+        weight.data *= 1e30
+    with pytest.raises(TrainingError, match="the decoder's derivative is not finite: the run has diverged"):
+        expost.posterior(digits.test.pixels(slice(0, 2)))

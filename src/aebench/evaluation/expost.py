@@ -16,6 +16,7 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, Mu
 from torch.func import jacfwd, vmap
 
 from aebench.data.datasets import Split
+from aebench.errors import TrainingError
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.likelihoods import Gaussian
 from aebench.models.objectives import squared_error
@@ -91,12 +92,14 @@ class ExPost:
             residual = (x - x_hat).double().unsqueeze(-1)
             gradient = (jacobian.mT @ residual).squeeze(-1) / variance + towards_means
             z = (z + DAMPING * torch.linalg.solve(curvature, gradient)).float()
+        if not bool(curvature.isfinite().all()):
+            raise TrainingError("ex-post density: the decoder's derivative is not finite: the run has diverged")
         covariance = WIDENED**2 * torch.linalg.inv(curvature)
         return MultivariateNormal(best, scale_tril=torch.linalg.cholesky(covariance).float(), validate_args=False)
 
     def _shares(self, z: Tensor) -> Tensor:
         """The components' shares in z, `[B, K]`."""
-        components = MultivariateNormal(self._means, self._covariances)
+        components = MultivariateNormal(self._means, self._covariances, validate_args=False)
         return torch.softmax(components.log_prob(z.double()[:, None]) + self._weights.log(), dim=-1)
 
     def _jacobian(self, z: Tensor, y: Tensor | None) -> Tensor:
