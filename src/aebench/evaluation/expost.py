@@ -57,9 +57,8 @@ class ExPost:
 
     def prior(self, y: Tensor | None = None) -> Distribution:
         """The mixture of Gaussians, whatever the label."""
-        components = MultivariateNormal(
-            self._means.float(), scale_tril=torch.linalg.cholesky(self._covariances).float()
-        )
+        scale_tril = torch.linalg.cholesky(self._covariances).float()
+        components = MultivariateNormal(self._means.float(), scale_tril=scale_tril, validate_args=False)
         return MixtureSameFamily(Categorical(self._weights.float()), components, validate_args=False)
 
     def likelihood(self, z: Tensor, y: Tensor | None = None) -> Gaussian:
