@@ -147,31 +147,19 @@ def estimate(
         marginal, *given = _draws(q(None), priors, model.likelihood, x, samples, generator, chunk)
         return Estimate(marginal, given[0] if given else None)
 
-    def of_class(y: Tensor, count: int) -> Draws:
-        return _draws(q(y), [model.prior(y)], lambda z: model.likelihood(z, y), x, count, generator, chunk)[0]
-
     classes = torch.arange(drawn_classes(model))
     pilot, drawn = sharing(samples, len(classes))
     log_q_y = class_log_posterior(model, x, pilot, q(classes))[0]
-    counts, order = _shares(log_q_y, drawn, generator)
-    each = {label: of_class(classes[label : label + 1], count) for label, count in enumerate(counts) if count}
-    log_p_over_q = (model.log_class_shares - log_q_y).double()
-    marginal = Draws(
-        torch.cat([draws.log_weights + log_p_over_q[label] for label, draws in each.items()])[order],
-        sum(draws.distortion * counts[label] for label, draws in each.items()) / drawn,
-    )
-    given_label = None
-    if label is not None:
-        # The marginal's samples of that class are samples of q(z|x, y): only what is missing of K is drawn.
-        parts = [each[int(label)]] if int(label) in each else []
-        missing = samples - sum(len(draws.log_weights) for draws in parts)
-        if missing:
-            parts.append(of_class(label, missing))
-        given_label = Draws(
-            torch.cat([draws.log_weights for draws in parts]),
-            sum(draws.distortion * len(draws.log_weights) for draws in parts) / samples,
-        )
-    return Estimate(marginal, given_label, log_q_y)
+    y = _labels(log_q_y, drawn, generator)
+    log_px, log_ratio = _given(model, q, y, x, generator, chunk)
+    marginal = Draws(log_px + log_ratio + (model.log_class_shares - log_q_y)[y].double(), -log_px.mean().item())
+    if label is None:
+        return Estimate(marginal, log_q_y=log_q_y)
+    # The marginal's samples of that class are samples of q(z|x, y): only what is missing of K is drawn.
+    have = y == label
+    more = _given(model, q, label.expand(samples - int(have.sum())), x, generator, chunk)
+    log_px, log_ratio = (torch.cat([old[have], new]) for old, new in zip((log_px, log_ratio), more, strict=True))
+    return Estimate(marginal, Draws(log_px + log_ratio, -log_px.mean().item()), log_q_y)
 
 
 @torch.no_grad()
@@ -199,25 +187,39 @@ def _draws(
     chunk: int,
 ) -> list[Draws]:
     """K samples of q, weighted under each of `priors`; the first K are the same whatever K."""
-    log_px: list[Tensor] = []
-    log_ratios: list[list[Tensor]] = [[] for _ in priors]
+    log_px = torch.empty(samples, dtype=torch.float64)
+    log_ratios = torch.empty(len(priors), samples, dtype=torch.float64)
     with drawing_from(generator):
         for start in range(0, samples, BLOCK):
-            used = min(BLOCK, samples - start)
+            block = slice(start, min(start + BLOCK, samples))
+            used = block.stop - start
             z = q.rsample(torch.Size((-(-used // ROWS) * ROWS,)))
-            log_px.append(torch.cat([likelihood(part).log_prob(x) for part in z.split(chunk)])[:used])
+            log_px[block] = torch.cat([likelihood(part).log_prob(x) for part in z.split(chunk)])[:used, 0]
             log_q = q.log_prob(z[:used])
             for prior, ratios in zip(priors, log_ratios, strict=True):
-                ratios.append(prior.log_prob(z[:used]) - log_q)
-    log_px_given_z = torch.cat(log_px).flatten().double()
-    distortion = -log_px_given_z.mean().item()
-    return [Draws(log_px_given_z + torch.cat(ratios).flatten().double(), distortion) for ratios in log_ratios]
+                ratios[block] = (prior.log_prob(z[:used]) - log_q)[:, 0]
+    return [Draws(log_px + ratios, -log_px.mean().item()) for ratios in log_ratios]
 
 
-def _shares(log_q_y: Tensor, samples: int, generator: torch.Generator) -> tuple[list[int], Tensor]:
-    """How many of the samples each class has, and an order in which they are exchangeable.
+def _given(
+    model: LatentVariables, q: Proposal, y: Tensor, x: Tensor, generator: torch.Generator, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """log p(x|z, y) and log p(z|y) / q(z|x, y), float64 `[K]`, of one z ~ q(z|x, y) for each of the labels `[K]`."""
+    log_px, log_ratio = [torch.zeros(0)], [torch.zeros(0)]
+    with drawing_from(generator):
+        for labels in y.split(BLOCK) if len(y) else ():
+            q_of_each = q(labels)
+            z = q_of_each.rsample()
+            parts = zip(z.split(chunk), labels.split(chunk), strict=True)
+            log_px += [model.likelihood(part, of_part).log_prob(x) for part, of_part in parts]
+            log_ratio.append(model.prior(labels).log_prob(z) - q_of_each.log_prob(z))
+    return torch.cat(log_px).double(), torch.cat(log_ratio).double()
 
-    Labels come from systematic sampling: one uniform number sets all of them, each is y with probability q(y|x), and
+
+def _labels(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """Labels `[samples]` from q(y|x), in an order in which they are exchangeable.
+
+    They come from systematic sampling: one uniform number sets all of them, each is y with probability q(y|x), and
     each class has its share to within one sample. The mean of the weights is therefore unbiased, with less variance
     than from independent labels.
     """
@@ -226,7 +228,7 @@ def _shares(log_q_y: Tensor, samples: int, generator: torch.Generator) -> tuple[
     ends = (shares.cumsum(0) / shares.sum() * samples - start).ceil().clamp(0, samples).long()
     ends[-1] = samples
     counts = torch.diff(ends, prepend=torch.zeros(1, dtype=torch.long))
-    return counts.tolist(), torch.randperm(samples, generator=generator)
+    return torch.arange(len(shares)).repeat_interleave(counts)[torch.randperm(samples, generator=generator)]
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from aebench.models.autoencoder import LatentVariables
 from aebench.randomness import drawing_from, generator
 
 # Samples of q(z|x, y) for each class in a pilot: an even number.
-PILOT = 4
+PILOT = 2
 # Images whose samples for all classes are decoded together.
 _TOGETHER = 20
 

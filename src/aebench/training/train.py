@@ -64,7 +64,7 @@ def train(
     best, best_weights = math.inf, model.state_dict()
     for epoch in range(1, config.epochs + 1):
         model.train()
-        sums: dict[str, float] = defaultdict(float)
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
         for index in torch.randperm(len(data), generator=streams["order"]).split(config.batch_size):
             x = data.pixels(index, streams["binarization"])
             terms = model.loss(x, data.labels[index], epoch=epoch, streams=streams)
@@ -73,8 +73,8 @@ def train(
             terms["loss"].mean().backward()
             optimizer.step()
             for name, values in terms.items():
-                sums[name] += values.detach().sum().item()
-        row = {f"train_{name}": total / len(data) for name, total in sums.items()}
+                sums[name] += values.detach().sum()
+        row = {f"train_{name}": float(total) / len(data) for name, total in sums.items()}
         if len(validation):
             row |= {f"validation_{name}": value for name, value in validate(model, validation, seed).items()}
         if not all(map(math.isfinite, row.values())):
