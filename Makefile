@@ -18,7 +18,7 @@ repro: $(READY) ## run the benchmark: what is out of date, and nothing else
 	@[ .aebench/params.ok -nt params.yaml ] || $(RUN) python stages/check.py
 	@$(RUN) dvc repro
 
-demo: $(READY) ## the whole pipeline on small digits, in demo/, in less than a minute
+demo: $(READY) ## the whole pipeline on small digits, in demo/, in a minute or two
 	@$(RUN) python scripts/demo.py
 
 test: $(READY) ## run the tests
