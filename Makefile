@@ -8,7 +8,7 @@ RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro demo test ui article lint clean
+.PHONY: help repro demo test ui article bench lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -30,6 +30,9 @@ ui: $(READY) ## sync the results into MLflow and open its UI on 127.0.0.1 (PORT=
 
 article: $(READY) ## the source article's experiment, into article/
 	@$(RUN) python scripts/article.py
+
+bench: $(READY) ## how fast training, estimates and stages are, beside the obvious and the possible; needs the data of `make repro`
+	@$(RUN) python benchmarks/bench.py
 
 lint: $(READY) ## check style and types
 	@$(RUN) ruff format --check .
