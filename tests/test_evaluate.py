@@ -141,7 +141,7 @@ def test_constant_images_have_finite_figures(digits_file: Path, tmp_path: Path, 
     )
     found = evaluated(run(data, tmp_path / "run", kind), data)
     written = document("digits", config(kind), EVALUATION, {0: found})
-    json.dumps(written, allow_nan=False)
+    assert json.loads(json.dumps(written, allow_nan=False)) == written
 
 
 def test_a_class_without_training_images_is_refused(digits_file: Path, tmp_path: Path) -> None:
