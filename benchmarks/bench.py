@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
+from string import Template
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,14 +34,16 @@ COMPUTED = {
 }
 STAGES = (("check",), ("train", "digits", "vae"), ("evaluate", "digits", "vae"), ("baseline", "digits"), ("report",))
 REPEATS = 3
+# Stages of one `make repro` follow one another within so many seconds.
+LONGEST_GAP = 60
 PARAMS = """\
-datasets: [digits]
+datasets: [$dataset]
 variants: [ae, dae, vae, cvae, cvae_concat]
-seeds: [0]
-numerics: NUMERICS
+seeds: $seeds
+numerics: $numerics
 data: {validation_fraction: 0.1}
-network: {hidden: [8], latent_dim: 2}
-training: {epochs: 1, batch_size: 1024, learning_rate: 1.0e-3, select: last}
+network: {hidden: [$hidden], latent_dim: 2}
+training: {epochs: 1, batch_size: $batch_size, learning_rate: 1.0e-3, select: last}
 models:
   ae: {kind: ae}
   dae: {kind: dae, corruption: masking, corruption_rate: 0.3}
@@ -48,7 +51,7 @@ models:
   cvae: {kind: cvae}
   cvae_concat: {kind: cvae, conditioning: concat}
 evaluation:
-  importance_samples: 1
+  importance_samples: $samples
   expost: {images: 0, importance_samples: 1}
   corruption: masking
   corruption_rate: 0.3
@@ -73,36 +76,78 @@ def measured(what: str, numerics: str) -> list[float]:
     return found
 
 
-def pipeline(numerics: str) -> dict[str, list[float]]:
-    """Stages with next to nothing to compute, and `dvc repro` with nothing to do, in a scratch copy on the digits."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        shutil.copyfile(ROOT / "dvc.yaml", root / "dvc.yaml")
-        shutil.copyfile(ROOT / ".dvcignore", root / ".dvcignore")
+class Copy:
+    """A scratch copy of the project, to run its pipeline in."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("dvc.yaml", ".dvcignore"):
+            shutil.copyfile(ROOT / name, root / name)
         for name in ("stages", "src"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        (root / "params.yaml").write_text(PARAMS.replace("NUMERICS", numerics))
+        (root / "data").mkdir()
+        (root / "data" / "fashion_mnist.safetensors").symlink_to(ROOT / "data" / "fashion_mnist.safetensors")
+
+    def write_params(self, **values: object) -> None:
+        """Set what `PARAMS` leaves open."""
+        (self.root / "params.yaml").write_text(Template(PARAMS).substitute(values))
+
+    def call(self, *command: str) -> float:
+        """The seconds that a command takes."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW"))}
+        started = time.perf_counter()
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        return time.perf_counter() - started
 
-        def call(*command: str) -> None:
-            subprocess.run(command, cwd=root, env=environment, capture_output=True, check=True)
+    def stage(self, name: str, *item: str) -> float:
+        """The seconds that a stage takes."""
+        return self.call(sys.executable, f"stages/{name}.py", *item)
 
-        def times(*command: str) -> list[float]:
-            return [_seconds(lambda: call(*command)) for _ in range(REPEATS)]
 
-        call("dvc", "init", "--quiet", "--no-scm")
-        call("dvc", "repro")
-        found = {"pipeline: dvc repro with nothing to do": times("dvc", "repro")}
+def pipeline(numerics: str) -> dict[str, list[float]]:
+    """Stages with next to nothing to compute, and `dvc repro` with nothing to do, on the digits."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        copy.write_params(dataset="digits", seeds=[0], numerics=numerics, hidden=8, batch_size=1024, samples=1)
+        copy.call("dvc", "init", "--quiet", "--no-scm")
+        copy.call("dvc", "repro")
+        found = {"pipeline: dvc repro with nothing to do": [copy.call("dvc", "repro") for _ in range(REPEATS)]}
         for stage, *item in STAGES:
             name = f"pipeline: the stage {stage} with next to nothing to do"
-            found[name] = times(sys.executable, f"stages/{stage}.py", *item)
+            found[name] = [copy.stage(stage, *item) for _ in range(REPEATS)]
         return found
 
 
-def _seconds(call: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def growth(numerics: str) -> dict[str, float]:
+    """How the stages' times grow with the seeds and with K: a VAE on Fashion-MNIST, one epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        settings: dict[str, Any] = {"dataset": "fashion_mnist", "numerics": numerics, "hidden": 256, "batch_size": 64}
+        cell = ("fashion_mnist", "vae")
+
+        def seconds(stage: str, seeds: int, samples: int) -> float:
+            copy.write_params(**settings, seeds=list(range(seeds)), samples=samples)
+            return copy.stage(stage, *cell)
+
+        four, twelve = (seconds("train", seeds, 1) for seeds in (4, 12))
+        once, twice = (seconds("evaluate", CORES, samples) for samples in (500, 1000))
+    return {"training 12 seeds / 4 seeds": twelve / four, "evaluating with K = 1000 / K = 500": twice / once}
+
+
+def last_repro() -> dict[str, float] | None:
+    """Of the last `make repro`: its wall time in training, evaluation and baselines, over their computations."""
+    records = sorted(
+        (json.loads(path.read_text()) for path in (ROOT / ".aebench" / "timing").glob("*.json")),
+        key=lambda record: record["started_at"],
+    )
+    gaps = [later["started_at"] - earlier["ended_at"] for earlier, later in pairwise(records)]
+    if not records or max(gaps, default=0) > LONGEST_GAP:
+        return None  # no run, or several
+    computed = sum(sum(record["seconds"].values()) for record in records)
+    wall = records[-1]["ended_at"] - records[0]["started_at"]
+    return {"wall_seconds": wall, "computed_seconds": computed, "ratio": wall / (computed / CORES)}
 
 
 def machine() -> dict[str, Any]:
@@ -129,28 +174,60 @@ def ratios(medians: dict[str, float]) -> dict[str, float]:
     }
 
 
+def table(results: dict[str, Any]) -> str:
+    """The results in Markdown."""
+    columns = [results["numerics"][setting] for setting in SETTINGS]
+    lines = [f"| | {' | '.join(SETTINGS)} |", "| --- " * (1 + len(SETTINGS)) + "|"]
+    for name in columns[0]["seconds"]:
+        cells = [column["seconds"][name] for column in columns]
+        lines.append(_row(name, [f"{_time(cell['median'])} ({_spread(cell)})" for cell in cells]))
+    for name in columns[0]["ratios"]:
+        lines.append(_row(f"**{name}**", [f"**{column['ratios'][name]:.2f}**" for column in columns]))
+    for name in columns[0]["memory_of_estimate_mb"]:
+        lines.append(
+            _row(
+                f"memory of the estimate, {name}",
+                [f"{column['memory_of_estimate_mb'][name]:.0f} MB" for column in columns],
+            )
+        )
+    for name, value in results["growth"].items():
+        lines.append(_row(name, ["", f"{value:.2f}"]))
+    if last := results["last_make_repro"]:
+        minutes = f"{last['wall_seconds'] / 60:.1f} min"
+        lines.append(_row("make repro: wall time / (computations / cores)", ["", f"{last['ratio']:.2f} ({minutes})"]))
+    return "\n".join(lines)
+
+
+def _row(name: str, cells: list[str]) -> str:
+    return f"| {' | '.join((name, *cells))} |"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1e3 * seconds:.2f} ms"
+
+
+def _spread(cell: dict[str, float]) -> str:
+    """How far the smallest and the largest measurement lie from the median."""
+    low, high = (100 * (cell[end] / cell["median"] - 1) for end in ("smallest", "largest"))
+    return f"{low:+.0f} to {high:+.0f} %"
+
+
 def main() -> None:
     """Measure, print, write."""
     results: dict[str, Any] = {"machine": machine(), "numerics": {}}
     for numerics in SETTINGS:
         times = {name: measured(what, numerics) for name, what in COMPUTED.items()} | pipeline(numerics)
         summaries = {name: summary(values) for name, values in times.items()}
-        medians = {name: values["median"] for name, values in summaries.items()}
         memory = measured("memory_of_estimate", numerics)
         results["numerics"][numerics] = {
             "seconds": summaries,
-            "ratios": ratios(medians),
+            "ratios": ratios({name: values["median"] for name, values in summaries.items()}),
             "memory_of_estimate_mb": {"K = 1000": memory[0], "K = 50000": memory[1]},
         }
-        print(f"\n{numerics}\n")
-        for name, values in summaries.items():
-            print(f"{name:56s} {values['median']:9.5g} s  ({values['smallest']:.4g} to {values['largest']:.4g})")
-        for name, value in results["numerics"][numerics]["ratios"].items():
-            print(f"{name:56s} {value:9.2f}")
-        print(
-            f"{'memory of the estimate at K = 1000 and 50000':56s} {memory[0]:9.1f} and {memory[1]:.1f} MB", flush=True
-        )
-    (ROOT / "benchmarks" / "results.json").write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    results["growth"] = growth("portable")
+    results["last_make_repro"] = last_repro()
+    (ROOT / "benchmarks" / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{results['machine']['cpu']}, {CORES} cores\n\n{table(results)}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from aebench.evaluation.proposals import refined  # noqa: E402
 from aebench.models.autoencoder import LatentVariableModel  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
-from aebench.training.checkpoints import load_run, read_config  # noqa: E402
+from aebench.training.checkpoints import read_run  # noqa: E402
 
 GROUP = 100
 AMORTISED = (1, 10, 100, 1000, 5000)
@@ -36,8 +36,8 @@ REFINED = (1, 3, 10, 30, 100, 1000)
 def main(run: str = "runs/fashion_mnist/vae/seed-0", images: str = "1000") -> None:
     """Print a line for each proposal and K."""
     torch.set_num_threads(1)
-    folder = ROOT / run
-    model, description = load_run(folder), read_config(folder)
+    stored = read_run(ROOT / run)
+    model, description = stored.model(), stored.description
     assert isinstance(model, LatentVariableModel)
     dataset = description["dataset"]
     splits = load(Layout(ROOT).data(dataset), dataset, description["data"]["validation_fraction"])

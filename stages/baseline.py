@@ -9,16 +9,17 @@ def baseline(dataset: str) -> None:
     """Measure the baselines of one data set."""
     params = _stage.cell(dataset)
     from aebench.evaluation.baselines import document, jobs, npz
-    from aebench.execution import run_all
+    from aebench.execution.jobs import run_all
 
-    work = jobs(
+    work = jobs(dataset, params.data.validation_fraction, params.network.latent_dim, params.evaluation)
+    results = run_all(
+        work,
         _stage.LAYOUT.data(dataset),
-        dataset,
-        params.data.validation_fraction,
-        params.network.latent_dim,
-        params.evaluation,
+        execution=params.execution,
+        numerics=params.numerics,
+        unit="steps",
+        record=_stage.LAYOUT.timing("baseline", dataset),
     )
-    results = run_all(work, workers=params.execution.workers, unit="steps")
     target = _stage.LAYOUT.baseline(dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
     content = document(dataset, params.network.latent_dim, results)

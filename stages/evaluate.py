@@ -11,17 +11,29 @@ def evaluate(dataset: str, variant: str) -> None:
     params = _stage.cell(dataset, variant)
     from aebench.evaluation.document import document
     from aebench.evaluation.evaluate import evaluate_run
-    from aebench.execution import run_all
+    from aebench.execution.jobs import run_all
+    from aebench.training.checkpoints import read_run
 
-    layout, data = _stage.LAYOUT, _stage.LAYOUT.data(dataset)
-    fraction = params.data.validation_fraction
+    layout = _stage.LAYOUT
     jobs = {
         f"{variant} seed {seed}": partial(
-            evaluate_run, layout.run(dataset, variant, seed), params.evaluation, dataset, data, fraction, seed
+            evaluate_run,
+            read_run(layout.run(dataset, variant, seed)),
+            params.evaluation,
+            dataset,
+            params.data.validation_fraction,
+            seed,
         )
         for seed in params.seeds
     }
-    results = run_all(jobs, workers=params.execution.workers, unit="images")
+    results = run_all(
+        jobs,
+        layout.data(dataset),
+        execution=params.execution,
+        numerics=params.numerics,
+        unit="images",
+        record=_stage.LAYOUT.timing("evaluate", dataset, variant),
+    )
     runs = dict(zip(params.seeds, results.values(), strict=True))
     layout.evaluations(dataset, variant).mkdir(parents=True, exist_ok=True)
     for seed, run in runs.items():

@@ -19,6 +19,7 @@ from aebench.errors import DataError, TrainingError
 from aebench.evaluation.document import document
 from aebench.evaluation.evaluate import Evaluated, evaluate_run
 from aebench.evaluation.statistics import NEEDS_SEEDS
+from aebench.training.checkpoints import read_run
 from aebench.training.run import train_run
 
 EVALUATION = Evaluation(
@@ -50,12 +51,14 @@ def small(path: Path, target: Path, images: int = 60, **changed: np.ndarray) -> 
 
 
 def run(data: Path, folder: Path, kind: str, dataset: str = "digits", **settings: object) -> Path:
-    train_run(config(kind, **settings), dataset, data, 0, lambda *_: None).write(folder)
+    train_run(config(kind, **settings), dataset, 0, data, lambda *_: None).write(folder)
     return folder
 
 
-def evaluated(folder: Path, data: Path, evaluation: Evaluation = EVALUATION, dataset: str = "digits") -> Evaluated:
-    return evaluate_run(folder, evaluation, dataset, data, 0.1, 0, lambda *_: None)
+def evaluated(
+    folder: Path, data: Path, evaluation: Evaluation = EVALUATION, dataset: str = "digits", seed: int = 0
+) -> Evaluated:
+    return evaluate_run(read_run(folder), evaluation, dataset, 0.1, seed, data, lambda *_: None)
 
 
 @pytest.mark.parametrize("conditioning", ["class_prior", "concat"])
@@ -182,9 +185,7 @@ def test_densities_are_not_defined_on_binarised_pixels(digits_file: Path, tmp_pa
 def test_other_seeds_draw_other_noise(digits_file: Path, tmp_path: Path) -> None:
     data = small(digits_file, tmp_path / "data.safetensors", 10)
     folder = run(data, tmp_path / "run", "vae")
-    first = evaluate_run(folder, EVALUATION, "digits", data, 0.1, 0, lambda *_: None)
-    again = evaluate_run(folder, EVALUATION, "digits", data, 0.1, 0, lambda *_: None)
-    other = evaluate_run(folder, EVALUATION, "digits", data, 0.1, 1, lambda *_: None)
+    first, again, other = evaluated(folder, data), evaluated(folder, data), evaluated(folder, data, seed=1)
     assert first.npz() == again.npz()
     assert first.metrics["iw_log_likelihood_nats"] != other.metrics["iw_log_likelihood_nats"]
     assert first.metrics["reconstruction_mse"] == other.metrics["reconstruction_mse"]

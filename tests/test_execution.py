@@ -1,41 +1,56 @@
 import os
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from aebench.config import Execution
 from aebench.errors import TrainingError, UserError
-from aebench.execution import Report, processes, run_all
+from aebench.execution.jobs import run_all
+from aebench.execution.processes import how_many
+from aebench.execution.progress import Report
 
 
-def job(name: str, report: Report, pause: float = 0.0) -> tuple[str, int, int]:
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").write_bytes(b"the data")
+    return tmp_path / "data"
+
+
+def run(jobs: dict[str, Any], data: Path, workers: int) -> dict[str, Any]:
+    execution = Execution(workers=workers, source_dir=None)
+    return run_all(jobs, data, execution=execution, numerics="native", unit="steps")
+
+
+def job(name: str, data: Path, report: Report, pause: float = 0.0) -> tuple[str, int, int, bytes]:
     for done in range(1, 21):
         report(done, 20, "work: going on")
     time.sleep(pause)
-    return name, os.getpid(), torch.get_num_threads()
+    return name, os.getpid(), torch.get_num_threads(), data.read_bytes()
 
 
-def failing(report: Report) -> None:
+def failing(data: Path, report: Report) -> None:
     raise TrainingError("seed 1: the loss is not finite")
 
 
-def dying(report: Report) -> None:
+def dying(data: Path, report: Report) -> None:
     os._exit(9)
 
 
-def test_results_come_in_the_order_of_the_jobs_whichever_ends_first() -> None:
+def test_results_come_in_the_order_of_the_jobs_whichever_ends_first(data: Path) -> None:
     jobs = {name: partial(job, name, pause=pause) for name, pause in (("a", 0.3), ("b", 0.0), ("c", 0.0))}
-    results = run_all(jobs, workers=2, unit="steps")
-    assert [name for name, _, _ in results.values()] == ["a", "b", "c"]
+    results = run(jobs, data, 2)
+    assert [name for name, *_ in results.values()] == ["a", "b", "c"]
     assert list(results) == ["a", "b", "c"]
-    assert {threads for _, _, threads in results.values()} == {1}
-    assert os.getpid() not in {process for _, process, _ in results.values()}
+    assert {(threads, content) for _, _, threads, content in results.values()} == {(1, b"the data")}
+    assert os.getpid() not in {process for _, process, *_ in results.values()}
 
 
-def test_where_there_is_no_terminal_progress_is_plain_and_sparse(capfd: pytest.CaptureFixture[str]) -> None:
-    run_all({"mine": partial(job, "mine")}, workers=1, unit="steps")
+def test_where_there_is_no_terminal_progress_is_plain_and_sparse(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run({"mine": partial(job, "mine")}, data, 1)
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 10
     assert lines[-1].startswith("mine: 20/20 steps, work: going on")
@@ -43,13 +58,13 @@ def test_where_there_is_no_terminal_progress_is_plain_and_sparse(capfd: pytest.C
 
 
 @pytest.mark.parametrize(("bad", "message"), [(failing, "seed 1"), (dying, "worker process was killed")])
-def test_a_failure_is_the_users_to_read(bad: Any, message: str) -> None:
+def test_a_failure_is_the_users_to_read(bad: Any, message: str, data: Path) -> None:
     with pytest.raises(UserError, match=message):
-        run_all({"good": partial(job, "good"), "bad": bad}, workers=2, unit="steps")
+        run({"good": partial(job, "good"), "bad": bad}, data, 2)
 
 
 def test_auto_is_one_process_a_core_and_never_more_than_jobs() -> None:
-    assert processes("auto", 1) == 1
-    assert processes("auto", 10**6) == len(os.sched_getaffinity(0))
-    assert processes(3, 2) == 2
-    assert processes(3, 10) == 3
+    assert how_many("auto", 1) == 1
+    assert how_many("auto", 10**6) == len(os.sched_getaffinity(0))
+    assert how_many(3, 2) == 2
+    assert how_many(3, 10) == 3

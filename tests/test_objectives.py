@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 from scipy import integrate, stats
-from torch.distributions import kl_divergence
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
-from aebench.models.latents import diagonal_normal, normal_mixture, unit_normal
+from aebench.models.latents import UnitNormalMixture, diagonal_normal, unit_normal
 from aebench.models.likelihoods import Bernoulli
 from aebench.models.objectives import (
     binary_cross_entropy,
@@ -42,10 +42,19 @@ def test_kl_to_a_unit_normal_is_the_papers_formula() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_the_density_of_a_mixture_is_that_of_torchs_general_one() -> None:
+    means, log_weights = 3 * normal("means", shape=(4, 5)), torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
+    general = MixtureSameFamily(Categorical(logits=log_weights), Independent(Normal(means, 1.0), 1))
+    z = torch.cat([normal("z", shape=(7, 1, 5)), 30 + normal("far", shape=(7, 1, 5))])
+    found = UnitNormalMixture(means, log_weights).log_prob(z)
+    assert found.shape == (14, 1)
+    torch.testing.assert_close(found, general.log_prob(z), rtol=1e-5, atol=1e-4)
+
+
 def test_kl_to_a_mixture_is_that_of_the_joint_with_the_best_class_posterior() -> None:
     means, log_weights = normal("means", shape=(3, 2)), torch.tensor([0.2, 0.3, 0.5]).log()
     q = diagonal_normal(normal("q", shape=(4, 2)), normal("v", shape=(4, 2)))
-    found = kl_divergence(q, normal_mixture(means, log_weights))
+    found = kl_divergence(q, UnitNormalMixture(means, log_weights))
     each = torch.stack([kl_divergence(q, unit_normal(mean)) for mean in means], dim=-1)  # [B, C]
     q_y = torch.softmax(log_weights - each, dim=-1)
     expected = (q_y * (each + q_y.log() - log_weights)).sum(-1)
@@ -58,7 +67,7 @@ def test_kl_to_a_mixture_is_that_of_the_joint_with_the_best_class_posterior() ->
 def test_kl_to_a_mixture_bounds_the_divergence_of_z_alone() -> None:
     means, log_weights = torch.tensor([[-2.0], [1.0]]), torch.tensor([0.4, 0.6]).log()
     q = diagonal_normal(torch.tensor([[0.3]]), torch.tensor([[-0.5]]))
-    p = normal_mixture(means, log_weights)
+    p = UnitNormalMixture(means, log_weights)
 
     def integrand(z: float) -> float:
         point = torch.tensor([[z]])
@@ -73,7 +82,7 @@ def test_kl_to_a_mixture_of_one_is_the_plain_divergence() -> None:
     q = diagonal_normal(normal("q", shape=(4, 2)), normal("v", shape=(4, 2)))
     mean = normal("mean", shape=(1, 2))
     torch.testing.assert_close(
-        kl_divergence(q, normal_mixture(mean, torch.zeros(1))), kl_divergence(q, unit_normal(mean[0]))
+        kl_divergence(q, UnitNormalMixture(mean, torch.zeros(1))), kl_divergence(q, unit_normal(mean[0]))
     )
 
 

@@ -31,6 +31,8 @@ def imported(path: Path) -> set[Path]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("aebench.execution."):  # run by its name
+            names = [node.value]
         else:
             continue
         for name in names:

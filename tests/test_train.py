@@ -7,10 +7,10 @@ import torch
 from conftest import tiny
 
 from aebench import load_run, variants
-from aebench.config import Data, Network, RunConfig, Training, parse
+from aebench.config import Data, Execution, Network, RunConfig, Training, parse
 from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
-from aebench.execution import run_all
+from aebench.execution.jobs import run_all
 from aebench.models.autoencoder import Autoencoder
 from aebench.training.run import train_run
 from aebench.training.train import train, validate
@@ -34,19 +34,29 @@ def silent(*_: object) -> None:
 
 
 def test_a_run_is_a_function_of_its_configuration_and_seed(digits_file: Path) -> None:
-    first, again, other = (train_run(config("vae"), "digits", digits_file, seed, silent) for seed in (0, 0, 1))
+    first, again, other = (train_run(config("vae"), "digits", seed, digits_file, silent) for seed in (0, 0, 1))
     assert first.files == again.files
     assert first.files["model.safetensors"] != other.files["model.safetensors"]
 
 
 def test_a_run_does_not_depend_on_how_many_run_beside_it(digits_file: Path) -> None:
-    jobs = {str(seed): partial(train_run, config("vae"), "digits", digits_file, seed) for seed in range(3)}
-    alone, beside = (run_all(jobs, workers=workers, unit="epochs") for workers in (1, 3))
-    assert [run.files for run in alone.values()] == [run.files for run in beside.values()]
+    jobs = {str(seed): partial(train_run, config("vae"), "digits", seed) for seed in range(3)}
+    alone, two, four = (
+        run_all(
+            jobs,
+            digits_file,
+            execution=Execution(workers=workers, source_dir=None),
+            numerics="native",
+            unit="epochs",
+        )
+        for workers in (1, 2, 4)
+    )
+    for beside in (two, four):
+        assert [run.files for run in alone.values()] == [run.files for run in beside.values()]
 
 
 def test_a_trained_run_comes_back_in_one_call(digits_file: Path, digits: Splits, tmp_path: Path) -> None:
-    run = train_run(config("dae", corruption="gaussian", corruption_rate=0.1), "digits", digits_file, 0, silent)
+    run = train_run(config("dae", corruption="gaussian", corruption_rate=0.1), "digits", 0, digits_file, silent)
     run.write(tmp_path)
     model = load_run(tmp_path)
     assert not model.training
@@ -57,13 +67,13 @@ def test_a_trained_run_comes_back_in_one_call(digits_file: Path, digits: Splits,
 
 
 def test_a_variants_own_settings_come_back_with_it(digits_file: Path, tmp_path: Path) -> None:
-    train_run(config("vae", beta=4.0), "digits", digits_file, 0, silent).write(tmp_path)
+    train_run(config("vae", beta=4.0), "digits", 0, digits_file, silent).write(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model"]["beta"] == 4.0
     assert load_run(tmp_path).config.beta == 4.0  # type: ignore[union-attr]
 
 
 def test_the_history_has_a_row_an_epoch_and_the_same_columns_for_both_splits(digits_file: Path) -> None:
-    run = train_run(config("vae"), "digits", digits_file, 0, silent)
+    run = train_run(config("vae"), "digits", 0, digits_file, silent)
     header, *rows = run.files["history.csv"].decode().splitlines()
     assert [row.split(",")[0] for row in rows] == ["1", "2"]
     parts = ("loss", "distortion_nats", "rate_nats")
@@ -139,6 +149,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(digits: Splits) -> 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no trained run"):
         load_run(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text('{"model": {"kind": "vae"}}')
     with pytest.raises(TrainingError, match="does not hold a run of this version"):
         load_run(tmp_path)

@@ -137,6 +137,16 @@ class Execution(Block):
 
     workers: Annotated[int | str, BeforeValidator(_workers)]
     source_dir: str | None
+    engine: Literal["processes", "dask"] = "processes"
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _a_cluster_has_an_address(self) -> "Execution":
+        if self.engine == "dask" and not self.address:
+            raise ValueError(
+                "address: found none with engine dask, allowed: that of a running scheduler, e.g. tcp://host:8786"
+            )
+        return self
 
 
 class Tracking(Block):

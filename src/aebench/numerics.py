@@ -25,6 +25,12 @@ _PORTABLE = {
 }
 
 
+def environment(numerics: Numerics) -> dict[str, str]:
+    """This process's environment with the limits in it, for a process that is to be started."""
+    outside = {name: value for name, value in os.environ.items() if name not in _PORTABLE}
+    return outside | _ONE_THREAD | _MEMORY | (_PORTABLE if numerics == "portable" else {})
+
+
 def limit(numerics: Numerics) -> None:
     """Set the limits in this process's environment, which its worker processes inherit.
 
@@ -34,9 +40,7 @@ def limit(numerics: Numerics) -> None:
     loaded = [name for name in ("torch", "numpy") if name in sys.modules]
     if loaded:
         raise RuntimeError(f"numerics must be limited before {' and '.join(loaded)} is imported")
-    os.environ.update(_ONE_THREAD | _MEMORY)
-    for name, value in _PORTABLE.items():
-        if numerics == "portable":
-            os.environ[name] = value
-        else:
-            os.environ.pop(name, None)
+    limited = environment(numerics)
+    for name in set(os.environ) - set(limited):
+        del os.environ[name]
+    os.environ.update(limited)

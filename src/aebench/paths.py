@@ -51,6 +51,10 @@ class Layout:
         """When a run was trained and for how long: facts that differ from one rerun to the next."""
         return self.scratch / "runtime" / dataset / variant / f"seed-{seed}.json"
 
+    def timing(self, stage: str, *item: str) -> Path:
+        """How long the jobs of a stage took when it last ran."""
+        return self.scratch / "timing" / f"{'-'.join((stage, *item))}.json"
+
     def evaluations(self, dataset: str, variant: str) -> Path:
         """The folder of a variant's per-image values, one file a seed."""
         return self.root / "evaluations" / dataset / variant

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load as read
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
@@ -146,7 +147,8 @@ class Split:
 
     def pixels(self, index: Tensor | slice, generator: torch.Generator | None = None) -> Tensor:
         """The images at `index` as float32 `[B, D]` in [0, 1]; `generator` draws them where they are redrawn."""
-        grey = self.images[index].float().div_(255)
+        rows = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
+        grey = rows.float().div_(255)
         return torch.bernoulli(grey, generator=generator) if self.redrawn else grey
 
     def fixed(self, *key: int | str) -> "Split":
@@ -174,20 +176,24 @@ class Splits:
         return tuple((counts.double() / len(self.train)).tolist())
 
 
-def load(path: Path, name: str, validation_fraction: float) -> Splits:
-    """The splits of the data set in `path`, a file that `fetch` made; validation comes out of the training images.
+def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
+    """The splits of the data set in `data`, a file that `fetch` made or its content.
+
+    Validation comes out of the training images.
 
     Raises:
         DataError: the file is missing or damaged, or the training split lacks a class.
     """
     try:
-        arrays = {key: torch.from_numpy(value) for key, value in load_file(path).items()}
+        content = read(data) if isinstance(data, bytes) else load_file(data)
+        arrays = {key: torch.from_numpy(value) for key, value in content.items()}
         images, labels = arrays["train_images"].flatten(1), arrays["train_labels"]
         test = Split(arrays["test_images"].flatten(1), arrays["test_labels"])
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; run the stage fetch@{name}") from None
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} is missing; run the stage fetch@{name}") from None
     except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and run the stage fetch@{name}") from None
+        where = "the data set" if isinstance(data, bytes) else data
+        raise DataError(f"{where} is damaged ({error}); delete it and run the stage fetch@{name}") from None
     held_out = held_out_images(validation_fraction, len(labels))
     order = torch.randperm(len(labels), generator=generator(name, "validation split"))
     validation, train = order[:held_out], order[held_out:].sort().values

@@ -15,13 +15,13 @@ from aebench.data.datasets import Splits, load
 from aebench.evaluation.probes import Labelled, few_label_probes, logistic, nearest_neighbours, probes
 from aebench.evaluation.protocol import PerImage, archive, corrupted
 from aebench.evaluation.statistics import interval
-from aebench.execution import Report
+from aebench.execution.progress import Report
 from aebench.models.objectives import binary_cross_entropy, squared_error
 
 
 def jobs(
-    data: Path, dataset: str, validation_fraction: float, latent_dim: int, corruption: Corruption
-) -> dict[str, Callable[[Report], PerImage]]:
+    dataset: str, validation_fraction: float, latent_dim: int, corruption: Corruption
+) -> dict[str, Callable[[Path | bytes, Report], PerImage]]:
     """The measurements by name, ready for workers; the part of a name before the colon is the baseline's."""
     measures: dict[str, Callable[[Splits], PerImage]] = {
         "raw_pixels: probe": raw_pixels_probe,
@@ -30,11 +30,15 @@ def jobs(
         "pca": partial(pca, components=latent_dim, corruption=corruption),
         "mean_image": mean_image,
     }
-    return {name: partial(_measure, measure, data, dataset, validation_fraction) for name, measure in measures.items()}
+    return {name: partial(_measure, measure, dataset, validation_fraction) for name, measure in measures.items()}
 
 
 def _measure(
-    measure: Callable[[Splits], PerImage], data: Path, dataset: str, validation_fraction: float, report: Report
+    measure: Callable[[Splits], PerImage],
+    dataset: str,
+    validation_fraction: float,
+    data: Path | bytes,
+    report: Report,
 ) -> PerImage:
     measured = measure(load(data, dataset, validation_fraction))
     report(1, 1, "measured")

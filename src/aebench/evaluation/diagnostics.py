@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
@@ -40,8 +39,7 @@ def pareto_k(log_weights: Tensor) -> float:
     if largest[0] < math.log(np.finfo(np.float64).tiny):
         return math.inf
     with np.errstate(all="ignore"):
-        # ArviZ is given log p(x) to leave out, so it weighs by exp(−x).
-        _, khat = array_stats.psislw(-log_ratios, r_eff=1.0)
+        khat = array_stats.pareto_khat(np.exp(log_ratios), chain_axis=None, r_eff=1.0, tail="right")
     return float(khat) if math.isfinite(khat) else math.inf
 
 
@@ -89,9 +87,3 @@ def _each_dimension(model: LatentVariables, x: Tensor, y: Tensor | None) -> Tens
     if not (isinstance(q, Independent) and isinstance(p, Independent)):
         return None
     return kl_divergence(q.base_dist, p.base_dist)
-
-
-def posterior_mean_variance(codes: NDArray[np.floating]) -> NDArray[np.float64]:
-    """How much each dimension of the posterior mean varies over images, `[N, L]` → `[L]`."""
-    variance: NDArray[np.float64] = codes.var(axis=0, dtype=np.float64)
-    return variance

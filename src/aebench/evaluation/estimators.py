@@ -20,8 +20,8 @@ from aebench.models.likelihoods import Likelihood
 from aebench.models.objectives import importance_weighted_bound
 from aebench.randomness import drawing_from
 
-# Samples that are decoded together: 256 × 784 logits fit the second-level cache.
-CHUNK = 256
+# Samples that are decoded together: more would not leave the processor's cache, fewer would not fill its units.
+CHUNK = 512
 # Samples that are drawn together.
 BLOCK = 1024
 # They are drawn and decoded in multiples of this: torch draws and multiplies few rows differently.

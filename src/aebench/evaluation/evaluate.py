@@ -15,9 +15,9 @@ from aebench.evaluation.pictures import pictures, plane
 from aebench.evaluation.probes import Labelled, probes
 from aebench.evaluation.protocol import PerImage, archive, is_median, not_defined
 from aebench.evaluation.reconstructions import batches, encode, reconstructions
-from aebench.execution import Report
+from aebench.execution.progress import Report
 from aebench.models.autoencoder import LatentVariableModel
-from aebench.training.checkpoints import load_run, read_config, weights_sha256
+from aebench.training.checkpoints import StoredRun
 
 DIVERGED = "the run has diverged, try a smaller training.learning_rate"
 
@@ -45,32 +45,32 @@ class Evaluated:
 
 
 def evaluate_run(
-    folder: Path,
+    run: StoredRun,
     config: Evaluation,
     dataset: str,
-    data: Path,
     validation_fraction: float,
     seed: int,
+    data: Path | bytes,
     report: Report,
 ) -> Evaluated:
-    """Every metric that is defined for the run in `folder`.
+    """Every metric that is defined for `run`.
 
     Args:
-        folder: a trained run.
+        run: a trained run.
         config: K, the proposal, the corruption, the ex-post density.
         dataset: the data set's name.
-        data: its file.
         validation_fraction: as in training.
         seed: the run's; the noise of the estimators is derived from it.
+        data: the data set's file, or its content.
         report: is told (images done, images in all, what is being measured).
 
     Raises:
         TrainingError: the run is missing, damaged, or has diverged: weights, codes or a metric are not finite.
     """
-    model = load_run(folder).requires_grad_(False)
+    model = run.model().requires_grad_(False)
     for name, weight in model.state_dict().items():
         if not bool(weight.isfinite().all()):
-            raise TrainingError(f"{folder}: the weights {name} are not finite; train the run again")
+            raise TrainingError(f"{run.folder}: the weights {name} are not finite; train the run again")
     splits = load(data, dataset, validation_fraction)
     train, validation, test = (
         Labelled(encode(model, split), split.labels.numpy())
@@ -79,7 +79,7 @@ def evaluate_run(
     with np.errstate(over="ignore"):
         overflow = not all(np.isfinite(np.square(split.codes).sum()) for split in (train, validation, test))
     if overflow:
-        raise TrainingError(f"{folder}: the codes overflow: {DIVERGED}")
+        raise TrainingError(f"{run.folder}: the codes overflow: {DIVERGED}")
     report(0, len(splits.test), "reconstructions and probes")
     reasons = not_defined(model, dataset, config, train.labels)
     per_image = reconstructions(model, splits.test, config) | probes(train, validation, test)
@@ -110,7 +110,7 @@ def evaluate_run(
     }
     for name, value in metrics.items():
         if not np.isfinite(value):
-            raise TrainingError(f"{folder}: {name} is {value}: {DIVERGED}")
+            raise TrainingError(f"{run.folder}: {name} is {value}: {DIVERGED}")
     return Evaluated(
         metrics=metrics,
         per_image=per_image,
@@ -119,6 +119,6 @@ def evaluate_run(
         not_defined=reasons,
         parameters=sum(weight.numel() for weight in model.parameters()),
         label_enters=tuple(sorted(model.label_enters)),
-        selected_epoch=read_config(folder)["selected_epoch"],
-        weights_sha256=weights_sha256(folder),
+        selected_epoch=run.selected_epoch,
+        weights_sha256=run.weights_sha256,
     )

@@ -26,7 +26,7 @@ COMPONENTS = 10
 # Training codes that the mixture is fitted to: drawn once for all variants, many times what its parameters need.
 FITTED = 20_000
 # Steps from the code towards the mode of p(z|x), each this share of a Gauss–Newton step.
-STEPS, DAMPING = 6, 0.65
+STEPS, DAMPING = 4, 0.8
 # The posterior is not quite Gaussian; a proposal that is too narrow makes for heavy-tailed weights.
 WIDENED = 1.2
 # A decoder that reproduces every pixel exactly would have no density.
@@ -50,8 +50,9 @@ class ExPost:
         sample = Split(train.images[chosen], train.labels[chosen], train.redrawn)
         codes = [self._code(x, y) for x, y in _batches(sample)]
         self._weights, self._means, self._covariances = _mixture(torch.cat(codes).double().numpy())
+        self._components = MultivariateNormal(self._means, self._covariances, validate_args=False)
         components = MultivariateNormal(
-            self._means.float(), scale_tril=torch.linalg.cholesky(self._covariances).float(), validate_args=False
+            self._means.float(), scale_tril=self._components.scale_tril.float(), validate_args=False
         )
         self._prior = MixtureSameFamily(Categorical(self._weights.float()), components, validate_args=False)
         held_out = validation if len(validation) else train
@@ -86,12 +87,13 @@ class ExPost:
             best_log_joint = torch.where(better, log_joint, best_log_joint)
             if step == STEPS:
                 z = best
-            jacobian = self._jacobian(z, y).double()  # [B, D, L]
+            jacobian = self._jacobian(z, y)  # [B, D, L]
             shares = self._shares(z)
-            curvature = jacobian.mT @ jacobian / variance + torch.einsum("bk,kij->bij", shares, precisions)
+            information = (jacobian.mT @ jacobian).double() / variance
+            curvature = information + torch.einsum("bk,kij->bij", shares, precisions)
             towards_means = torch.einsum("bk,kij,bkj->bi", shares, precisions, self._means - z.double()[:, None])
-            residual = (x - x_hat).double().unsqueeze(-1)
-            gradient = (jacobian.mT @ residual).squeeze(-1) / variance + towards_means
+            residual = (x - x_hat).unsqueeze(-1)
+            gradient = (jacobian.mT @ residual).squeeze(-1).double() / variance + towards_means
             z = (z + DAMPING * torch.linalg.solve(curvature, gradient)).float()
         if not bool(curvature.isfinite().all()):
             raise TrainingError("ex-post density: the decoder's derivative is not finite: the run has diverged")
@@ -100,8 +102,7 @@ class ExPost:
 
     def _shares(self, z: Tensor) -> Tensor:
         """The components' shares in z, `[B, K]`."""
-        components = MultivariateNormal(self._means, self._covariances, validate_args=False)
-        return torch.softmax(components.log_prob(z.double()[:, None]) + self._weights.log(), dim=-1)
+        return torch.softmax(self._components.log_prob(z.double()[:, None]) + self._weights.log(), dim=-1)
 
     def _jacobian(self, z: Tensor, y: Tensor | None) -> Tensor:
         def decode(code: Tensor, label: Tensor | None) -> Tensor:

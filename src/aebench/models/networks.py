@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def encoder(pixels: int, hidden: Sequence[int], out: int) -> nn.Sequential:
@@ -16,8 +19,33 @@ def decoder(latent_dim: int, hidden: Sequence[int], pixels: int) -> nn.Sequentia
     return _layers([latent_dim, *reversed(hidden), pixels])
 
 
+@final
+class Conditional(nn.Module):
+    """A network that takes a label's one-hot code beside its input.
+
+    The code's columns in the first layer's weights amount to a bias for each class, and are kept as such.
+    """
+
+    def __init__(self, network: nn.Sequential, classes: int) -> None:
+        """`network` takes the input alone."""
+        super().__init__()
+        self.network = network
+        first = network[0]
+        assert isinstance(first, nn.Linear)
+        bound = (first.in_features + classes) ** -0.5  # as torch draws the weights of so many inputs
+        self.of_class = nn.Parameter(torch.empty(classes, first.out_features).uniform_(-bound, bound))
+
+    def forward(self, values: Tensor, y: Tensor) -> Tensor:
+        """`[..., in]` and labels `[...]`, broadcast against each other → `[..., out]`."""
+        first, *others = self.network
+        hidden: Tensor = first(values) + F.embedding(y, self.of_class)
+        for layer in others:
+            hidden = layer(hidden)
+        return hidden
+
+
 def _layers(widths: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])

@@ -63,7 +63,7 @@ def pictures(dataset: str, cells: list[Cell]) -> list[Picture]:
         ),
     ]
     if (png := figures.error_curves(curves)) is not None:
-        caption = f"Error on validation images after each epoch; lower is better. {range_over_seeds}"
+        caption = f"Error on validation images (the first 1,000) after each epoch; lower is better. {range_over_seeds}"
         found.append(Picture("error-curves", "Reconstruction error in training", caption, png))
     caption = (
         f"Each variant's own objective; the scales differ, so compare within a panel. {range_over_seeds} "
@@ -78,7 +78,8 @@ def pictures(dataset: str, cells: list[Cell]) -> list[Picture]:
     if bounds:
         caption = (
             "The bound on log p(x) with K samples, each point from all disjoint blocks of the same samples; at K = 1 "
-            f"it is the ELBO. Where a curve still rises at its end, a larger K would raise log p̂. {range_over_seeds}"
+            "it is the ELBO (a little more where a label is summed out). Where a curve still rises at its end, a "
+            f"larger K would raise log p̂. {range_over_seeds}"
         )
         found.append(Picture("k-curve", "The bound and the number of samples", caption, figures.k_curves(bounds)))
     for cell in cells:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from aebench.config import Network, RunConfig, parse
 from aebench.errors import TrainingError
@@ -69,19 +69,56 @@ def pack(
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The description that a run was trained with.
+@dataclass(frozen=True)
+class StoredRun:
+    """The files of a run's folder as they were read: they can go to another machine."""
+
+    folder: str
+    weights: bytes
+    description: Mapping[str, Any]
+
+    @property
+    def selected_epoch(self) -> int:
+        """The epoch whose weights were kept."""
+        return int(self.description["selected_epoch"])
+
+    @property
+    def weights_sha256(self) -> str:
+        """The SHA-256 of the weights file."""
+        return hashlib.sha256(self.weights).hexdigest()
+
+    def model(self) -> Autoencoder:
+        """The trained model, in evaluation mode.
+
+        Raises:
+            TrainingError: the files are damaged, or of another version.
+        """
+        try:
+            description = self.description
+            config = parse(kinds()[description["model"]["kind"]], description["model"])
+            network = parse(Network, description["network"])
+            images = description["images"]
+            model = build(config, network, ImageSpec(images["pixels"], tuple(images["class_shares"])))
+            model.load_state_dict(load(self.weights))
+        except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise TrainingError(f"{self.folder} does not hold a run of this version: {reason}") from None
+        return model.eval()
+
+
+def read_run(folder: Path) -> StoredRun:
+    """Read a run's folder.
 
     Raises:
         TrainingError: the folder holds no run, or a damaged one.
     """
     try:
-        description: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
-    except FileNotFoundError:
-        raise TrainingError(f"{folder} holds no trained run ({CONFIG} is missing); run its train stage") from None
+        return StoredRun(str(folder), (folder / WEIGHTS).read_bytes(), json.loads((folder / CONFIG).read_bytes()))
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise TrainingError(f"{folder} holds no trained run ({missing} is missing); run its train stage") from None
     except ValueError as error:
         raise TrainingError(f"{folder / CONFIG} is damaged: {error}") from None
-    return description
 
 
 def load_run(folder: str | Path) -> Autoencoder:
@@ -90,19 +127,4 @@ def load_run(folder: str | Path) -> Autoencoder:
     Raises:
         TrainingError: the folder holds no run, or a damaged one.
     """
-    folder = Path(folder)
-    description = read_config(folder)
-    try:
-        config = parse(kinds()[description["model"]["kind"]], description["model"])
-        network = parse(Network, description["network"])
-        images = description["images"]
-        model = build(config, network, ImageSpec(images["pixels"], tuple(images["class_shares"])))
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise TrainingError(f"{folder} does not hold a run of this version: {' '.join(str(error).split())}") from None
-    return model.eval()
-
-
-def weights_sha256(folder: Path) -> str:
-    """The SHA-256 of a run's weights file."""
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    return read_run(Path(folder)).model()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aebench.config import RunConfig
 from aebench.data.datasets import load
-from aebench.execution import Report
+from aebench.execution.progress import Report
 from aebench.models.autoencoder import ImageSpec
 from aebench.randomness import drawing_from, generator
 from aebench.training.checkpoints import TrainedRun, pack
@@ -13,14 +13,14 @@ from aebench.training.train import train
 from aebench.variants import build
 
 
-def train_run(config: RunConfig, dataset: str, data: Path, seed: int, report: Report) -> TrainedRun:
+def train_run(config: RunConfig, dataset: str, seed: int, data: Path | bytes, report: Report) -> TrainedRun:
     """Train one run.
 
     Args:
         config: the variant's configuration.
         dataset: the data set's name.
-        data: its file.
         seed: everything that is drawn is drawn from it.
+        data: the data set's file, or its content.
         report: is told (epochs done, epochs in all, the losses in words) after each epoch.
     """
     started_at = time.time()

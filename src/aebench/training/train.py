@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,8 +15,12 @@ from aebench.errors import TrainingError
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.objectives import squared_error
 from aebench.randomness import Streams
+from aebench.training.adam import Adam
 
 EVALUATION_BATCH = 1000
+# Validation images that are reconstructed after every epoch, at most: where the label must be inferred first, all of
+# them would take as long as half an epoch.
+RECONSTRUCTED = 1000
 
 
 @dataclass
@@ -24,7 +28,8 @@ class History:
     """What training did.
 
     `epochs`: a row an epoch, means over images: `train_loss` and its parts, the same on validation under
-    `validation_`, and `validation_reconstruction_mse`, which has one meaning for all variants.
+    `validation_`, and `validation_reconstruction_mse`, which has one meaning for all variants (of the split's first
+    images, see `RECONSTRUCTED`).
     `selected_epoch`: the one whose weights the model has now.
     `finished_at`: when each epoch ended, in seconds since 1970.
     """
@@ -59,22 +64,21 @@ def train(
         TrainingError: the loss is no longer finite.
     """
     streams = Streams(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    optimizer = Adam(model.parameters(), config.learning_rate)
     history = History()
     best, best_weights = math.inf, model.state_dict()
     for epoch in range(1, config.epochs + 1):
         model.train()
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+        seen: dict[str, list[Tensor]] = defaultdict(list)
         for index in torch.randperm(len(data), generator=streams["order"]).split(config.batch_size):
             x = data.pixels(index, streams["binarization"])
             terms = model.loss(x, data.labels[index], epoch=epoch, streams=streams)
             after_batch(terms["loss"])
-            optimizer.zero_grad()
-            terms["loss"].mean().backward()
-            optimizer.step()
+            loss = terms["loss"].mean()
+            optimizer.step(torch.autograd.grad(loss, optimizer.parameters, materialize_grads=True))
             for name, values in terms.items():
-                sums[name] += values.detach().sum()
-        row = {f"train_{name}": float(total) / len(data) for name, total in sums.items()}
+                seen[name].append(values.detach())
+        row = {f"train_{name}": mean for name, mean in _means(seen).items()}
         if len(validation):
             row |= {f"validation_{name}": value for name, value in validate(model, validation, seed).items()}
         if not all(map(math.isfinite, row.values())):
@@ -95,17 +99,22 @@ def train(
 
 @torch.no_grad()
 def validate(model: Autoencoder, split: Split, seed: int) -> dict[str, float]:
-    """Means over a split of the loss, as it is after every schedule, its parts, and the reconstruction MSE.
+    """Means over a split of the loss, as it is after every schedule, and of its parts, and the reconstruction MSE of
+    its first `RECONSTRUCTED` images.
 
     The noise is the same at every call, so that epochs differ by their weights alone.
     """
     model.eval()
     streams = Streams(seed, "validation")
-    sums: dict[str, float] = defaultdict(float)
+    seen: dict[str, list[Tensor]] = defaultdict(list)
     for index in torch.arange(len(split)).split(EVALUATION_BATCH):
-        x = split.pixels(index)
-        terms = model.loss(x, split.labels[index], epoch=None, streams=streams)
-        terms["reconstruction_mse"] = squared_error(x, model.reconstruct(x)) / x.shape[-1]
-        for name, values in terms.items():
-            sums[name] += values.sum(dtype=torch.float64).item()
-    return {name: total / len(split) for name, total in sums.items()}
+        for name, values in model.loss(split.pixels(index), split.labels[index], epoch=None, streams=streams).items():
+            seen[name].append(values)
+    x = split.pixels(slice(RECONSTRUCTED))
+    seen["reconstruction_mse"] = [squared_error(x, model.reconstruct(x)) / x.shape[-1]]
+    return _means(seen)
+
+
+def _means(seen: Mapping[str, list[Tensor]]) -> dict[str, float]:
+    """Over all images, of the values of their batches."""
+    return {name: torch.cat(values).double().mean().item() for name, values in seen.items()}

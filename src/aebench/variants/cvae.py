@@ -17,9 +17,9 @@ from torch.distributions import Distribution, Independent, Normal
 from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, LatentVariableModel
 from aebench.models.labels import inferred_label
-from aebench.models.latents import diagonal_normal, normal_mixture, unit_normal
+from aebench.models.latents import UnitNormalMixture, diagonal_normal, unit_normal
 from aebench.models.likelihoods import Likelihood, PixelDistribution
-from aebench.models.networks import decoder, encoder
+from aebench.models.networks import Conditional, decoder, encoder
 from aebench.models.objectives import variational_loss, warmed_up
 from aebench.randomness import Streams
 
@@ -45,9 +45,10 @@ class CVAE(LatentVariableModel):
         self.concat = config.conditioning == "concat"
         self.label_enters = frozenset({"posterior", "likelihood"} if self.concat else {"prior"})
         self.classes = len(spec.class_shares)
-        beside = self.classes if self.concat else 0
-        self.encoder = encoder(spec.pixels + beside, network.hidden, 2 * network.latent_dim)
-        self.decoder = decoder(network.latent_dim + beside, network.hidden, spec.pixels)
+        to_latents = encoder(spec.pixels, network.hidden, 2 * network.latent_dim)
+        to_pixels = decoder(network.latent_dim, network.hidden, spec.pixels)
+        self.encoder = Conditional(to_latents, self.classes) if self.concat else to_latents
+        self.decoder = Conditional(to_pixels, self.classes) if self.concat else to_pixels
         self.pixels = PixelDistribution(config.likelihood, config.sigma)
         means = torch.zeros(self.classes, network.latent_dim)
         if self.concat:
@@ -58,29 +59,25 @@ class CVAE(LatentVariableModel):
 
     def prior(self, y: Tensor | None = None) -> Distribution:
         """N(μ_y, I), or without the label its mixture over p(y); N(0, I) where the label is concatenated."""
-        if y is not None:
-            return unit_normal(self.class_means[y])
-        return (
-            unit_normal(self.class_means[0]) if self.concat else normal_mixture(self.class_means, self.log_class_shares)
-        )
+        if y is None and not self.concat:
+            return UnitNormalMixture(self.class_means, self.log_class_shares)
+        return unit_normal(self.class_means[0 if y is None else y])
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> Independent[Normal]:
         """N(μ(x, y), diag σ²(x, y)); the label is needed where it is concatenated, and ignored elsewhere."""
-        return diagonal_normal(*self.encoder(self._beside(x, y)).chunk(2, dim=-1))
+        return diagonal_normal(*self._through(self.encoder, x, y).chunk(2, dim=-1))
 
     def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
         """p(x|z, y); the label is needed where it is concatenated, and ignored elsewhere."""
-        likelihood: Likelihood = self.pixels(self.decoder(self._beside(z, y)))
+        likelihood: Likelihood = self.pixels(self._through(self.decoder, z, y))
         return likelihood
 
-    def _beside(self, values: Tensor, y: Tensor | None) -> Tensor:
-        """`values` `[..., B, ·]` with the label's one-hot code beside them, where the networks take it."""
-        if not self.concat:
-            return values
-        if y is None:
+    def _through(self, network: nn.Module, values: Tensor, y: Tensor | None) -> Tensor:
+        """`values` `[..., B, ·]` through a network, with the label where it takes one."""
+        if self.concat and y is None:
             raise TypeError("conditioning concat: the encoder and the decoder need the label")
-        one_hot = torch.eye(self.classes)[y]
-        return torch.cat([values, one_hot.expand(*values.shape[:-1], -1)], dim=-1)
+        result: Tensor = network(values, y) if self.concat else network(values)
+        return result
 
     def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
         """−E_q log p(x|z, y) + β KL(q‖p(z|y))."""
@@ -92,10 +89,8 @@ class CVAE(LatentVariableModel):
         """μ(x, y); where the encoder takes a label and none is given, its mean over p(y)."""
         if y is not None or not self.concat:
             return self.posterior(x, y).mean
-        each = (self.posterior(x, torch.full((len(x),), label)).mean for label in range(self.classes))
-        return sum(
-            (share * mean for share, mean in zip(self.log_class_shares.exp(), each, strict=True)), torch.zeros(())
-        )
+        each = self.posterior(x.unsqueeze(-2), torch.arange(self.classes)).mean  # [B, C, L]
+        return self.log_class_shares.exp() @ each
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x|z, y]."""

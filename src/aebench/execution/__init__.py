@@ -1,0 +1,1 @@
+"""Runs to workers: processes side by side here, or a Dask cluster; one interface, `concurrent.futures`."""

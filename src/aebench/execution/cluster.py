@@ -1,0 +1,109 @@
+"""Workers of a Dask cluster: more than one machine, and no disk that they share.
+
+A Dask worker has its numerical libraries loaded when a job arrives, with whatever limits it was started with. So it
+runs the job in a process of its own, `fresh.py`, whose limits are those of `numerics` and whose threads are one; a
+result is then the same as on one machine. Where a worker dies, Dask gives its job to another.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from aebench import numerics as limits
+from aebench.errors import UserError
+from aebench.execution.engine import Engine
+from aebench.execution.progress import Message, local_queue
+from aebench.numerics import Numerics
+
+# How long a scheduler may take to answer, and how long to wait for its first worker, in seconds.
+PATIENCE = 5.0
+# What must agree for results to be the same.
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
+
+
+@contextmanager
+def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
+    """Connect to the scheduler at `address`, and send its workers the data.
+
+    Raises:
+        UserError: Dask is not installed, nobody answers within seconds, or there are no workers.
+    """
+    try:
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise UserError("execution.engine: dask needs the package distributed: pip install 'aebench[dask]'") from None
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"execution.address: no Dask scheduler answers at {address} ({reason})") from None
+    messages, topic = local_queue(), f"aebench-{uuid.uuid4()}"
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError:
+            raise UserError(
+                f"execution.address: the scheduler at {address} has no workers; start some: "
+                f"dask worker {address} --nthreads 1"
+            ) from None
+        client.subscribe_topic(topic, lambda event: messages.put(Message(*event[1])))
+        sent = client.scatter(data.read_bytes(), broadcast=True)
+        yield Engine(
+            client.get_executor(pure=False), pickle.dumps, partial(_run, numerics, identity(), topic), sent, messages
+        )
+
+
+def identity() -> dict[str, str]:
+    """What decides whether a worker would give the same results: this package's code, and versions of libraries."""
+    import hashlib
+
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return {"aebench's code": digest.hexdigest()[:16], **{name: version(name) for name in LIBRARIES}}
+
+
+def _run(numerics: Numerics, expected: dict[str, str], topic: str, name: str, job: bytes, data: bytes) -> object:
+    """In a Dask worker: the job in a fresh process, whose messages are passed on."""
+    from distributed import get_worker
+
+    worker, found = get_worker(), identity()
+    for what, value in expected.items():
+        if found[what] != value:
+            raise UserError(
+                f"the Dask worker {worker.address} has another version of {what} ({found[what]}, here {value}): "
+                "install the same on all machines, from constraints.txt"
+            )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aebench.execution.fresh"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=limits.environment(numerics) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        # The pipe stays open until the end: where this worker dies, its process notices and ends too.
+        pickle.dump((job, data), process.stdin)
+        process.stdin.flush()
+        while True:
+            kind, content = pickle.load(process.stdout)
+            if kind == "progress":
+                worker.log_event(topic, [name, *content])
+            elif kind == "error":
+                raise content
+            else:
+                return content
+    except EOFError:
+        raise UserError(f"{name}: its process on {worker.address} was killed, perhaps for want of memory") from None
+    finally:
+        process.kill()
+        process.wait()

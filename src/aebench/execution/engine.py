@@ -1,0 +1,29 @@
+"""What an engine is: an executor, and how a job is called in one of its workers."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aebench.execution.progress import Report
+
+Data = Path | bytes
+"""A data set's file, or its content where a worker may not see this machine's disk."""
+Job = Callable[[Data, Report], Any]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where jobs run.
+
+    `call(name, job, data)` is what `executor` is given to call in a worker, with what `pack` makes of the job; `data`
+    is what it is given as data there.
+    `messages` is a queue of what the jobs report, `Message`s.
+    """
+
+    executor: Executor
+    pack: Callable[[Job], Any]
+    call: Callable[[str, Any, Any], Any]
+    data: Any
+    messages: Any

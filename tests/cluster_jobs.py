@@ -1,0 +1,30 @@
+"""Jobs for the workers of a cluster: a module without the tests' own imports."""
+
+import os
+import time
+from pathlib import Path
+
+from aebench.errors import TrainingError
+from aebench.execution.progress import Report
+
+
+def capability(data: bytes, report: Report) -> tuple[str, str | None, int, bytes]:
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR"), torch.get_num_threads(), data
+
+
+def slow(folder: Path, name: str, data: bytes, report: Report) -> str:
+    """Leave a trace of where it runs, and go on until told to end."""
+    (folder / f"{name}-{os.getpid()}").write_text(str(os.getppid()))
+    while not (folder / "end").exists():
+        time.sleep(0.05)
+    return name
+
+
+def failing(data: bytes, report: Report) -> None:
+    raise TrainingError("seed 1: the loss is not finite")
+
+
+def dying(data: bytes, report: Report) -> None:
+    os._exit(9)
