@@ -23,6 +23,7 @@ def evaluate(dataset: str, variant: str) -> None:
             dataset,
             params.data.validation_fraction,
             seed,
+            mapped=seed == params.seeds[0],
         )
         for seed in params.seeds
     }

@@ -1,4 +1,5 @@
 import os
+import re
 import time
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,12 @@ def run(jobs: dict[str, Any], data: Path, workers: int) -> dict[str, Any]:
     return run_all(jobs, data, execution=execution, numerics="native", unit="steps")
 
 
-def job(name: str, data: Path, report: Report, pause: float = 0.0) -> tuple[str, int, int, bytes]:
+def job(name: str, data: Path, report: Report, after: Path | None = None) -> tuple[str, int, int, bytes]:
     for done in range(1, 21):
         report(done, 20, "work: going on")
-    time.sleep(pause)
+    while after and not after.exists():
+        time.sleep(0.01)
+    (data.parent / name).touch()
     return name, os.getpid(), torch.get_num_threads(), data.read_bytes()
 
 
@@ -41,7 +44,7 @@ def dying(data: Path, report: Report) -> None:
 
 
 def test_results_come_in_the_order_of_the_jobs_whichever_ends_first(data: Path) -> None:
-    jobs = {name: partial(job, name, pause=pause) for name, pause in (("a", 0.3), ("b", 0.0), ("c", 0.0))}
+    jobs = {"a": partial(job, "a", after=data.parent / "c"), "b": partial(job, "b"), "c": partial(job, "c")}
     results = run(jobs, data, 2)
     assert [name for name, *_ in results.values()] == ["a", "b", "c"]
     assert list(results) == ["a", "b", "c"]
@@ -55,6 +58,20 @@ def test_where_there_is_no_terminal_progress_is_plain_and_sparse(data: Path, cap
     assert len(lines) == 10
     assert lines[-1].startswith("mine: 20/20 steps, work: going on")
     assert "\x1b" not in "".join(lines)
+
+
+def test_in_a_terminal_there_is_a_bar_a_job_and_one_for_all(
+    data: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "140")
+    run({name: partial(job, name) for name in ("first", "second")}, data, 2)
+    drawn = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capfd.readouterr().err)
+    last = drawn[drawn.rindex("all together") :].splitlines()
+    assert [line.split()[0] for line in last if line.strip()] == ["all", "first", "second"]
+    assert [re.search(r"\d+/\d+ *steps +[\d.e+]+/s", line) is not None for line in last if line.strip()] == [True] * 3
+    assert "40/40" in last[0]
+    assert "work: going on" in last[1]
 
 
 @pytest.mark.parametrize(("bad", "message"), [(failing, "seed 1"), (dying, "worker process was killed")])

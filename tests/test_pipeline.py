@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from browser import visit
 from conftest import ROOT
 
 PARAMS = """\
@@ -228,6 +229,23 @@ def test_the_report_is_whole_and_opens_offline(project: Project) -> None:
     assert "no p(z)" in ae["not_defined"]
 
 
+@pytest.mark.parametrize("width", [1300, 400])
+def test_the_page_works_in_a_browser(project: Project, tmp_path: Path, width: int) -> None:
+    found = visit(project.root / "reports" / "index.html", tmp_path, width)
+    assert found["errors"] == []
+    assert found["unloaded"] == []
+    assert found["requests"] == []
+    assert found["images"] > 15
+    assert found["canvases"] == 2 * 5
+    assert found["drawn"]
+    assert (found["shown"], found["under"]) == ("block", found["label"])
+    values = [float(value) for value in found["down"] if value]
+    assert values == sorted(values, reverse=True)
+    assert [float(value) for value in found["up"] if value] == sorted(values)
+    assert found["up"][-1] == found["down"][-1] == ""  # raw pixels are not restored
+    assert not found["wide"]
+
+
 def test_the_clones_own_code_ran(project: Project) -> None:
     assert MARK[1] in (project.root / "reports/comparison.md").read_text()
 
@@ -288,6 +306,8 @@ def test_mlflow_holds_each_run_once_after_two_syncs(project: Project) -> None:
         assert {"model.safetensors", "config.json", "history.csv", "pictures"} <= set(run["artifacts"])  # type: ignore[call-overload]
         assert [step for step, _ in run["epochs"]] == [1, 2]  # type: ignore[attr-defined]
         assert len(run["data"]) == 1  # type: ignore[arg-type]
+        assert run["metrics"]["training_seconds"] > 0  # type: ignore[index]
+        assert run["tags"]["mlflow.note.content"].startswith(("AE: ", "DAE: ", "VAE: ", "CVAE: "))  # type: ignore[index]
         assert run["tags"]["mlflow.parentRunId"]  # type: ignore[index]
         assert len(run["tags"]["mlflow.source.git.commit"]) == 40  # type: ignore[index]
         assert run["tags"]["aebench.uncommitted_changes"] == "false"  # type: ignore[index]

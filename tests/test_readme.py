@@ -1,5 +1,8 @@
+import importlib
+import json
 import re
 
+import pytest
 from conftest import ROOT
 
 
@@ -8,6 +11,14 @@ def test_the_readme_shows_the_committed_comparison() -> None:
     shown = re.search(r"<!-- reports/comparison.md -->\n(.*?)<!-- end -->", readme, re.DOTALL)
     assert shown
     assert shown[1].strip() == (ROOT / "reports" / "comparison.md").read_text().strip()
+
+
+def test_the_readme_shows_the_committed_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    table = importlib.import_module("bench").table
+    shown = re.search(r"<!-- benchmarks/results.json -->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown
+    assert shown[1].strip() == table(json.loads((ROOT / "benchmarks" / "results.json").read_text()))
 
 
 def test_its_links_lead_somewhere() -> None:

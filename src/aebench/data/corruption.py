@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,10 @@ def corrupt(x: Tensor, corruption: Corruption, generator: torch.Generator) -> Te
     masked = int(Fraction(str(corruption.corruption_rate)) * x.shape[-1])
     if masked == 0:
         return x.clone()
-    # The places of the smallest of D independent uniform numbers are a draw without replacement.
-    places = torch.rand(x.shape, generator=generator).topk(masked, largest=False, sorted=False).indices
-    return x.scatter(-1, places, 0.0)
+    # The places of the smallest of D independent uniform numbers are a draw without replacement. The place itself, as
+    # the last digit, sets equal ones apart. NumPy finds the largest that counts many times as fast as torch's `topk`.
+    pixels = x.shape[-1]
+    numbers = torch.empty(x.shape, dtype=torch.int32).random_(generator=generator).long()
+    numbers.mul_(pixels).add_(torch.arange(pixels))
+    largest = np.partition(numbers.numpy(), masked - 1, axis=-1)[..., masked - 1 : masked]
+    return x * (numbers > torch.from_numpy(largest))

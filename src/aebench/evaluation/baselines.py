@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aebench.config import Corruption
 from aebench.data.datasets import Splits, load
-from aebench.evaluation.probes import Labelled, few_label_probes, logistic, nearest_neighbours, probes
+from aebench.evaluation.probes import Labelled, few_label_probes, logistic, nearest_neighbours, probes, right
 from aebench.evaluation.protocol import PerImage, archive, corrupted
 from aebench.evaluation.statistics import interval
 from aebench.execution.progress import Report
@@ -78,13 +78,14 @@ def pca(splits: Splits, components: int, corruption: Corruption) -> PerImage:
     return {
         "reconstruction_mse": mse(test.codes),
         "denoising_mse": mse(corrupted(torch.from_numpy(test.codes), corruption).numpy()),
-        **probes(*codes),
+        **probes(*codes)[0],
     }
 
 
 def raw_pixels_probe(splits: Splits) -> PerImage:
     """The image itself as its code, for the logistic probe."""
-    return {"probe_accuracy": logistic(*_raw_pixels(splits))}
+    train, validation, test = _raw_pixels(splits)
+    return {"probe_accuracy": right(logistic(train, validation, test), test)}
 
 
 def raw_pixels_few_labels(splits: Splits) -> PerImage:

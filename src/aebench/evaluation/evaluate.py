@@ -11,7 +11,7 @@ from aebench.data.datasets import load
 from aebench.errors import TrainingError
 from aebench.evaluation.diagnostics import ACTIVE, rate_per_dimension
 from aebench.evaluation.likelihoods import elbo_on_training_images, expost_likelihoods, likelihoods
-from aebench.evaluation.pictures import pictures, plane
+from aebench.evaluation.pictures import MAPPED, neighbourhoods, pictures, plane
 from aebench.evaluation.probes import Labelled, probes
 from aebench.evaluation.protocol import PerImage, archive, is_median, not_defined
 from aebench.evaluation.reconstructions import batches, encode, reconstructions
@@ -52,6 +52,8 @@ def evaluate_run(
     seed: int,
     data: Path | bytes,
     report: Report,
+    *,
+    mapped: bool = False,
 ) -> Evaluated:
     """Every metric that is defined for `run`.
 
@@ -63,6 +65,7 @@ def evaluate_run(
         seed: the run's; the noise of the estimators is derived from it.
         data: the data set's file, or its content.
         report: is told (images done, images in all, what is being measured).
+        mapped: draw a map of the codes, which takes some seconds, too.
 
     Raises:
         TrainingError: the run is missing, damaged, or has diverged: weights, codes or a metric are not finite.
@@ -82,10 +85,17 @@ def evaluate_run(
         raise TrainingError(f"{run.folder}: the codes overflow: {DIVERGED}")
     report(0, len(splits.test), "reconstructions and probes")
     reasons = not_defined(model, dataset, config, train.labels)
-    per_image = reconstructions(model, splits.test, config) | probes(train, validation, test)
+    accuracies, predicted = probes(train, validation, test)
+    per_image = reconstructions(model, splits.test, config) | accuracies
     metrics: dict[str, float] = {}
     vectors: dict[str, list[float]] = {}
-    arrays: Arrays = {"codes": test.codes, "plane": plane(test.codes), "labels": test.labels}
+    arrays: Arrays = {
+        **{"codes": test.codes, "plane": plane(test.codes), "labels": test.labels, "probe_predictions": predicted},
+        **pictures(model, splits, config, seed, test.codes, per_image["reconstruction_mse"]),
+    }
+    if mapped:
+        arrays["neighbourhoods"] = neighbourhoods(test.codes)
+        arrays["mapped_images"] = splits.test.images[:MAPPED].view(-1, *splits.shape).numpy()
     if isinstance(model, LatentVariableModel):
         bounds, vectors = likelihoods(model, splits.test, config, seed, report)
         per_image |= bounds
@@ -115,7 +125,7 @@ def evaluate_run(
         metrics=metrics,
         per_image=per_image,
         vectors=vectors,
-        arrays=arrays | pictures(model, splits, config, seed),
+        arrays=arrays,
         not_defined=reasons,
         parameters=sum(weight.numel() for weight in model.parameters()),
         label_enters=tuple(sorted(model.label_enters)),

@@ -1,5 +1,7 @@
 """The arrays behind the report's pictures: chosen by rule, the same images for every variant."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,35 +11,95 @@ from aebench.config import Corruption
 from aebench.data.datasets import Splits
 from aebench.evaluation.protocol import corrupted
 from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.labels import inferred_label
 from aebench.randomness import drawing_from, generator
 
 SAMPLES_PER_ROW = 10
 ROWS = 5
+# Steps of an interpolation or a traversal, dimensions traversed, and how far, in standard deviations of the codes.
+STEPS, TRAVERSED, REACH = 9, 6, 3.0
+# Test images that the non-linear map shows.
+MAPPED = 1000
 
 
 @torch.no_grad()
-def pictures(model: Autoencoder, splits: Splits, corruption: Corruption, seed: int) -> dict[str, NDArray[np.float32]]:
-    """`originals`, `reconstructions`, `corrupted`, `restored` `[classes, C, H, W]`: of each class the first test image.
+def pictures(
+    model: Autoencoder,
+    splits: Splits,
+    corruption: Corruption,
+    seed: int,
+    codes: NDArray[np.float32],
+    errors: NDArray[np.float64],
+) -> dict[str, NDArray[Any]]:
+    """What the report shows of one run.
 
-    With a prior also `samples` `[rows, columns, C, H, W]`, the means of p(x|z) for z from the prior: a row a class
-    where the label moves the prior.
+    Args:
+        model: trained.
+        splits: its data.
+        corruption: of the denoising task.
+        seed: the run's.
+        codes: of the test images, `[N, L]`.
+        errors: of the test images' reconstructions, `[N]`.
+
+    Returns:
+        Images `[..., C, H, W]` in [0, 1]. `originals`, `reconstructions`, `corrupted`, `restored` `[classes]`: of each
+        class the first test image. `interpolations` `[pairs, STEPS]`: of those images two by two, on the line between
+        their codes. `traversal` `[TRAVERSED, STEPS]`: of the first of them, one of the most active dimensions of the
+        code moved through its mean ± `REACH` standard deviations; which ones is `traversed`. `best`, `worst`
+        `[2, columns]`: the test images with the smallest and the largest errors, with their reconstructions. With a
+        prior also `samples` `[rows, columns]`, the means of p(x|z) for z from the prior: a row a class where the label
+        moves the prior.
     """
     labels = splits.test.labels
     chosen = torch.cat([(labels == label).nonzero()[:1, 0] for label in range(splits.classes)])
     x = splits.test.pixels(chosen)
     spoilt = torch.cat([corrupted(splits.test.pixels(slice(i, i + 1)), corruption, i) for i in chosen.tolist()])
+    y = inferred_label(model, x) if isinstance(model, LatentVariableModel) and model.label_enters else None
+    traversed = np.argsort(-codes.var(axis=0), kind="stable")[:TRAVERSED]
+    order = np.argsort(errors, kind="stable")
     found = {
         "originals": x,
         "reconstructions": model.reconstruct(x),
         "corrupted": spoilt.clamp(0, 1),
         "restored": model.reconstruct(spoilt),
+        "interpolations": _interpolations(model, x, y),
+        "traversal": _traversal(model, x[:1], y, codes, traversed),
     }
+    for name, places in (("best", order), ("worst", order[::-1])):
+        shown = splits.test.pixels(torch.from_numpy(places[:SAMPLES_PER_ROW].copy()))
+        found[name] = torch.stack([shown, model.reconstruct(shown)])
     if isinstance(model, LatentVariableModel):
         found["samples"] = prior_samples(model, splits.classes, generator(seed, "prior samples"))
-    return {
+    images: dict[str, NDArray[Any]] = {
         name: images.reshape(*images.shape[:-1], *splits.shape).numpy().astype(np.float32)
         for name, images in found.items()
     }
+    return images | {"traversed": traversed}
+
+
+def _interpolations(model: Autoencoder, x: Tensor, y: Tensor | None) -> Tensor:
+    """Two by two: `[B, D]` → `[B // 2, STEPS, D]`; a label that the decoder takes changes half-way."""
+    steps = torch.linspace(0, 1, STEPS)[:, None]
+    rows = []
+    for a in range(0, len(x) - 1, 2):
+        start, end = model.encode(x[a : a + 2], None if y is None else y[a : a + 2])
+        between = None if y is None else torch.where(steps[:, 0] < 0.5, y[a], y[a + 1])
+        rows.append(model.decode(torch.lerp(start, end, steps), between))
+    return torch.stack(rows) if rows else torch.zeros(0, STEPS, x.shape[-1])
+
+
+def _traversal(
+    model: Autoencoder, x: Tensor, y: Tensor | None, codes: NDArray[np.float32], dimensions: NDArray[np.int64]
+) -> Tensor:
+    """`[dimensions, STEPS, D]`."""
+    mean, deviation = torch.from_numpy(codes.mean(axis=0)), torch.from_numpy(codes.std(axis=0))
+    label = None if y is None else y[:1].expand(STEPS)
+    rows = []
+    for dimension in dimensions.tolist():
+        z = model.encode(x, None if y is None else y[:1]).repeat(STEPS, 1)
+        z[:, dimension] = mean[dimension] + torch.linspace(-REACH, REACH, STEPS) * deviation[dimension]
+        rows.append(model.decode(z, label))
+    return torch.stack(rows)
 
 
 @torch.no_grad()
@@ -59,3 +121,20 @@ def plane(codes: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.column_stack([codes, np.zeros_like(codes)])
     projected: NDArray[np.float32] = PCA(2, svd_solver="covariance_eigh").fit_transform(codes)
     return projected
+
+
+def neighbourhoods(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A map of the first `MAPPED` codes in which neighbours stay together, `[n, 2]` (t-SNE, van der Maaten 2008).
+
+    Distances between groups, their sizes and the axes mean nothing.
+    """
+    from sklearn.manifold import TSNE
+
+    mapped = codes[:MAPPED]
+    drawn: NDArray[np.float32] = TSNE(
+        perplexity=min(30.0, (len(mapped) - 1) / 3),
+        init=np.ascontiguousarray(plane(mapped) / plane(mapped).std() * 1e-4),
+        max_iter=500,
+        random_state=0,
+    ).fit_transform(mapped)
+    return drawn.astype(np.float32)

@@ -19,13 +19,22 @@ class Labelled(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def probes(train: Labelled, validation: Labelled, test: Labelled) -> dict[str, NDArray[np.float64]]:
-    """Every probe's accuracy for each test image."""
-    return {
-        "probe_accuracy": logistic(train, validation, test),
+def probes(
+    train: Labelled, validation: Labelled, test: Labelled
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
+    """Every probe's accuracy for each test image, and the classes that the logistic one reads."""
+    predicted = logistic(train, validation, test)
+    accuracies = {
+        "probe_accuracy": right(predicted, test),
         "knn_accuracy": nearest_neighbours(train, test),
         **few_label_probes(train, test),
     }
+    return accuracies, predicted
+
+
+def right(predicted: NDArray[np.int64], test: Labelled) -> NDArray[np.float64]:
+    """1 for each test image whose class was read, else 0."""
+    return np.asarray(predicted == test.labels, dtype=np.float64)
 
 
 def few_label_probes(train: Labelled, test: Labelled) -> dict[str, NDArray[np.float64]]:
@@ -49,8 +58,8 @@ def too_few(labels: int, train_labels: NDArray[np.int64]) -> str:
     return ""
 
 
-def logistic(train: Labelled, validation: Labelled, test: Labelled) -> NDArray[np.float64]:
-    """Multinomial logistic regression on standardised codes: 1 for each test image that it gets right, else 0.
+def logistic(train: Labelled, validation: Labelled, test: Labelled) -> NDArray[np.int64]:
+    """Multinomial logistic regression on standardised codes: the class that it reads for each test image.
 
     Scaler and classifier are fitted on the training codes alone. The inverse strength C of its L2 penalty is the best
     of `REGULARISATION` on validation, the smallest among equals; 1 where there is no validation split.
@@ -69,7 +78,8 @@ def logistic(train: Labelled, validation: Labelled, test: Labelled) -> NDArray[n
     else:
         held_out = scaler.transform(validation.codes), validation.labels
         best = max(map(fitted, REGULARISATION), key=lambda classifier: classifier.score(*held_out))
-    return np.asarray(best.predict(scaler.transform(test.codes)) == test.labels, dtype=np.float64)
+    predicted: NDArray[np.int64] = best.predict(scaler.transform(test.codes))
+    return predicted
 
 
 def few_labels(train: Labelled, test: Labelled, labels: int) -> NDArray[np.float64]:
@@ -84,12 +94,12 @@ def few_labels(train: Labelled, test: Labelled, labels: int) -> NDArray[np.float
 
     scaler = StandardScaler().fit(train.codes)
     codes, test_codes = scaler.transform(train.codes), scaler.transform(test.codes)
-    right = np.zeros(len(test.labels))
+    successes = np.zeros(len(test.labels))
     draws = StratifiedShuffleSplit(DRAWS, train_size=labels, random_state=0)
     for chosen, _ in draws.split(train.labels, train.labels):
         classifier = LogisticRegression(max_iter=500, tol=1e-3).fit(codes[chosen], train.labels[chosen])
-        right += classifier.predict(test_codes) == test.labels
-    return right / DRAWS
+        successes += right(classifier.predict(test_codes), test)
+    return successes / DRAWS
 
 
 def nearest_neighbours(train: Labelled, test: Labelled) -> NDArray[np.float64]:
@@ -97,4 +107,4 @@ def nearest_neighbours(train: Labelled, test: Labelled) -> NDArray[np.float64]:
     from sklearn.neighbors import KNeighborsClassifier
 
     classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(train.codes, train.labels)
-    return np.asarray(classifier.predict(test.codes) == test.labels, dtype=np.float64)
+    return right(classifier.predict(test.codes), test)

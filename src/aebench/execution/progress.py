@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 # Where there is no terminal to draw bars in, a job prints this many lines.
 LINES = 10
@@ -29,7 +38,10 @@ class Message(NamedTuple):
 
 @contextmanager
 def display(names: list[str], messages: Any, unit: str) -> Iterator[None]:
-    """Show what the queue `messages` says until the block ends: a bar a job in a terminal, plain lines elsewhere."""
+    """Show what the queue `messages` says until the block ends.
+
+    In a terminal that is a bar a job and one for all of them, with rates and times left; elsewhere, plain lines.
+    """
     console = Console(stderr=True)
     show = _bars if console.is_terminal else _lines
     thread = threading.Thread(target=show, args=(console, names, iter(messages.get, None), unit), daemon=True)
@@ -46,14 +58,29 @@ def local_queue() -> "queue.SimpleQueue[Message | None]":
     return queue.SimpleQueue()
 
 
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.3g}/s" if speed else "")
+
+
 def _bars(console: Console, names: list[str], messages: Iterator[Message], unit: str) -> None:
     columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    with Progress(*columns, TextColumn("{task.fields[words]}"), TimeRemainingColumn(), console=console) as progress:
+    columns += (_Rate(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        together = progress.add_task("all together", total=None, words="", start=False, visible=len(names) > 1)
         tasks = {name: progress.add_task(name, total=None, words="waiting", start=False) for name in names}
         for name, done, total, words in messages:
-            if not progress.tasks[tasks[name]].started:
-                progress.start_task(tasks[name])
+            for task in (together, tasks[name]):
+                if not progress.tasks[task].started:
+                    progress.start_task(task)
             progress.update(tasks[name], completed=done, total=total, words=words)
+            # Runs that have not begun are taken to be as long as this one.
+            lengths = [progress.tasks[task].total or total for task in tasks.values()]
+            all_done = sum(progress.tasks[task].completed for task in tasks.values())
+            progress.update(together, completed=all_done, total=sum(lengths))
 
 
 def _lines(_: Console, __: list[str], messages: Iterator[Message], unit: str) -> None:

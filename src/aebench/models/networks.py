@@ -16,7 +16,30 @@ def encoder(pixels: int, hidden: Sequence[int], out: int) -> nn.Sequential:
 
 def decoder(latent_dim: int, hidden: Sequence[int], pixels: int) -> nn.Sequential:
     """`[..., L]` → `[..., D]`: the encoder's hidden layers in reverse; the output is not squashed."""
-    return _layers([latent_dim, *reversed(hidden), pixels])
+    if not hidden:
+        return _layers([latent_dim, pixels])
+    return nn.Sequential(*_layers([latent_dim, *reversed(hidden)]), nn.ReLU(inplace=True), Readout(hidden[0], pixels))
+
+
+@final
+class Readout(nn.Linear):
+    """A linear layer behind a ReLU, as `nn.Linear` but for the rounding.
+
+    Samples of one image's code are close together: about a quarter of the ReLU's units are 0 in all of them. Without
+    gradients these are left out, and with them a quarter of what takes the most time of an evaluation.
+    """
+
+    # Fewer rows than this are not worth a look.
+    _ROWS = 256
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`[..., in]`, nowhere negative → `[..., out]`."""
+        rows = hidden.shape[:-1].numel()
+        if not torch.is_grad_enabled() and rows >= self._ROWS:
+            active = hidden.view(rows, -1).amax(0).nonzero()[:, 0]
+            if len(active) < 0.9 * self.in_features:
+                return F.linear(hidden.index_select(-1, active), self.weight.index_select(1, active), self.bias)
+        return F.linear(hidden, self.weight, self.bias)
 
 
 @final

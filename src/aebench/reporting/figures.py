@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe & Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 CLASS_COLOURS = plt.get_cmap("tab10")(range(10))
 
 STYLE: dict[Any, Any] = {
@@ -94,6 +95,63 @@ def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float
             axes.fill_between(samples, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
         axes.set(xscale="log", xlabel="K, importance samples an image", ylabel="bound on log p(x) [nats an image]")
         axes.legend()
+        return _png(figure)
+
+
+def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> bytes:
+    """By variant the rates and distortions of its runs; lines join points of equal ELBO."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 4.4))
+        for position, (variant, (rates, distortions)) in enumerate(points.items()):
+            colour, marker = COLOURS[position % len(COLOURS)], MARKERS[position % len(MARKERS)]
+            axes.scatter(rates, distortions, s=36, marker=marker, color=colour, label=variant, alpha=0.85, linewidths=0)
+        axes.margins(0.15)
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        sums = MaxNLocator(7).tick_values(left + bottom, right + top)
+        for total in sums:
+            axes.plot([left, right], [total - left, total - right], color="0.75", linewidth=0.8, zorder=0)
+            at_top = (total - top, top) if total - top > left else (left, total - left)
+            if left <= at_top[0] <= right and bottom <= at_top[1] <= top:
+                axes.annotate(
+                    f"ELBO {-total:.4g}".replace("-", "−"),
+                    at_top,
+                    fontsize=8,
+                    color="0.45",
+                    rotation=0,
+                    xytext=(3, -9),
+                    textcoords="offset points",
+                )
+        axes.set(
+            xlim=(left, right),
+            ylim=(bottom, top),
+            xlabel="rate KL(q(z|x) ‖ p(z)) [nats an image]",
+            ylabel="distortion −E log p(x|z) [nats an image]",
+        )
+        axes.legend(loc="upper right")
+        return _png(figure)
+
+
+def confusions(matrices: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> bytes:
+    """For each variant how its probe reads each class, `[C, C]`: rows are true classes, shares of a row in per cent."""
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        columns = min(2, len(matrices))
+        lines = -(-len(matrices) // columns)
+        size = 1.6 + 0.36 * len(classes)
+        figure, grid = plt.subplots(lines, columns, figsize=(size * columns, size * lines), squeeze=False)
+        for axes, (variant, matrix) in zip(grid.flat, matrices.items(), strict=False):
+            axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100)
+            for (row, column), share in np.ndenumerate(matrix):
+                if share >= 0.5:
+                    colour = "white" if share > 55 else "black"
+                    axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+            places = range(len(classes))
+            axes.set_xticks(places, classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+            axes.set_yticks(places, classes, fontsize=8)
+            axes.set(title=variant, xlabel="read by the probe", ylabel="true class")
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+        for axes in grid.flat[len(matrices) :]:
+            axes.set_axis_off()
         return _png(figure)
 
 

@@ -19,6 +19,49 @@ def differences(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     return [f"{COLUMNS[metric].title}: {words}." for metric, words in verdicts(found).items() if COLUMNS[metric].main]
 
 
+def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
+    """Which variant is best at what and how sure that is, a sentence a metric of the main table."""
+    if len(cells[0].seeds) < 2:
+        return [f"Which variant is best at what: not defined, {NEEDS_SEEDS}."]
+    means = {cell.variant: cell.metrics["summary"] for cell in cells}
+    lines = []
+    for metric in dict.fromkeys(pair.metric for pair in found if COLUMNS[pair.metric].main):
+        column, of_metric = COLUMNS[metric], [pair for pair in found if pair.metric == metric]
+        sign = 1 if column.better == "↑" else -1
+        for group in _groups(of_metric):
+            best = max(group, key=lambda name: sign * means[name][metric]["mean"])
+            open_to = [name for name in group if name != best and not _beaten(of_metric, best, name)]
+            value = f"{means[best][metric]['mean'] * column.scale:.{column.digits}f}".replace("-", "−")
+            unit = f" × {column.unit}" if column.scale > 100 else f" {column.unit}"
+            of = f" of {', '.join(group)}" if len(group) < len(means) else ""
+            line = f"{column.title}: {best} is best{of} ({value}{unit})"
+            if not open_to:
+                line += ", and its lead over every other is significant"
+            elif len(open_to) == len(group) - 1:
+                line += ", but its lead over no other is shown"
+            else:
+                line += f", but its lead over {' and '.join(open_to)} is not shown"
+            lines.append(line + ".")
+    return lines
+
+
+def _groups(of_metric: Sequence[Pair]) -> list[list[str]]:
+    """Variants that are compared with each other in one metric."""
+    groups: list[list[str]] = []
+    for pair in of_metric:
+        for group in groups:
+            if pair.a in group or pair.b in group:
+                group += [name for name in (pair.a, pair.b) if name not in group]
+                break
+        else:
+            groups.append([pair.a, pair.b])
+    return groups
+
+
+def _beaten(of_metric: Sequence[Pair], winner: str, loser: str) -> bool:
+    return any(pair.better == (winner, loser) for pair in of_metric)
+
+
 def in_words(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     """All findings of one data set: differences, what stands behind them, warnings."""
     behind = [how_compared(len(cells[0].seeds))] if found else []
@@ -51,8 +94,8 @@ def _weights(cells: Sequence[Cell]) -> Iterator[str]:
         )
     if shares := _noticeable(cells, "expost_pareto_k_unreliable_share"):
         yield (
-            f"The same holds of the ex-post log p̂: {shares} of its images are above {_limit(cells, 'expost')}; a "
-            "larger `evaluation.expost.importance_samples` would raise it."
+            f"The ex-post log p̂ is loose for {shares} of its images, whose Pareto k̂ is above "
+            f"{_limit(cells, 'expost')}: a larger `evaluation.expost.importance_samples` would raise it."
         )
 
 

@@ -1,117 +1,30 @@
 """One self-contained page: the comparison, its pictures, its protocol."""
 
-import base64
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from numpy.typing import NDArray
 
-from aebench.data.datasets import DATASETS
-from aebench.reporting import figures, findings
+from aebench.reporting import findings, pairs
+from aebench.reporting.gallery import Picture
+from aebench.reporting.maps import as_json, latent_maps
 from aebench.reporting.pairs import Pair
-from aebench.reporting.results import Cell, Results
+from aebench.reporting.provenance import Provenance
+from aebench.reporting.results import Results
 from aebench.reporting.tables import COLUMNS, footnotes, remarks, rows
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure with the sentence that says what to see in it."""
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-
-    @property
-    def source(self) -> str:
-        """The picture as a `data:` address."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
-
-
-def pictures(dataset: str, cells: list[Cell]) -> list[Picture]:
-    """The figures of one data set."""
-    classes = DATASETS[dataset].classes
-    first = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells}
-    seed = f"seed {cells[0].seeds[0]}"
-    some = next(iter(first.values()))
-    curves = {cell.variant: [cell.history(seed) for seed in cell.seeds] for cell in cells}
-    range_over_seeds = "Lines are means over seeds, bands the range over seeds."
-    found = [
-        Picture(
-            "reconstructions",
-            "Reconstructions",
-            f"The first test image of each class (top) and what each variant makes of it ({seed}); "
-            "no label is given to any variant.",
-            figures.image_rows(
-                {"original": some["originals"]} | {name: arrays["reconstructions"] for name, arrays in first.items()},
-                classes,
-            ),
-        ),
-        Picture(
-            "denoising",
-            "Denoising",
-            f"The same images, their corrupted inputs, and what each variant restores ({seed}). "
-            "Only a DAE has been trained to.",
-            figures.image_rows(
-                {"original": some["originals"], "corrupted": some["corrupted"]}
-                | {name: arrays["restored"] for name, arrays in first.items()},
-                classes,
-            ),
-        ),
-    ]
-    if (png := figures.error_curves(curves)) is not None:
-        caption = f"Error on validation images (the first 1,000) after each epoch; lower is better. {range_over_seeds}"
-        found.append(Picture("error-curves", "Reconstruction error in training", caption, png))
-    caption = (
-        f"Each variant's own objective; the scales differ, so compare within a panel. {range_over_seeds} "
-        "A DAE's training and validation inputs are corrupted."
-    )
-    found.append(Picture("loss-curves", "Losses in training", caption, figures.loss_curves(curves)))
-    bounds = {
-        cell.variant: (cell.seed_vectors("k_curve_samples")[0], cell.seed_vectors("k_curve_nats"))
-        for cell in cells
-        if "k_curve_nats" in cell.metrics["vectors"]
-    }
-    if bounds:
-        caption = (
-            "The bound on log p(x) with K samples, each point from all disjoint blocks of the same samples; at K = 1 "
-            "it is the ELBO (a little more where a label is summed out). Where a curve still rises at its end, a "
-            f"larger K would raise log p̂. {range_over_seeds}"
-        )
-        found.append(Picture("k-curve", "The bound and the number of samples", caption, figures.k_curves(bounds)))
-    for cell in cells:
-        if "samples" not in (arrays := first[cell.variant]):
-            continue
-        by_class = cell.metrics["protocol"]["trained_with_labels"]
-        names = classes if by_class else [""] * len(arrays["samples"])
-        caption = f"Means of p(x|z) for z drawn from the prior ({seed})" + (
-            ", a row for each class: z is drawn from p(z|y)." if by_class else "."
-        )
-        png = figures.image_rows(_named_rows(names, arrays["samples"]))
-        found.append(Picture(f"samples-{cell.variant}", f"Samples of {cell.variant}", caption, png))
-    maps = {name: arrays["plane"] for name, arrays in first.items()}
-    caption = (
-        f"Codes of the {len(some['labels']):,} test images on their first two principal components ({seed}), coloured "
-        "by class. Classes that overlap here may still lie apart in the other dimensions."
-    )
-    found.append(Picture("latent-space", "Latent space", caption, figures.latent_maps(maps, some["labels"], classes)))
-    return found
-
-
-def _named_rows(names: Any, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    # Rows without a name still need keys that differ.
-    return {name or " " * position: row for position, (name, row) in enumerate(zip(names, images, strict=True))}
-
-
-def render(results: Results, found: dict[str, list[Pair]], gallery: dict[str, list[Picture]]) -> str:
-    """The page, from the results, each data set's compared pairs and its pictures; a pure function of them."""
+def render(
+    results: Results, found: Mapping[str, list[Pair]], gallery: Mapping[str, list[Picture]], made_from: Provenance
+) -> str:
+    """The page, from the results, each data set's compared pairs, its pictures, and what made all; a pure function."""
     sections = []
     for dataset, cells in results.datasets():
-        lines = rows(cells, results.baselines[dataset])
+        lines = rows(cells, results.baselines[dataset], pairs.leaders(found[dataset]))
         notes = footnotes(lines, COLUMNS)
+        variants = [cell.variant for cell in cells]
         sections.append(
             {
                 "name": dataset,
@@ -119,12 +32,15 @@ def render(results: Results, found: dict[str, list[Pair]], gallery: dict[str, li
                 "seeds": len(cells[0].seeds),
                 "notes": notes,
                 "remarks": remarks(cells, lines, notes),
-                "differences": findings.differences(cells, found[dataset]),
+                "in_short": findings.in_short(cells, found[dataset]),
                 "how_compared": findings.how_compared(len(cells[0].seeds)) if found[dataset] else "",
+                "matrix": pairs.matrix(found[dataset], variants),
                 "pairs": [_shown(pair) for pair in found[dataset]],
                 "warnings": [_with_code(line) for line in findings.warnings(cells)],
                 "protocols": {cell.variant: _flat(cell.metrics["protocol"]) for cell in cells},
+                "weights": {cell.variant: cell.metrics["weights_sha256"] for cell in cells},
                 "pictures": gallery[dataset],
+                "maps": Markup(as_json(latent_maps(dataset, cells))),
             }
         )
     environment = Environment(
@@ -134,7 +50,8 @@ def render(results: Results, found: dict[str, list[Pair]], gallery: dict[str, li
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(columns=COLUMNS, sections=sections) + "\n"
+    template = environment.get_template("page.html.jinja")
+    return template.render(columns=COLUMNS, sections=sections, made_from=made_from) + "\n"
 
 
 def _with_code(line: str) -> Markup:

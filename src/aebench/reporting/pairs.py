@@ -99,6 +99,30 @@ def verdicts(found: Sequence[Pair]) -> dict[str, str]:
     return words
 
 
+def leaders(found: Sequence[Pair]) -> dict[str, set[str]]:
+    """For each metric the variants that are better than every other one they are compared with in it."""
+    leading: dict[str, set[str]] = {}
+    for metric in compared():
+        of_metric = [pair for pair in found if pair.metric == metric]
+        for name in {name for pair in of_metric for name in (pair.a, pair.b)}:
+            own = [pair for pair in of_metric if name in (pair.a, pair.b)]
+            if all(pair.better is not None and pair.better[0] == name for pair in own):
+                leading.setdefault(metric, set()).add(name)
+    return leading
+
+
+def matrix(found: Sequence[Pair], variants: Sequence[str]) -> dict[str, dict[str, tuple[list[str], list[str]]]]:
+    """For each variant and each other: the main metrics in which it is better, and those in which it is worse."""
+    cells: dict[str, dict[str, tuple[list[str], list[str]]]] = {a: {b: ([], []) for b in variants} for a in variants}
+    for pair in found:
+        column = COLUMNS[pair.metric]
+        if column.main and pair.better:
+            winner, loser = pair.better
+            cells[winner][loser][0].append(column.title)
+            cells[loser][winner][1].append(column.title)
+    return cells
+
+
 def table(found: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
     """One row a data set × metric × pair."""
     columns = ["dataset", "metric", "a", "b", "difference", "ci95_low", "ci95_high", "p", "p_holm",

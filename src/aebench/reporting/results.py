@@ -37,6 +37,10 @@ class Cell:
         """A vector of the metric file, for every seed."""
         return [self.metrics["vectors"][name][str(seed)] for seed in self.seeds]
 
+    def seed_values(self, metric: str) -> list[float]:
+        """A metric of every seed."""
+        return [self.metrics["seeds"][str(seed)][metric] for seed in self.seeds]
+
     def values(self, metric: str) -> NDArray[np.float64]:
         """The per-image values of a metric, `[S, N]`."""
         found = []

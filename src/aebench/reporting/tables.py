@@ -1,6 +1,6 @@
 """The comparison as tables: numbers with their uncertainty, and reasons where there is no number."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,16 +54,24 @@ COLUMNS: Mapping[str, Column] = {
     "elbo_given_label_nats": Column("ELBO given y", "nats", "↑", main=False),
 }
 
+Leaders = Mapping[str, Collection[str]]
+"""By metric the variants whose values are marked as best."""
+
 BASELINE_TITLES = {"mean_image": "mean image", "pca": "PCA", "raw_pixels": "raw pixels"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of the table: `text`, or none and the `reason`; `detail` is the whole of what is known."""
+    """One cell of the table: `text`, or none and the `reason`; `detail` is the whole of what is known.
+
+    `best`: the variant is better than every other one that it is compared with.
+    """
 
     text: str = ""
     reason: str = ""
     detail: str = ""
+    value: float | None = None
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Row:
     entries: dict[str, Entry]
 
 
-def rows(cells: Iterable[Cell], baselines: Mapping[str, Any]) -> list[Row]:
+def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) -> list[Row]:
     """The lines of one data set's comparison: variants as params.yaml orders them, then baselines."""
     cells = list(cells)
     likelihoods = {cell.metrics["protocol"].get("likelihood") for cell in cells} - {None}
@@ -88,7 +96,12 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any]) -> list[Row]:
             supervised=cell.metrics["protocol"]["trained_with_labels"],
             parameters=cell.metrics["parameters"],
             entries={
-                metric: _entry(column, cell.metrics["summary"].get(metric), cell.metrics["not_defined"].get(metric, ""))
+                metric: _entry(
+                    column,
+                    cell.metrics["summary"].get(metric),
+                    cell.metrics["not_defined"].get(metric, ""),
+                    best=cell.variant in leaders.get(metric, ()),
+                )
                 for metric, column in COLUMNS.items()
             },
         )
@@ -109,7 +122,7 @@ def _in_brackets(cell: Cell, several: bool) -> str:
     return f" ({likelihood})" if several and likelihood else ""
 
 
-def _entry(column: Column, summary: Mapping[str, Any] | None, reason: str) -> Entry:
+def _entry(column: Column, summary: Mapping[str, Any] | None, reason: str, *, best: bool = False) -> Entry:
     if summary is None:
         return Entry(reason=reason)
 
@@ -123,7 +136,7 @@ def _entry(column: Column, summary: Mapping[str, Any] | None, reason: str) -> En
         details.append(f"sd {show(summary['sd'])}, 95 % over seeds {' to '.join(map(show, summary['ci95']))}")
     if "ci95_images" in summary:
         details.append(f"95 % over images {' to '.join(map(show, summary['ci95_images']))}")
-    return Entry(text=text, detail="; ".join(details))
+    return Entry(text=text, detail="; ".join(details), value=summary["mean"], best=best)
 
 
 def footnotes(lines: Iterable[Row], metrics: Iterable[str]) -> dict[str, int]:
@@ -136,59 +149,19 @@ def footnotes(lines: Iterable[Row], metrics: Iterable[str]) -> dict[str, int]:
     return notes
 
 
-def long_table(results: Results) -> pd.DataFrame:
-    """One row a data set × variant × metric: the mean, its uncertainty, or the reason why there is none."""
-    table = []
-    for cell in results.cells:
-        for metric in COLUMNS:
-            summary = cell.metrics["summary"].get(metric, {})
-            low, high = summary.get("ci95", (None, None))
-            images_low, images_high = summary.get("ci95_images", (None, None))
-            table.append(
-                {
-                    "dataset": cell.dataset,
-                    "variant": cell.variant,
-                    "metric": metric,
-                    "mean": summary.get("mean"),
-                    "sd": summary.get("sd"),
-                    "ci95_low": low,
-                    "ci95_high": high,
-                    "ci95_images_low": images_low,
-                    "ci95_images_high": images_high,
-                    "seeds": len(cell.metrics["seeds"]),
-                    "not_defined": cell.metrics["not_defined"].get(metric),
-                }
-            )
-    for dataset, document in results.baselines.items():
-        for name, measured in document["baselines"].items():
-            for metric, summary in measured.items():
-                low, high = summary["ci95_images"]
-                table.append(
-                    {
-                        "dataset": dataset,
-                        "variant": f"baseline:{name}",
-                        "metric": metric,
-                        "mean": summary["mean"],
-                        "ci95_images_low": low,
-                        "ci95_images_high": high,
-                    }
-                )
-    return pd.DataFrame(table).astype({"seeds": "Int64"})
-
-
-def markdown(results: Results, findings: Mapping[str, Sequence[str]]) -> str:
+def markdown(results: Results, findings: Mapping[str, Sequence[str]], leaders: Mapping[str, Leaders]) -> str:
     """The comparison as Markdown: a table a data set, its findings, then notes."""
     metrics = [metric for metric, column in COLUMNS.items() if column.main]
     parts = []
     for dataset, cells in results.datasets():
-        lines = rows(cells, results.baselines[dataset])
+        lines = rows(cells, results.baselines[dataset], leaders[dataset])
         notes = footnotes(lines, metrics)
         table = pd.DataFrame(
             [
                 {
                     "": f"*{row.name}*" if row.baseline else f"**{row.name}**" + (" †" if row.supervised else ""),
                     **{
-                        COLUMNS[metric].heading: row.entries[metric].text
+                        COLUMNS[metric].heading: _marked(row.entries[metric])
                         or (f"[{notes[row.entries[metric].reason]}]" if not row.baseline else "")
                         for metric in metrics
                     },
@@ -203,6 +176,10 @@ def markdown(results: Results, findings: Mapping[str, Sequence[str]]) -> str:
         notes_on_it = "\n".join(f"- {line}" for line in remarks(cells, lines, notes))
         parts.append(f"### {dataset}\n\n{head}\n{body}\n\n{found}\n\nNotes\n\n{notes_on_it}")
     return "\n\n".join(parts) + "\n"
+
+
+def _marked(entry: Entry) -> str:
+    return f"**{entry.text}**" if entry.best else entry.text
 
 
 def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int]) -> list[str]:
@@ -239,13 +216,3 @@ def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int
         )
     found += [f"[{number}] not defined: {reason}." for reason, number in notes.items()]
     return found
-
-
-def compact(results: Results) -> dict[str, Any]:
-    """The means alone, for `dvc metrics`: data set → variant → metric."""
-    return {
-        dataset: {
-            cell.variant: {metric: value["mean"] for metric, value in cell.metrics["summary"].items()} for cell in cells
-        }
-        for dataset, cells in results.datasets()
-    }

@@ -28,7 +28,7 @@ from aebench.reporting.figures import contact_sheet
 from aebench.tracking.runs import SeedRun, VariantRuns
 
 KEY, CELL, ROLE, SUPERSEDED = "aebench.key", "aebench.cell", "aebench.role", "aebench.superseded"
-PARENT = "mlflow.parentRunId"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on its training views
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
@@ -89,16 +89,16 @@ class _Experiment:
         name = f"{cell.dataset}/{cell.variant}"
         parent = self._known(name, cell.key)
         if parent is None:
-            tags = {ROLE: "variant", CELL: name}
+            tags = {ROLE: "variant", CELL: name, NOTE: cell.runs[0].description()}
             with self._new_run(cell.variant, cell.key, cell.runs[0], tags) as parent:
                 self._log(parent, cell.settings(), cell.metrics(), ())
                 self.client.log_inputs(parent, datasets=[self._data])
         for run in cell.runs:
             child = self._known(f"{name}/seed-{run.seed}", run.key)
             if child is None:
-                tags = {ROLE: "seed", CELL: f"{name}/seed-{run.seed}"}
+                tags = {ROLE: "seed", CELL: f"{name}/seed-{run.seed}", NOTE: run.description()}
                 with self._new_run(f"{cell.variant} seed {run.seed}", run.key, run, tags) as child:
-                    self._log(child, run.settings(), run.metrics, run.epochs())
+                    self._log(child, run.settings(), {**run.metrics, **run.wall_time()}, run.epochs())
                     self._log_files(child, run)
             self.client.set_tag(child, PARENT, parent)
 
@@ -158,8 +158,9 @@ class _Experiment:
         with tempfile.TemporaryDirectory() as folder, np.load(values, allow_pickle=False) as arrays:
             rows = [arrays[name] for name in ("originals", "reconstructions", "corrupted", "restored")]
             sheets = {"reconstructions": np.stack(rows)}
-            if "samples" in arrays:
-                sheets["samples"] = arrays["samples"]
+            for name in ("samples", "interpolations", "traversal", "best", "worst"):
+                if name in arrays and len(arrays[name]):
+                    sheets[name] = arrays[name]
             for name, images in sheets.items():
                 (Path(folder) / f"{name}.png").write_bytes(contact_sheet(images))
             self.client.log_artifacts(run_id, folder, "pictures")

@@ -2,11 +2,13 @@
 
 import csv
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,14 @@ class SeedRun:
             return [round(1000 * at) for at in (runtime["started_at"], *runtime["epochs_finished_at"])]
         except (OSError, ValueError, KeyError):
             return None
+
+    def wall_time(self) -> dict[str, float]:
+        """`training_seconds`, from the beginning to the end of the last epoch, where the run was trained here."""
+        return {"training_seconds": (self.times[-1] - self.times[0]) / 1000} if self.times else {}
+
+    def description(self) -> str:
+        """What the variant's kind is, in its author's words."""
+        return inspect.getdoc(import_module(f"aebench.variants.{self.variant_metrics['kind']}")) or ""
 
     def settings(self) -> dict[str, str]:
         """Every setting by its name in params.yaml, a variant's own under `model.`: shared ones have the same name."""

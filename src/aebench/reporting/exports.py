@@ -1,0 +1,128 @@
+"""The comparison for other programs: CSV, LaTeX, and DVC's metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from aebench.reporting.results import Results
+from aebench.reporting.tables import COLUMNS, Leaders, rows
+
+
+def long_table(results: Results) -> pd.DataFrame:
+    """One row a data set × variant × metric: the mean, its uncertainty, or the reason why there is none."""
+    table = []
+    for cell in results.cells:
+        for metric in COLUMNS:
+            summary = cell.metrics["summary"].get(metric, {})
+            low, high = summary.get("ci95", (None, None))
+            images_low, images_high = summary.get("ci95_images", (None, None))
+            table.append(
+                {
+                    "dataset": cell.dataset,
+                    "variant": cell.variant,
+                    "metric": metric,
+                    "mean": summary.get("mean"),
+                    "sd": summary.get("sd"),
+                    "ci95_low": low,
+                    "ci95_high": high,
+                    "ci95_images_low": images_low,
+                    "ci95_images_high": images_high,
+                    "seeds": len(cell.metrics["seeds"]),
+                    "not_defined": cell.metrics["not_defined"].get(metric),
+                }
+            )
+    for dataset, document in results.baselines.items():
+        for name, measured in document["baselines"].items():
+            for metric, summary in measured.items():
+                low, high = summary["ci95_images"]
+                table.append(
+                    {
+                        "dataset": dataset,
+                        "variant": f"baseline:{name}",
+                        "metric": metric,
+                        "mean": summary["mean"],
+                        "ci95_images_low": low,
+                        "ci95_images_high": high,
+                    }
+                )
+    return pd.DataFrame(table).astype({"seeds": "Int64"})
+
+
+def wide_table(results: Results) -> pd.DataFrame:
+    """One row a data set × variant: number of weights, and of every metric mean, sd and the ends of its interval."""
+    table = []
+    for cell in results.cells:
+        row: dict[str, Any] = {"dataset": cell.dataset, "variant": cell.variant, "weights": cell.metrics["parameters"]}
+        for metric in COLUMNS:
+            summary = cell.metrics["summary"].get(metric, {})
+            low, high = summary.get("ci95", (None, None))
+            row |= {
+                metric: summary.get("mean"),
+                f"{metric}_sd": summary.get("sd"),
+                f"{metric}_ci95_low": low,
+                f"{metric}_ci95_high": high,
+            }
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def latex(results: Results, leaders: Mapping[str, Leaders]) -> str:
+    """The main table as LaTeX for the package booktabs, a `tabular` a data set; best values in bold."""
+    metrics = [metric for metric, column in COLUMNS.items() if column.main]
+    parts = ["% Needs \\usepackage{booktabs}. Bold: better than every other variant compared, p < 0.05 after Holm."]
+    for dataset, cells in results.datasets():
+        heads = [[_tex(COLUMNS[metric].title), _tex(COLUMNS[metric].unit)] for metric in metrics]
+        head = [" & ".join(["", *(title for title, _ in heads)]), " & ".join(["", *(unit for _, unit in heads)])]
+        lines = []
+        for row in rows(cells, results.baselines[dataset], leaders[dataset]):
+            name = _tex(row.name) + (r"$^\dagger$" if row.supervised else "")
+            values = []
+            for metric in metrics:
+                entry = row.entries[metric]
+                text = _tex(entry.text) if entry.text else "--"
+                values.append(rf"\textbf{{{text}}}" if entry.best else text)
+            lines.append(" & ".join([name, *values]) + r" \\")
+        first_baseline = len(cells)
+        lines.insert(first_baseline, r"\midrule")
+        parts.append(
+            "\n".join(
+                [
+                    f"% {dataset}",
+                    rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+                    r"\toprule",
+                    *(line + r" \\" for line in head),
+                    r"\midrule",
+                    *lines,
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+# The backslash first: the others bring some of their own.
+_TEX_SIGNS = {
+    "\\": "\0",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\0": r"\textbackslash{}"},
+    **{"p̂": r"$\hat p$", "±": r"$\pm$", "−": r"$-$", "⁻³": r"$^{-3}$"},
+}
+
+
+def _tex(text: str) -> str:
+    """Text with what means something to LaTeX made harmless, and mathematical signs as LaTeX writes them."""
+    for sign, written in _TEX_SIGNS.items():
+        text = text.replace(sign, written)
+    return text
+
+
+def compact(results: Results) -> dict[str, Any]:
+    """The means alone, for `dvc metrics`: data set → variant → metric."""
+    return {
+        dataset: {
+            cell.variant: {metric: value["mean"] for metric, value in cell.metrics["summary"].items()} for cell in cells
+        }
+        for dataset, cells in results.datasets()
+    }

@@ -1,0 +1,57 @@
+"""Latent maps to look into: points with the images behind them, as data for the page's script."""
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_hex
+from numpy.typing import NDArray
+
+from aebench.data.datasets import DATASETS
+from aebench.reporting.figures import CLASS_COLOURS, contact_sheet
+from aebench.reporting.results import Cell
+
+COLUMNS = 40
+
+
+def latent_maps(dataset: str, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The first test images on each variant's maps (first seed), PCA and t-SNE, in thousandths of a map's width.
+
+    `images` is a `data:` address of all of them side by side, `COLUMNS` in a row.
+    """
+    first = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells}
+    some = next(iter(first.values()))
+    images = some["mapped_images"] / 255
+    shown, (_, height, width) = len(images), images.shape[1:]
+    padded = np.concatenate([images, np.zeros((-shown % COLUMNS, *images.shape[1:]))])
+    sheet = contact_sheet(padded.reshape(-1, COLUMNS, *images.shape[1:]), enlarge=1)
+    classes = DATASETS[dataset].classes
+    return {
+        "shown": shown,
+        "tile": [width, height],
+        "columns": COLUMNS,
+        "images": "data:image/png;base64," + base64.b64encode(sheet).decode(),
+        "classes": list(classes),
+        "colours": [to_hex(CLASS_COLOURS[label % len(CLASS_COLOURS)]) for label in range(len(classes))],
+        "labels": some["labels"][:shown].tolist(),
+        "maps": {
+            variant: {"PCA": _thousandths(arrays["plane"][:shown]), "t-SNE": _thousandths(arrays["neighbourhoods"])}
+            for variant, arrays in first.items()
+        },
+    }
+
+
+def as_json(value: object) -> str:
+    """JSON that may stand inside a `script` element."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _thousandths(points: NDArray[Any]) -> list[list[int]]:
+    """Both axes on one scale, so that distances remain."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    scale = 1000 / max((high - low).max(), np.finfo(np.float32).tiny)
+    centred = 500 + (points - (low + high) / 2) * scale
+    rounded: list[list[int]] = np.rint(centred).astype(int).tolist()
+    return rounded

@@ -1,0 +1,56 @@
+"""The arrays behind the report's pictures."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from aebench.config import Corruption
+from aebench.data.datasets import Splits
+from aebench.evaluation.pictures import MAPPED, REACH, STEPS, neighbourhoods, pictures
+from aebench.evaluation.reconstructions import encode
+from aebench.models.labels import inferred_label
+
+CORRUPTION = Corruption(corruption="masking", corruption_rate=0.3)
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae", "cvae"])
+def test_interpolations_go_from_one_image_to_the_next_and_traversals_move_one_dimension(
+    kind: str, digits: Splits
+) -> None:
+    model = tiny(kind).eval().requires_grad_(False)
+    codes = encode(model, digits.test)
+    errors = np.arange(len(codes), 0, -1.0)
+    found = pictures(model, digits, CORRUPTION, 0, codes, errors)
+    assert found["interpolations"].shape == (5, STEPS, 1, 8, 8)
+    reconstructions = found["reconstructions"]
+    np.testing.assert_allclose(found["interpolations"][:, 0], reconstructions[0::2], atol=1e-5)
+    np.testing.assert_allclose(found["interpolations"][:, -1], reconstructions[1::2], atol=1e-5)
+
+    x = torch.from_numpy(found["originals"][:1]).flatten(1)
+    label = inferred_label(model, x) if model.label_enters else None  # type: ignore[arg-type]
+    order = np.argsort(-codes.var(axis=0))
+    assert found["traversed"].tolist() == order[:6].tolist()
+    z = model.encode(x, label)
+    z[:, order[1]] = float(codes.mean(axis=0)[order[1]] + REACH * codes.std(axis=0)[order[1]])
+    expected = model.decode(z, label).numpy()
+    np.testing.assert_allclose(found["traversal"][1, -1].reshape(1, -1), expected, atol=1e-5)
+
+    # The errors given fall from the first image to the last.
+    best, worst = found["best"], found["worst"]
+    assert best.shape == worst.shape == (2, 10, 1, 8, 8)
+    pixels = digits.test.pixels(slice(None)).numpy().reshape(-1, 1, 8, 8)
+    assert np.array_equal(best[0], pixels[::-1][:10])
+    assert np.array_equal(worst[0], pixels[:10])
+    assert np.array_equal(worst[1].reshape(10, -1), model.reconstruct(digits.test.pixels(slice(10))).numpy())
+
+
+def test_the_map_keeps_neighbours_together_and_comes_out_the_same_again() -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(150) % 3
+    codes = (8 * np.eye(5)[labels] + random.normal(size=(150, 5))).astype(np.float32)
+    drawn = neighbourhoods(codes)
+    assert np.array_equal(drawn, neighbourhoods(codes))
+    distances = np.linalg.norm(drawn[:, None] - drawn[None], axis=-1) + np.diag(np.full(150, np.inf))
+    assert (labels[distances.argmin(axis=1)] == labels).mean() > 0.95
+    assert neighbourhoods(random.normal(size=(MAPPED + 50, 1)).astype(np.float32)).shape == (MAPPED, 2)
