@@ -15,9 +15,10 @@ def capability(data: bytes, report: Report) -> tuple[str, str | None, int, bytes
 
 
 def slow(folder: Path, name: str, data: bytes, report: Report) -> str:
-    """Leave a trace of where it runs, and go on until told to end."""
-    (folder / f"{name}-{os.getpid()}").write_text(str(os.getppid()))
-    while not (folder / "end").exists():
+    """Leave a trace of where it runs, and go on until told to end; where its worker is gone, go on for a minute."""
+    worker, begun = os.getppid(), time.monotonic()
+    (folder / f"{name}-{os.getpid()}").touch()
+    while not (folder / "end").exists() or (os.getppid() != worker and time.monotonic() - begun < 60):
         time.sleep(0.05)
     return name
 

@@ -139,10 +139,11 @@ def test_the_runs_of_a_worker_that_dies_are_done_elsewhere(cluster: Cluster, tmp
         [
             sys.executable,
             "-c",
-            "import os, pathlib, signal, sys, time\n"
+            "import os, pathlib, psutil, signal, sys, time\n"
             "folder, victim = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
             "while len(list(folder.iterdir())) < 2: time.sleep(0.05)\n"
             "os.kill(victim, signal.SIGKILL)\n"
+            "while psutil.Process(victim).status() != psutil.STATUS_ZOMBIE: time.sleep(0.05)\n"
             "(folder / 'end').touch()\n",
             str(folder),
             str(cluster.workers[0].pid),

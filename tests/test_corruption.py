@@ -14,6 +14,12 @@ def test_masking_zeroes_exactly_its_share_of_each_image(rate: float, pixels: int
     assert torch.equal(spoilt[spoilt != 0], x[spoilt != 0])
 
 
+def test_equal_random_numbers_do_not_mask_more_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "random_", lambda numbers, **_: numbers.fill_(7))
+    spoilt = corrupt(torch.ones(5, 10), Corruption(corruption="masking", corruption_rate=0.3), generator("mask"))
+    assert ((spoilt == 0).sum(-1) == 3).all()
+
+
 def test_masking_treats_every_pixel_alike_and_every_image_anew() -> None:
     spoilt = corrupt(torch.ones(20000, 10), Corruption(corruption="masking", corruption_rate=0.3), generator("mask"))
     share = (spoilt == 0).float().mean(0)

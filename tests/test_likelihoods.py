@@ -44,6 +44,12 @@ def test_bernoulli_sums_to_one_over_all_binary_images() -> None:
     assert likelihood.log_prob(images).exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
+def test_many_factors_do_not_overflow() -> None:
+    with torch.no_grad():
+        found = Bernoulli(torch.zeros(3, 4096)).log_prob(torch.rand(1, 4096, generator=generator("x")))
+    torch.testing.assert_close(found, torch.full((3,), -4096 * math.log(2)))
+
+
 @pytest.mark.parametrize("pixels", [1, 7, 8, 12, 64, 784])
 def test_with_and_without_gradients_the_same_number(pixels: int) -> None:
     logits = 8 * torch.randn(5, 4, pixels, generator=generator("logits", pixels))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aebench.models.networks import Conditional, decoder, encoder
+from aebench.models.networks import Conditional, Readout, decoder, encoder
 from aebench.randomness import drawing_from, generator
 
 
@@ -13,6 +13,28 @@ def test_encoder_and_decoder_mirror_each_other() -> None:
     assert widths(encoder(12, [8, 6], 4)) == [(12, 8), (8, 6), (6, 4)]
     assert widths(decoder(2, [8, 6], 12)) == [(2, 6), (6, 8), (8, 12)]
     assert widths(encoder(12, [], 4)) == [(12, 4)]
+
+
+@pytest.mark.parametrize("shape", [(300,), (300, 1), (2, 150)])
+@pytest.mark.parametrize("silent", [0, 5, 19, 20])
+def test_a_readout_leaves_out_units_that_are_zero_in_all_rows_and_nothing_else(
+    shape: tuple[int, ...], silent: int
+) -> None:
+    with drawing_from(generator("weights")):
+        readout = Readout(20, 7)
+    hidden = torch.randn(*shape, 20, generator=generator("hidden")).relu()
+    hidden[..., torch.randperm(20, generator=generator("silent"))[:silent]] = 0
+    if silent == 19:  # one unit speaks, in one row
+        hidden *= 0
+        hidden.view(-1, 20)[17, 3] = 2.0
+    expected = F.linear(hidden, readout.weight, readout.bias)
+    with torch.no_grad():
+        torch.testing.assert_close(readout(hidden), expected)
+    found = readout(hidden.requires_grad_())
+    torch.testing.assert_close(found, expected)
+    found.sum().backward()
+    assert hidden.grad is not None
+    assert hidden.grad.count_nonzero() == hidden.numel()  # silent units learn too
 
 
 @pytest.mark.parametrize("hidden", [[], [8], [8, 6]])

@@ -9,29 +9,31 @@ from aebench.config import Corruption
 from aebench.data.datasets import Splits
 from aebench.evaluation.pictures import MAPPED, REACH, STEPS, neighbourhoods, pictures
 from aebench.evaluation.reconstructions import encode
-from aebench.models.labels import inferred_label
 
+CONCAT = {"conditioning": "concat"}
 CORRUPTION = Corruption(corruption="masking", corruption_rate=0.3)
 
 
-@pytest.mark.parametrize("kind", ["ae", "vae", "cvae"])
+@pytest.mark.parametrize(("kind", "settings"), [("ae", {}), ("vae", {}), ("cvae", {}), ("cvae", CONCAT)])
 def test_interpolations_go_from_one_image_to_the_next_and_traversals_move_one_dimension(
-    kind: str, digits: Splits
+    kind: str, settings: dict[str, str], digits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tiny(kind).eval().requires_grad_(False)
+    monkeypatch.setattr("aebench.evaluation.pictures.inferred_label", lambda _, x: torch.arange(len(x)))
+    model = tiny(kind, **settings).eval().requires_grad_(False)
     codes = encode(model, digits.test)
     errors = np.arange(len(codes), 0, -1.0)
     found = pictures(model, digits, CORRUPTION, 0, codes, errors)
     assert found["interpolations"].shape == (5, STEPS, 1, 8, 8)
-    reconstructions = found["reconstructions"]
-    np.testing.assert_allclose(found["interpolations"][:, 0], reconstructions[0::2], atol=1e-5)
-    np.testing.assert_allclose(found["interpolations"][:, -1], reconstructions[1::2], atol=1e-5)
+    x = torch.from_numpy(found["originals"]).flatten(1)
+    y = torch.arange(10) if model.label_enters else None
+    ends = model.decode(model.encode(x, y), y).view(10, 1, 8, 8).numpy()
+    np.testing.assert_allclose(found["interpolations"][:, 0], ends[0::2], atol=1e-5)
+    np.testing.assert_allclose(found["interpolations"][:, -1], ends[1::2], atol=1e-5)
 
-    x = torch.from_numpy(found["originals"][:1]).flatten(1)
-    label = inferred_label(model, x) if model.label_enters else None  # type: ignore[arg-type]
     order = np.argsort(-codes.var(axis=0))
     assert found["traversed"].tolist() == order[:6].tolist()
-    z = model.encode(x, label)
+    label = None if y is None else y[:1]
+    z = model.encode(x[:1], label)
     z[:, order[1]] = float(codes.mean(axis=0)[order[1]] + REACH * codes.std(axis=0)[order[1]])
     expected = model.decode(z, label).numpy()
     np.testing.assert_allclose(found["traversal"][1, -1].reshape(1, -1), expected, atol=1e-5)
