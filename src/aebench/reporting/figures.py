@@ -83,12 +83,12 @@ def error_curves(curves: Curves) -> bytes | None:
         return _png(figure)
 
 
-def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]]) -> bytes:
-    """By variant the numbers of samples, and for each seed the bound at each of them."""
+def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]], variants: Sequence[str]) -> bytes:
+    """By variant the numbers of samples, and for each seed the bound at each of them; colours as of all `variants`."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.6))
-        for position, (variant, (samples, runs)) in enumerate(bounds.items()):
-            values, colour = np.asarray(runs), COLOURS[position % len(COLOURS)]
+        for variant, (samples, runs) in bounds.items():
+            values, colour = np.asarray(runs), COLOURS[variants.index(variant) % len(COLOURS)]
             axes.plot(
                 samples, values.mean(axis=0), color=colour, label=variant, linewidth=1.8, marker="o", markersize=4
             )
@@ -98,11 +98,12 @@ def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float
         return _png(figure)
 
 
-def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> bytes:
-    """By variant the rates and distortions of its runs; lines join points of equal ELBO."""
+def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], variants: Sequence[str]) -> bytes:
+    """By variant its runs' rates and distortions; lines join points of equal ELBO; colours as of all `variants`."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 4.4))
-        for position, (variant, (rates, distortions)) in enumerate(points.items()):
+        for variant, (rates, distortions) in points.items():
+            position = variants.index(variant)
             colour, marker = COLOURS[position % len(COLOURS)], MARKERS[position % len(MARKERS)]
             axes.scatter(rates, distortions, s=36, marker=marker, color=colour, label=variant, alpha=0.85, linewidths=0)
         axes.margins(0.15)

@@ -90,6 +90,7 @@ def _bounds(cells: Sequence[Cell]) -> Iterator[Picture]:
     with_bounds = [cell for cell in cells if "k_curve_nats" in cell.metrics["vectors"]]
     if not with_bounds:
         return
+    variants = [cell.variant for cell in cells]
     bounds = {
         cell.variant: (cell.seed_vectors("k_curve_samples")[0], cell.seed_vectors("k_curve_nats"))
         for cell in with_bounds
@@ -99,7 +100,7 @@ def _bounds(cells: Sequence[Cell]) -> Iterator[Picture]:
         "it is the ELBO (a little more where a label is summed out). Where a curve still rises at its end, a "
         f"larger K would raise log p̂. {OVER_SEEDS}"
     )
-    yield Picture("k-curve", "The bound and the number of samples", caption, figures.k_curves(bounds))
+    yield Picture("k-curve", "The bound and the number of samples", caption, figures.k_curves(bounds, variants))
     points = {
         cell.variant: (cell.seed_values("rate_nats"), cell.seed_values("distortion_nats")) for cell in with_bounds
     }
@@ -108,7 +109,7 @@ def _bounds(cells: Sequence[Cell]) -> Iterator[Picture]:
         "is known. Grey lines join equal ELBOs; further down and to the left is better. A larger β moves a run to "
         "the upper left."
     )
-    yield Picture("rate-distortion", "Rate and distortion", caption, figures.rate_distortion(points))
+    yield Picture("rate-distortion", "Rate and distortion", caption, figures.rate_distortion(points, variants))
 
 
 def _extremes(first: Arrays, seed: str) -> Iterator[Picture]:
