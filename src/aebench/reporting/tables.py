@@ -214,5 +214,7 @@ def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int
             "† trained with labels; its codes and reconstructions are made without them. Its probes are not compared "
             "with those of variants that were not."
         )
+    if any(entry.best for row in lines for entry in row.entries.values()):
+        found.append("A value in bold is better than that of every other variant that it is compared with.")
     found += [f"[{number}] not defined: {reason}." for reason, number in notes.items()]
     return found
