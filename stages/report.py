@@ -33,6 +33,10 @@ def report() -> None:
         (layout.comparison("wide.csv"), exports.wide_table(found)),
     ):
         table.to_csv(path, index=False, lineterminator="\n")
+    shutil.rmtree(layout.reports / "plots", ignore_errors=True)
+    (layout.reports / "plots").mkdir()
+    for name, table in exports.plots(found).items():
+        table.to_csv(layout.reports / "plots" / f"{name}.csv", index=False, lineterminator="\n")
     layout.summary.write_text(json.dumps(exports.compact(found), indent=1, sort_keys=True) + "\n")
 
 

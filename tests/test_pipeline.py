@@ -229,6 +229,20 @@ def test_the_report_is_whole_and_opens_offline(project: Project) -> None:
     assert "no p(z)" in ae["not_defined"]
 
 
+def test_dvc_plots_every_run(project: Project) -> None:
+    done = project.run("dvc", "plots", "show", "--json", "--out", str(project.root / ".aebench" / "plots"))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)["data"]
+    assert {name.split("::")[-1] for name in shown} == {"reconstruction_error", "loss", "bound", "confusion"}
+    for name, plots in shown.items():
+        content = plots[0]["content"]
+        values = content["data"]["values"]
+        assert "<DVC_METRIC" not in json.dumps(content)
+        assert {"fashion_mnist/vae", "digits/vae"} & {value["cell"] for value in values}, name
+        if name.endswith("confusion"):
+            assert sum(int(value["images"]) for value in values) == 5 * 2 * 360
+
+
 @pytest.mark.parametrize("width", [1300, 400])
 def test_the_page_works_in_a_browser(project: Project, tmp_path: Path, width: int) -> None:
     found = visit(project.root / "reports" / "index.html", tmp_path, width)

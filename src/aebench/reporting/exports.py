@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from aebench.data.datasets import DATASETS
 from aebench.reporting.results import Results
 from aebench.reporting.tables import COLUMNS, Leaders, rows
 
@@ -116,6 +118,32 @@ def _tex(text: str) -> str:
     for sign, written in _TEX_SIGNS.items():
         text = text.replace(sign, written)
     return text
+
+
+def plots(results: Results) -> dict[str, pd.DataFrame]:
+    """For `dvc plots`: the curves of every run, each run's bound by K, and what the probes of all its seeds confuse."""
+    curves, bounds, confusions = [], [], []
+    for cell in results.cells:
+        name = f"{cell.dataset}/{cell.variant}"
+        for seed in cell.seeds:
+            frame = pd.DataFrame(cell.history(seed))
+            kept = [
+                c for c in ("epoch", "train_loss", "validation_loss", "validation_reconstruction_mse") if c in frame
+            ]
+            curves.append(frame[kept].assign(cell=name, seed=seed))
+        if "k_curve_nats" in cell.metrics["vectors"]:
+            samples, nats = cell.seed_vectors("k_curve_samples"), cell.seed_vectors("k_curve_nats")
+            for seed, of_k, bound in zip(cell.seeds, samples, nats, strict=True):
+                bounds.append(pd.DataFrame({"samples": of_k, "bound_nats": bound, "cell": name, "seed": seed}))
+        classes = np.asarray(DATASETS[cell.dataset].classes)
+        read = [cell.arrays(seed) for seed in cell.seeds]
+        labels, predictions = (
+            np.concatenate([arrays[key] for arrays in read]) for key in ("labels", "probe_predictions")
+        )
+        counts = pd.DataFrame({"actual": classes[labels], "predicted": classes[predictions]}).value_counts(sort=False)
+        confusions.append(counts.rename("images").reset_index().assign(cell=name))
+    found = {"curves": curves, "k_curve": bounds, "confusion": confusions}
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in found.items() if frames}
 
 
 def compact(results: Results) -> dict[str, Any]:
