@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"
-CODE = ("dvc.yaml", ".dvcignore", "stages", "src")
+CODE = ("dvc.yaml", ".dvcignore", "constraints.txt", "stages", "src")
 
 
 def main() -> None:
@@ -25,6 +25,7 @@ def main() -> None:
         subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=DEMO, check=True)
         for setting in ("core.analytics", "core.check_update"):
             subprocess.run(["dvc", "config", setting, "false"], cwd=DEMO, check=True)
+    shutil.copytree(ROOT / ".dvc" / "plots", DEMO / ".dvc" / "plots", dirs_exist_ok=True)
     if subprocess.run(["dvc", "repro"], cwd=DEMO, check=False).returncode:
         sys.exit(1)
     print(f"\nOpen {DEMO / 'reports' / 'index.html'}")

@@ -76,3 +76,15 @@ def test_every_module_is_reached_by_a_stage() -> None:
     """Nothing lies in the package that the pipeline does not use."""
     used = set().union(*(closure(path) for path in (ROOT / "stages").glob("*.py")))
     assert {path for path in (ROOT / "src").rglob("*.py")} <= used
+
+
+@pytest.mark.parametrize("script", ["scripts/demo.py", "benchmarks/bench.py"])
+def test_copies_of_the_project_hold_what_its_stages_depend_on(script: str) -> None:
+    """Those that run the pipeline in a copy name what they copy."""
+    outputs = (".aebench", "data", "runs", "evaluations", "reports")
+    dependencies = {Path(path).parts[0] for stage in STAGES.values() for path in stage["deps"]} - {*outputs}
+    strings = {
+        node.value for node in ast.walk(ast.parse((ROOT / script).read_text())) if isinstance(node, ast.Constant)
+    }
+    assert dependencies == {"constraints.txt", "stages", "src"}
+    assert dependencies <= strings
