@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 LAYOUT = Layout(ROOT)
 
 
+@cache
 def params() -> "Params":
     """params.yaml, checked."""
     from aebench import config, numerics
@@ -62,5 +64,7 @@ def run(stage: Callable[..., None]) -> None:
         stage(*sys.argv[1:])
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:  # a full disk, a read-only folder
+        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(130)

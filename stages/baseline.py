@@ -3,29 +3,25 @@
 import json
 
 import _stage
+import _work
 
 
 def baseline(dataset: str) -> None:
     """Measure the baselines of one data set."""
     params = _stage.cell(dataset)
     from aebench.evaluation.baselines import document, jobs, npz
-    from aebench.execution.jobs import run_all
 
-    work = jobs(dataset, params.data.validation_fraction, params.network.latent_dim, params.evaluation)
-    results = run_all(
-        work,
-        _stage.LAYOUT.data(dataset),
-        execution=params.execution,
-        numerics=params.numerics,
-        unit="steps",
-        record=_stage.LAYOUT.timing("baseline", dataset),
+    latent_dim, layout = params.network.latent_dim, _stage.LAYOUT
+    work, kept = jobs(
+        dataset, _work.data_sha256(dataset), params.data, latent_dim, params.evaluation, params.numerics, _work.store()
     )
-    target = _stage.LAYOUT.baseline(dataset)
+    results = _work.results(work, kept, dataset, unit="steps")
+    target = layout.baseline(dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = document(dataset, params.network.latent_dim, results)
-    values = _stage.LAYOUT.baseline_values(dataset)
+    values = layout.baseline_values(dataset)
     values.parent.mkdir(parents=True, exist_ok=True)
     values.write_bytes(npz(results))
+    content = document(dataset, latent_dim, results)
     target.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 

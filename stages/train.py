@@ -1,32 +1,37 @@
 """train DATASET VARIANT: one run a seed, side by side, to runs/DATASET/VARIANT/seed-S/."""
 
 import json
-from functools import partial
+import sys
 
 import _stage
+import _work
 
 
 def train(dataset: str, variant: str) -> None:
     """Train every seed of one cell."""
     params = _stage.cell(dataset, variant)
-    from aebench.execution.jobs import run_all
-    from aebench.training.run import train_run
+    from aebench.training import cell
 
-    layout, config = _stage.LAYOUT, params.run(variant)
-    jobs = {f"{variant} seed {seed}": partial(train_run, config, dataset, seed) for seed in params.seeds}
-    results = run_all(
-        jobs,
-        layout.data(dataset),
-        execution=params.execution,
-        numerics=params.numerics,
-        unit="epochs",
-        record=_stage.LAYOUT.timing("train", dataset, variant),
+    layout = _stage.LAYOUT
+    jobs, kept = cell.jobs(
+        params.run(variant),
+        dataset,
+        _work.data_sha256(dataset),
+        params.seeds,
+        layout,
+        _work.store(),
+        here=params.execution.engine == "processes",
     )
+    results = _work.results(jobs, kept, dataset, variant, unit="epochs")
     for seed, result in zip(params.seeds, results.values(), strict=True):
+        if result.failed:
+            print(f"warning: {variant} seed {seed}: {result.failed}", file=sys.stderr)
         result.write(layout.run(dataset, variant, seed))
         runtime = layout.runtime(dataset, variant, seed)
         runtime.parent.mkdir(parents=True, exist_ok=True)
         runtime.write_text(json.dumps(result.runtime()))
+        layout.live(dataset, variant, seed).unlink(missing_ok=True)
+        kept.store.discard(kept.keys[f"{variant} seed {seed}"].replace(".run", ".checkpoint"))
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def test_weights_that_are_not_finite_are_named(digits_file: Path, tmp_path: Path
     weights = load_weights(folder / "model.safetensors")
     weights["decoder.0.weight"][0, 0] = float("nan")
     save_weights(weights, folder / "model.safetensors")
-    with pytest.raises(TrainingError, match=r"decoder\.0\.weight are not finite; train the run again") as caught:
+    with pytest.raises(TrainingError, match=r"decoder\.0\.weight are not finite: the run has diverged") as caught:
         evaluated(folder, digits_file)
     assert "\n" not in str(caught.value)
 

@@ -1,5 +1,10 @@
+import json
 import os
+import pickle
 import re
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -7,12 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 
 from aebench.config import Execution
 from aebench.errors import TrainingError, UserError
-from aebench.execution.jobs import run_all
+from aebench.execution.jobs import Kept, run_all
 from aebench.execution.processes import how_many
 from aebench.execution.progress import Report
+from aebench.store import Store
 
 
 @pytest.fixture
@@ -21,9 +28,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def run(jobs: dict[str, Any], data: Path, workers: int) -> dict[str, Any]:
+def run(jobs: dict[str, Any], data: Path, workers: int, **options: Any) -> dict[str, Any]:
     execution = Execution(workers=workers, source_dir=None)
-    return run_all(jobs, data, execution=execution, numerics="native", unit="steps")
+    return run_all(jobs, data, execution=execution, numerics="native", unit="steps", **options)
 
 
 def job(name: str, data: Path, report: Report, after: Path | None = None) -> tuple[str, int, int, bytes]:
@@ -39,8 +46,12 @@ def failing(data: Path, report: Report) -> None:
     raise TrainingError("seed 1: the loss is not finite")
 
 
-def dying(data: Path, report: Report) -> None:
+def ending(data: Path, report: Report) -> None:
     os._exit(9)
+
+
+def dying(data: Path, report: Report) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_results_come_in_the_order_of_the_jobs_whichever_ends_first(data: Path) -> None:
@@ -74,10 +85,64 @@ def test_in_a_terminal_there_is_a_bar_a_job_and_one_for_all(
     assert "work: going on" in last[1]
 
 
-@pytest.mark.parametrize(("bad", "message"), [(failing, "seed 1"), (dying, "worker process was killed")])
-def test_a_failure_is_the_users_to_read(bad: Any, message: str, data: Path) -> None:
+KILLED = "^bad: its process was killed, perhaps for want of memory; try fewer execution.workers$"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("bad", "message"), [(failing, "seed 1"), (dying, KILLED), (ending, r"^bad: .* by itself \(exit code 9\)$")]
+)
+def test_a_failure_names_the_job_and_the_others_are_done_and_kept(
+    bad: Any, message: str, workers: int, data: Path
+) -> None:
+    jobs = {"first": partial(job, "first"), "bad": bad, "last": partial(job, "last")}
+    store = Store(data.parent / "store", 10**6)
+    kept = Kept(store, {name: name for name in jobs}, pickle.dumps, pickle.loads)
     with pytest.raises(UserError, match=message):
-        run({"good": partial(job, "good"), "bad": bad}, data, 2)
+        run(jobs, data, workers, kept=kept)
+    assert {name for name in jobs if store.get(name)} == {"first", "last"}
+
+
+def test_what_is_kept_is_not_done_again(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    jobs = {name: partial(job, name) for name in ("one", "two", "three")}
+    kept = Kept(Store(data.parent / "store", 10**6), {name: name for name in jobs}, pickle.dumps, pickle.loads)
+    record = data.parent / "record.json"
+    first = run({"two": jobs["two"]}, data, 1, kept=kept, record=record)
+    assert set(json.loads(record.read_bytes())["seconds"]) == {"two"}
+    for made in ("one", "two", "three"):
+        (data.parent / made).unlink(missing_ok=True)
+    both = run(jobs, data, 2, kept=kept, record=record)
+    assert list(both) == ["one", "two", "three"]
+    assert both["two"] == first["two"]
+    assert not (data.parent / "two").exists()
+    assert (data.parent / "one").exists()
+    assert not record.exists()  # it would tell of less than the stage's work
+    assert "taken from the store: two" in capfd.readouterr().err
+
+
+def test_an_interrupt_ends_the_workers_at_once(tmp_path: Path) -> None:
+    """As does the death of the stage itself."""
+    script = (
+        "import sys; from pathlib import Path; import conftest, test_execution as t\n"
+        "from functools import partial\n"
+        "folder = Path(sys.argv[1]); (folder / 'data').write_bytes(b'')\n"
+        "never = partial(t.job, 'a', after=folder / 'never')\n"
+        "t.run({'a': never, 'b': never}, folder / 'data', 2)\n"
+    )
+    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        folder = tmp_path / sent.name
+        folder.mkdir()
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])}
+        command = [sys.executable, "-c", script, str(folder)]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True) as stage:
+            assert stage.stderr
+            begun: set[bytes] = set()
+            while begun < {b"a", b"b"} and (line := stage.stderr.readline()):
+                begun |= {line.split(b":")[0]} if b"20/20" in line else set()
+            assert begun == {b"a", b"b"}
+            stage.send_signal(sent)
+            stage.communicate(timeout=20)  # which waits for all processes that hold the pipe, workers too
+            assert stage.returncode != 0
 
 
 def test_auto_is_one_process_a_core_and_never_more_than_jobs() -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
 from aebench.models.autoencoder import Autoencoder
 from aebench.training.run import train_run
+from aebench.training.state import History
 from aebench.training.train import train, validate
 
 TWO_EPOCHS = Training(epochs=2, batch_size=50, learning_rate=1e-3, select="best_validation")
@@ -139,11 +141,40 @@ def test_training_reduces_the_loss_of_every_variant(digits: Splits) -> None:
         assert history.epochs[-1]["validation_loss"] < 0.8 * history.epochs[0]["train_loss"], kind
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(digits: Splits) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_with_what_was_finite(digits: Splits) -> None:
     model = tiny("vae")
-    next(model.parameters()).data[0, 0] = float("nan")
-    with pytest.raises(TrainingError, match=r"seed 3: the loss is not finite in epoch 1; .*learning_rate"):
-        train(model, digits.train, digits.validation, TWO_EPOCHS, 3)
+    settings = TWO_EPOCHS.model_copy(update={"epochs": 6})
+    after_second: dict[str, torch.Tensor] = {}
+
+    def spoil(epoch: int, _: object) -> None:
+        if epoch == 2:
+            after_second.update({name: weight.clone() for name, weight in model.state_dict().items()})
+            next(model.parameters()).data[0, 0] = float("inf")
+
+    history = train(model, digits.train, digits.validation, settings, 3, after_epoch=spoil)
+    assert re.match(r"train_\w+ is (nan|inf) in epoch 3; try a smaller training.learning_rate$", history.failed)
+    assert len(history.epochs) == history.selected_epoch == 2
+    left = model.state_dict()
+    spoilt = next(iter(left))
+    assert all(bool((left[name] == weight).all()) for name, weight in after_second.items() if name != spoilt)
+
+
+def test_a_loss_that_rises_without_end_has_diverged(digits: Splits) -> None:
+    settings = Training(epochs=5, batch_size=50, learning_rate=1e-3, select="last")
+
+    def enlarge(times: float, model: Autoencoder) -> History:
+        def after_epoch(epoch: int, _: object) -> None:
+            if epoch == 2:
+                model.get_parameter("decoder.2.weight").data.mul_(times)
+
+        return train(model, digits.train, digits.validation, settings, 0, after_epoch=after_epoch)
+
+    assert enlarge(3, tiny("vae")).failed == ""  # worse for a while is no failure
+    model = tiny("vae")
+    history = enlarge(1e6, model)
+    assert re.match(r"train_loss has risen from \S+ to \S+ in epoch 3; try a smaller", history.failed)
+    assert len(history.epochs) == history.selected_epoch == 2
+    assert all(bool(weight.isfinite().all()) for weight in model.state_dict().values())
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ class Execution(Block):
 
     workers: Annotated[int | str, BeforeValidator(_workers)]
     source_dir: str | None
+    store_megabytes: Annotated[int, Field(ge=0)] = 2000
     engine: Literal["processes", "dask"] = "processes"
     address: str | None = None
 

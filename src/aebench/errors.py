@@ -15,3 +15,7 @@ class DataError(UserError):
 
 class TrainingError(UserError):
     """A run cannot be trained or its files cannot be used."""
+
+
+class Diverged(TrainingError):
+    """Training or a metric has left the finite numbers: a result to report, not a fault of files or settings."""

@@ -1,7 +1,7 @@
 """One seeded generator for each purpose, so that drawing more of one thing never changes another."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -45,3 +45,12 @@ class Streams:
         if purpose not in self._generators:
             self._generators[purpose] = generator(*self._key, purpose)
         return self._generators[purpose]
+
+    def states(self) -> dict[str, torch.Tensor]:
+        """Where each generator is, by purpose."""
+        return {purpose: generator.get_state() for purpose, generator in self._generators.items()}
+
+    def go_on(self, states: Mapping[str, torch.Tensor]) -> None:
+        """Continue from `states`."""
+        for purpose, state in states.items():
+            self[purpose].set_state(state)

@@ -3,26 +3,41 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aebench.config import Corruption
+from aebench.config import Corruption, Data
 from aebench.data.datasets import Splits, load
 from aebench.evaluation.probes import Labelled, few_label_probes, logistic, nearest_neighbours, probes, right
-from aebench.evaluation.protocol import PerImage, archive, corrupted
+from aebench.evaluation.protocol import PerImage, archive, corrupted, unarchive
 from aebench.evaluation.statistics import interval
-from aebench.execution.progress import Report
+from aebench.execution.jobs import Kept
+from aebench.fingerprint import fingerprint
 from aebench.models.objectives import binary_cross_entropy, squared_error
+from aebench.numerics import Numerics
+from aebench.store import Store
+
+if TYPE_CHECKING:
+    from aebench.execution.progress import Report
 
 
 def jobs(
-    dataset: str, validation_fraction: float, latent_dim: int, corruption: Corruption
-) -> dict[str, Callable[[Path | bytes, Report], PerImage]]:
-    """The measurements by name, ready for workers; the part of a name before the colon is the baseline's."""
+    dataset: str,
+    data_sha256: str,
+    data: Data,
+    latent_dim: int,
+    corruption: Corruption,
+    numerics: Numerics,
+    store: Store,
+) -> tuple[dict[str, Callable[..., PerImage]], Kept[PerImage]]:
+    """The measurements by name, ready for workers, and where each is kept.
+
+    The part of a name before the colon is the baseline's.
+    """
     measures: dict[str, Callable[[Splits], PerImage]] = {
         "raw_pixels: probe": raw_pixels_probe,
         "raw_pixels: few labels": raw_pixels_few_labels,
@@ -30,7 +45,19 @@ def jobs(
         "pca": partial(pca, components=latent_dim, corruption=corruption),
         "mean_image": mean_image,
     }
-    return {name: partial(_measure, measure, dataset, validation_fraction) for name, measure in measures.items()}
+    facts = {
+        "dataset": dataset,
+        "data": data_sha256,
+        "split": data.model_dump(mode="json"),
+        "latent_dim": latent_dim,
+        "corruption": [corruption.corruption, corruption.corruption_rate],
+        "numerics": numerics,
+    }
+    keys = {name: f"{fingerprint(__name__, measure=name, **facts)}.baseline" for name in measures}
+    work: dict[str, Callable[..., PerImage]] = {
+        name: partial(_measure, measure, dataset, data.validation_fraction) for name, measure in measures.items()
+    }
+    return work, Kept(store, keys, archive, unarchive)
 
 
 def _measure(
@@ -38,7 +65,7 @@ def _measure(
     dataset: str,
     validation_fraction: float,
     data: Path | bytes,
-    report: Report,
+    report: "Report",
 ) -> PerImage:
     measured = measure(load(data, dataset, validation_fraction))
     report(1, 1, "measured")

@@ -4,35 +4,47 @@ from collections.abc import Mapping
 from typing import Any
 
 from aebench.config import Evaluation, RunConfig
-from aebench.evaluation.evaluate import Evaluated
-from aebench.evaluation.protocol import is_median, protocol
+from aebench.evaluation.evaluate import Evaluated, Failed
+from aebench.evaluation.protocol import ALL_METRICS, is_median, protocol
 from aebench.evaluation.statistics import NEEDS_SEEDS, summary
 
 
-def document(dataset: str, config: RunConfig, evaluation: Evaluation, runs: Mapping[int, Evaluated]) -> dict[str, Any]:
-    """The content of `reports/metrics/DATASET/VARIANT.json`, from the runs by seed."""
-    first = next(iter(runs.values()))
-    reasons = dict(first.not_defined)
+def document(
+    dataset: str, config: RunConfig, evaluation: Evaluation, results: Mapping[int, Evaluated | Failed]
+) -> dict[str, Any]:
+    """The content of `reports/metrics/DATASET/VARIANT.json`, from the runs by seed.
+
+    Means are over the runs that have not failed; `failed` says which have, and why.
+    """
+    runs = {seed: run for seed, run in results.items() if isinstance(run, Evaluated)}
+    failed = {str(seed): run.reason for seed, run in results.items() if isinstance(run, Failed)}
+    first = next(iter(runs.values()), None)
+    reasons = dict(first.not_defined) if first else dict.fromkeys(ALL_METRICS, "all its runs have failed")
     summaries = {}
-    for metric in first.metrics:
-        is_mean = metric in first.per_image and not is_median(metric)
+    for metric, defined in ((metric, metric in first.per_image) for metric in first.metrics) if first else ():
+        is_mean = defined and not is_median(metric)
         per_image = [run.per_image[metric] for run in runs.values()] if is_mean else None
         summaries[metric] = summary([run.metrics[metric] for run in runs.values()], per_image)
         if len(runs) == 1:
             reasons |= {f"{metric}.{statistic}": NEEDS_SEEDS for statistic in ("sd", "ci95")}
         if not is_mean:
             reasons[f"{metric}.ci95_images"] = "is not a mean over images"
+    any_run = next(iter(results.values()))
+    images = len(first.arrays["labels"]) if first else 0
     return {
         "dataset": dataset,
         "variant": config.variant,
         "kind": config.model.kind,
-        "parameters": first.parameters,
-        "protocol": protocol(dataset, config, evaluation, len(first.arrays["labels"]), first.label_enters)
+        "parameters": any_run.parameters,
+        "protocol": protocol(dataset, config, evaluation, images, any_run.label_enters)
         | {"seeds": len(runs), "selected_epoch": {str(seed): run.selected_epoch for seed, run in runs.items()}},
         "seeds": {str(seed): run.metrics for seed, run in runs.items()},
-        "failed": {},
-        "weights_sha256": {str(seed): run.weights_sha256 for seed, run in runs.items()},
+        "failed": failed,
+        "weights_sha256": {str(seed): run.weights_sha256 for seed, run in results.items()},
         "summary": summaries,
-        "vectors": {name: {str(seed): run.vectors[name] for seed, run in runs.items()} for name in first.vectors},
+        "vectors": {
+            name: {str(seed): run.vectors[name] for seed, run in runs.items()}
+            for name in (first.vectors if first else ())
+        },
         "not_defined": reasons,
     }

@@ -1,23 +1,28 @@
 """One run's metrics on the test split."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aebench.config import Evaluation
 from aebench.data.datasets import load
-from aebench.errors import TrainingError
+from aebench.errors import Diverged
 from aebench.evaluation.diagnostics import ACTIVE, rate_per_dimension
 from aebench.evaluation.likelihoods import elbo_on_training_images, expost_likelihoods, likelihoods
 from aebench.evaluation.pictures import MAPPED, neighbourhoods, pictures, plane
 from aebench.evaluation.probes import Labelled, probes
-from aebench.evaluation.protocol import PerImage, archive, is_median, not_defined
+from aebench.evaluation.protocol import PerImage, archive, is_median, not_defined, unarchive
 from aebench.evaluation.reconstructions import batches, encode, reconstructions
-from aebench.execution.progress import Report
-from aebench.models.autoencoder import LatentVariableModel
+from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.store import pack_files, unpack_files
 from aebench.training.checkpoints import StoredRun
+
+if TYPE_CHECKING:
+    from aebench.execution.progress import Report
 
 DIVERGED = "the run has diverged, try a smaller training.learning_rate"
 
@@ -43,6 +48,60 @@ class Evaluated:
         """Per-image values, codes and pictures as a NumPy archive, the same bytes for the same values."""
         return archive({**self.per_image, **self.arrays})
 
+    def pack(self) -> bytes:
+        """Everything in one piece, for `unpack`."""
+        facts = {name: value for name, value in vars(self).items() if name not in ("per_image", "arrays")}
+        parts = {"per_image": archive(self.per_image), "arrays": archive(self.arrays)}
+        return pack_files({**parts, "facts": json.dumps(facts).encode()})
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run that has diverged, in training or where it is measured: no number of it means anything."""
+
+    reason: str
+    parameters: int
+    label_enters: tuple[str, ...]
+    weights_sha256: str
+
+    def pack(self) -> bytes:
+        """Everything in one piece, for `unpack`."""
+        return pack_files({"failed": json.dumps(vars(self)).encode()})
+
+
+def unpack(packed: bytes) -> Evaluated | Failed:
+    """What `pack` gave."""
+    files = unpack_files(packed)
+    if "failed" in files:
+        facts = json.loads(files["failed"])
+        return Failed(**facts | {"label_enters": tuple(facts["label_enters"])})
+    facts = json.loads(files["facts"])
+    facts["label_enters"] = tuple(facts["label_enters"])
+    return Evaluated(per_image=unarchive(files["per_image"]), arrays=unarchive(files["arrays"]), **facts)
+
+
+def evaluate(run: StoredRun, *arguments: Any, **options: Any) -> Evaluated | Failed:
+    """`evaluate_run`, or why there is nothing to evaluate.
+
+    Raises:
+        TrainingError: the run is damaged.
+    """
+    try:
+        if run.failed:
+            raise Diverged(run.failed)
+        return evaluate_run(run, *arguments, **options)
+    except Diverged as error:
+        model = run.model()
+        return Failed(str(error), _parameters(model), _label_enters(model), run.weights_sha256)
+
+
+def _parameters(model: Autoencoder) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _label_enters(model: Autoencoder) -> tuple[str, ...]:
+    return tuple(sorted(model.label_enters))
+
 
 def evaluate_run(
     run: StoredRun,
@@ -51,7 +110,7 @@ def evaluate_run(
     validation_fraction: float,
     seed: int,
     data: Path | bytes,
-    report: Report,
+    report: "Report",
     *,
     mapped: bool = False,
 ) -> Evaluated:
@@ -68,12 +127,13 @@ def evaluate_run(
         mapped: draw a map of the codes, which takes some seconds, too.
 
     Raises:
-        TrainingError: the run is missing, damaged, or has diverged: weights, codes or a metric are not finite.
+        Diverged: the run has: weights, codes or a metric are not finite.
+        TrainingError: the run is damaged.
     """
     model = run.model().requires_grad_(False)
     for name, weight in model.state_dict().items():
         if not bool(weight.isfinite().all()):
-            raise TrainingError(f"{run.folder}: the weights {name} are not finite; train the run again")
+            raise Diverged(f"the weights {name} are not finite: {DIVERGED}")
     splits = load(data, dataset, validation_fraction)
     train, validation, test = (
         Labelled(encode(model, split), split.labels.numpy())
@@ -82,7 +142,7 @@ def evaluate_run(
     with np.errstate(over="ignore"):
         overflow = not all(np.isfinite(np.square(split.codes).sum()) for split in (train, validation, test))
     if overflow:
-        raise TrainingError(f"{run.folder}: the codes overflow: {DIVERGED}")
+        raise Diverged(f"the codes overflow: {DIVERGED}")
     report(0, len(splits.test), "reconstructions and probes")
     reasons = not_defined(model, dataset, config, train.labels)
     accuracies, predicted = probes(train, validation, test)
@@ -120,15 +180,15 @@ def evaluate_run(
     }
     for name, value in metrics.items():
         if not np.isfinite(value):
-            raise TrainingError(f"{run.folder}: {name} is {value}: {DIVERGED}")
+            raise Diverged(f"{name} is {value}: {DIVERGED}")
     return Evaluated(
         metrics=metrics,
         per_image=per_image,
         vectors=vectors,
         arrays=arrays,
         not_defined=reasons,
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        label_enters=tuple(sorted(model.label_enters)),
+        parameters=_parameters(model),
+        label_enters=_label_enters(model),
         selected_epoch=run.selected_epoch,
         weights_sha256=run.weights_sha256,
     )

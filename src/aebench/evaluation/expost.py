@@ -16,7 +16,7 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, Mu
 from torch.func import jacfwd, vmap
 
 from aebench.data.datasets import Split
-from aebench.errors import TrainingError
+from aebench.errors import Diverged
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.likelihoods import Gaussian
 from aebench.models.objectives import squared_error
@@ -96,7 +96,7 @@ class ExPost:
             gradient = (jacobian.mT @ residual).squeeze(-1).double() / variance + towards_means
             z = (z + DAMPING * torch.linalg.solve(curvature, gradient)).float()
         if not bool(curvature.isfinite().all()):
-            raise TrainingError("ex-post density: the decoder's derivative is not finite: the run has diverged")
+            raise Diverged("ex-post density: the decoder's derivative is not finite: the run has diverged")
         covariance = WIDENED**2 * torch.linalg.inv(curvature)
         return MultivariateNormal(best, scale_tril=torch.linalg.cholesky(covariance).float(), validate_args=False)
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,9 +33,11 @@ from aebench.evaluation.estimators import (
 from aebench.evaluation.expost import ExPost
 from aebench.evaluation.proposals import refined
 from aebench.evaluation.protocol import PerImage
-from aebench.execution.progress import Report
 from aebench.models.autoencoder import Autoencoder, LatentVariableModel
 from aebench.randomness import generator
+
+if TYPE_CHECKING:
+    from aebench.execution.progress import Report
 
 # Samples of each training image's ELBO: the mean over images needs no more.
 ELBO_SAMPLES = 10
@@ -45,7 +48,7 @@ Vectors = dict[str, list[float]]
 
 
 def likelihoods(
-    model: LatentVariableModel, test: Split, config: Evaluation, seed: int, report: Report
+    model: LatentVariableModel, test: Split, config: Evaluation, seed: int, report: "Report"
 ) -> tuple[PerImage, Vectors]:
     """ELBO, its two parts, the importance-weighted log-likelihood and its health for every image; also given its label.
 
@@ -128,7 +131,7 @@ def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: 
 
 
 def expost_likelihoods(
-    model: Autoencoder, splits: Splits, config: Evaluation, seed: int, report: Report
+    model: Autoencoder, splits: Splits, config: Evaluation, seed: int, report: "Report"
 ) -> tuple[PerImage, float]:
     """Ex-post log-likelihood and its health for `expost.images` test images, the same for every variant; and σ."""
     expost = ExPost(model, splits.train, splits.validation)

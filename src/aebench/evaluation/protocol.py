@@ -31,6 +31,12 @@ EXPOST_METRICS = (
     "expost_sigma",
 )
 
+ALL_METRICS = (
+    *("reconstruction_mse", "reconstruction_bce_nats", "denoising_mse", *GIVEN_LABEL_METRICS),
+    *(*LIKELIHOOD_METRICS, *LABEL_METRICS, *EXPOST_METRICS, "active_units"),
+    *("probe_accuracy", *(f"probe_accuracy_{labels}_labels" for labels in FEW_LABELS), "knn_accuracy"),
+)
+
 
 def is_median(metric: str) -> bool:
     """Whether a metric with per-image values is their median; all others are means."""
@@ -42,6 +48,12 @@ def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     return content.getvalue()
+
+
+def unarchive(content: bytes) -> dict[str, NDArray[Any]]:
+    """What `archive` gave."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def corrupted(x: Tensor, corruption: Corruption, first: int = 0) -> Tensor:

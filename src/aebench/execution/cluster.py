@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -19,13 +20,12 @@ from pathlib import Path
 from aebench import numerics as limits
 from aebench.errors import UserError
 from aebench.execution.engine import Engine
-from aebench.execution.progress import Message, local_queue
+from aebench.execution.progress import Message, Messages
+from aebench.fingerprint import LIBRARIES
 from aebench.numerics import Numerics
 
 # How long a scheduler may take to answer, and how long to wait for its first worker, in seconds.
 PATIENCE = 5.0
-# What must agree for results to be the same.
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
         UserError: Dask is not installed, nobody answers within seconds, or there are no workers.
     """
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
     except ModuleNotFoundError:
         raise UserError("execution.engine: dask needs the package distributed: pip install 'aebench[dask]'") from None
     try:
@@ -44,7 +44,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"execution.address: no Dask scheduler answers at {address} ({reason})") from None
-    messages, topic = local_queue(), f"aebench-{uuid.uuid4()}"
+    messages, topic = Messages.new(), f"aebench-{uuid.uuid4()}"
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
@@ -53,11 +53,14 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
                 f"execution.address: the scheduler at {address} has no workers; start some: "
                 f"dask worker {address} --nthreads 1"
             ) from None
-        client.subscribe_topic(topic, lambda event: messages.put(Message(*event[1])))
+        client.subscribe_topic(topic, lambda event: messages.writer.send(Message(*event[1])))
         sent = client.scatter(data.read_bytes(), broadcast=True)
-        yield Engine(
-            client.get_executor(pure=False), pickle.dumps, partial(_run, numerics, identity(), topic), sent, messages
-        )
+        call = partial(_run, numerics, identity(), topic)
+        lost = {
+            KilledWorker: "several workers died of it, one after the other, perhaps for want of memory",
+            CancelledError: f"the connection to the scheduler at {address} broke; run the stage again",
+        }
+        yield Engine(client.get_executor(pure=False), pickle.dumps, call, sent, messages, lost)
 
 
 def identity() -> dict[str, str]:

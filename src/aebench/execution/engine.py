@@ -1,12 +1,12 @@
 """What an engine is: an executor, and how a job is called in one of its workers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aebench.execution.progress import Report
+from aebench.execution.progress import Messages, Report
 
 Data = Path | bytes
 """A data set's file, or its content where a worker may not see this machine's disk."""
@@ -19,11 +19,15 @@ class Engine:
 
     `call(name, job, data)` is what `executor` is given to call in a worker, with what `pack` makes of the job; `data`
     is what it is given as data there.
-    `messages` is a queue of what the jobs report, `Message`s.
+    `messages` is what the jobs report.
+    `lost` says by which exceptions a job ends whose worker is gone, and why it is, where the exception itself tells.
+    Else `why()` does for those jobs that are to blame, once the engine has ended; the others are to be called again.
     """
 
     executor: Executor
     pack: Callable[[Job], Any]
     call: Callable[[str, Any, Any], Any]
     data: Any
-    messages: Any
+    messages: Messages
+    lost: Mapping[type[BaseException], str]
+    why: Callable[[], Mapping[str, str]] = dict

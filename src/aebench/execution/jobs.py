@@ -1,21 +1,38 @@
-"""Call the jobs of a stage, wherever params.yaml says."""
+"""Call the jobs of a stage, wherever params.yaml says, unless their results are known."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aebench.config import Execution
 from aebench.errors import UserError
 from aebench.execution.engine import Data, Engine
 from aebench.execution.progress import Report, display
 from aebench.numerics import Numerics
+from aebench.store import Store
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kept(Generic[T]):
+    """Where results are kept: under `keys[name]` of `store`, as `pack` makes them bytes and `unpack` results again."""
+
+    store: Store
+    keys: Mapping[str, str]
+    pack: Callable[[T], bytes]
+    unpack: Callable[[bytes], T]
+
+    def found(self) -> dict[str, T]:
+        """The results that are there, by name."""
+        packed = {name: self.store.get(key) for name, key in self.keys.items()}
+        return {name: self.unpack(content) for name, content in packed.items() if content is not None}
 
 
 def run_all(
@@ -26,8 +43,11 @@ def run_all(
     numerics: Numerics,
     unit: str,
     record: Path | None = None,
+    kept: Kept[T] | None = None,
 ) -> dict[str, T]:
     """Call every job in a process of its own, one thread each, and show their progress.
+
+    Where a job fails the others go on: what they give is kept, and need not be done again.
 
     Args:
         jobs: by name; each is picklable, and is given the data and a function to report progress to.
@@ -35,35 +55,64 @@ def run_all(
         execution: which engine, and how many workers.
         numerics: what the workers' libraries may use.
         unit: what the jobs count, e.g. `epochs`.
-        record: where to write how long each job took, in seconds, and when they began and ended.
+        record: where to write how long each job took, in seconds, and when they began and ended; nothing is written,
+            and an older record removed, where a result was known.
+        kept: where to look results up before, and to leave them as they come.
 
     Returns:
         The results by name, in the order of `jobs`, whichever ended first.
 
     Raises:
-        UserError: of the first job that fails; a worker that the system killed is one, a cluster out of reach another.
+        UserError: of the first job that failed, with its name where its worker was killed; a cluster out of reach.
     """
     started_at = time.time()
-    results, seconds = {}, {}
-    with _engine(execution, numerics, len(jobs), data) as engine:
-        futures = {
-            engine.executor.submit(_timed, engine.call, name, engine.pack(job), engine.data): name
-            for name, job in jobs.items()
-        }
-        try:
-            with display(list(jobs), engine.messages, unit):
+    seconds: dict[str, float] = {}
+    failed: dict[str, UserError] = {}
+    results = kept.found() if kept else {}
+    if results:
+        print(f"taken from the store: {', '.join(results)}", file=sys.stderr, flush=True)
+    known = set(results)
+    while waiting := [name for name in jobs if name not in results and name not in failed]:
+        with _engine(execution, numerics, len(waiting), data) as engine, display(waiting, engine.messages, unit):
+            futures = {
+                engine.executor.submit(_timed, engine.call, name, engine.pack(jobs[name]), engine.data): name
+                for name in waiting
+            }
+            try:
                 for future in as_completed(futures):
                     name = futures[future]
-                    seconds[name], results[name] = future.result()
-        except BrokenProcessPool:
-            raise UserError("a worker process was killed, perhaps for want of memory; try fewer workers") from None
-        finally:
-            for future in futures:  # after a failure: those that have not begun
-                future.cancel()
+                    try:
+                        seconds[name], results[name] = future.result()
+                    except UserError as error:
+                        failed[name] = error
+                    except tuple(engine.lost) as error:
+                        if reason := next(why for kind, why in engine.lost.items() if isinstance(error, kind)):
+                            failed[name] = UserError(f"{name}: {reason}")
+                    else:
+                        if kept:
+                            kept.store.put(kept.keys[name], kept.pack(results[name]))
+            finally:
+                for future in futures:  # after an interrupt: those that have not begun
+                    future.cancel()
+        lost = [name for name in waiting if name not in results and name not in failed]
+        reasons = engine.why() if lost else {}
+        # Where nobody is to blame and nothing was done, trying again would not end.
+        if lost and not reasons and len(lost) == len(waiting):
+            reasons = dict.fromkeys(lost, "its worker is gone")
+        failed |= {name: UserError(f"{name}: {reason}") for name, reason in reasons.items() if name in lost}
+    if failed:
+        raise next(iter(failed.values()))
     if record:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"started_at": started_at, "ended_at": time.time(), "seconds": seconds}))
+        _write_record(record, started_at, seconds, complete=not known)
     return {name: results[name] for name in jobs}
+
+
+def _write_record(record: Path, started_at: float, seconds: Mapping[str, float], *, complete: bool) -> None:
+    record.parent.mkdir(parents=True, exist_ok=True)
+    if complete:
+        record.write_text(json.dumps({"started_at": started_at, "ended_at": time.time(), "seconds": seconds}))
+    else:
+        record.unlink(missing_ok=True)
 
 
 def _timed(call: Callable[[str, Any, Any], Any], name: str, job: Any, data: Any) -> tuple[float, Any]:

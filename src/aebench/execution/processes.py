@@ -2,25 +2,57 @@
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 from aebench.execution.engine import Engine, Job
-from aebench.execution.progress import Message
+from aebench.execution.progress import Message, Messages
+
+# How a worker ends that was not killed by anyone else: by itself, or by its pool.
+_ORDINARY = (None, 0, -signal.SIGTERM)
 
 
 @contextmanager
 def processes(workers: int | str, jobs: int, data: Path) -> Iterator[Engine]:
-    """Start the workers, and end them after the block."""
+    """Start the workers, and end them after the block; at once where it ends by an exception."""
     # Workers forked before any thread has started have torch loaded already; elsewhere than on Linux forks are unsafe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    messages: SimpleQueue[Message | None] = context.SimpleQueue()
-    with ProcessPoolExecutor(how_many(workers, jobs), context, _begin, (messages,)) as executor:
-        yield Engine(executor, lambda job: job, _call, data, messages)
+    messages, begun = Messages.new(), multiprocessing.Pipe(duplex=False)
+
+    def why() -> dict[str, str]:
+        at_work = {}
+        while begun[0].poll():
+            process, name = begun[0].recv()
+            at_work[process] = name
+        return {
+            at_work[process.pid]: _killed(process.exitcode)
+            for process in started
+            if process.pid in at_work and process.exitcode not in _ORDINARY
+        }
+
+    with ProcessPoolExecutor(how_many(workers, jobs), context, _begin, (messages, begun[1])) as executor:
+        try:
+            executor.submit(os.getpid).result()  # all processes are started with the first job
+            started = multiprocessing.active_children()
+            yield Engine(executor, lambda job: job, _call, data, messages, {BrokenProcessPool: ""}, why)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+
+
+def _killed(exitcode: int | None) -> str:
+    if exitcode == -signal.SIGKILL:
+        return "its process was killed, perhaps for want of memory; try fewer execution.workers"
+    ended = f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
+    return f"its process ended by itself ({ended})"
 
 
 def how_many(workers: int | str, jobs: int) -> int:
@@ -30,17 +62,29 @@ def how_many(workers: int | str, jobs: int) -> int:
 
 
 def _call(name: str, job: Job, data: Path) -> object:
-    return job(data, lambda done, total, words: _messages.put(Message(name, done, total, words)))
+    _begun.send((os.getpid(), name))
+    return job(data, lambda done, total, words: _messages.writer.send(Message(name, done, total, words)))
 
 
-_messages: "SimpleQueue[Message | None]"
+_messages: Messages
+_begun: Any
 
 
-def _begin(messages: "SimpleQueue[Message | None]") -> None:
+def _begin(messages: Messages, begun: Any) -> None:
     """Make a new process a worker."""
-    global _messages
-    _messages = messages
+    global _messages, _begun
+    _messages, _begun = messages, begun
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the stage, which ends its workers
+    threading.Thread(target=_end_with_stage, daemon=True).start()
     one_thread()
+
+
+def _end_with_stage() -> None:
+    """A stage that is killed takes its workers with it."""
+    stage = multiprocessing.parent_process()
+    assert stage
+    stage.join()
+    os._exit(1)
 
 
 def one_thread() -> None:

@@ -1,12 +1,13 @@
 """One progress display for all the jobs of a stage."""
 
-import queue
+import multiprocessing
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +20,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 # Where there is no terminal to draw bars in, a job prints this many lines.
 LINES = 10
@@ -36,26 +40,37 @@ class Message(NamedTuple):
     words: str
 
 
+@dataclass(frozen=True)
+class Messages:
+    """A pipe for `Message`s, and None at their end.
+
+    One write is one message, whoever writes: no lock, which a worker that is killed could take with it.
+    """
+
+    reader: "Connection[None, Message | None]"
+    writer: "Connection[Message | None, None]"
+
+    @classmethod
+    def new(cls) -> "Messages":
+        """A new one."""
+        return cls(*multiprocessing.Pipe(duplex=False))
+
+
 @contextmanager
-def display(names: list[str], messages: Any, unit: str) -> Iterator[None]:
-    """Show what the queue `messages` says until the block ends.
+def display(names: list[str], messages: Messages, unit: str) -> Iterator[None]:
+    """Show what comes through `messages` until the block ends.
 
     In a terminal that is a bar a job and one for all of them, with rates and times left; elsewhere, plain lines.
     """
     console = Console(stderr=True)
     show = _bars if console.is_terminal else _lines
-    thread = threading.Thread(target=show, args=(console, names, iter(messages.get, None), unit), daemon=True)
+    thread = threading.Thread(target=show, args=(console, names, iter(messages.reader.recv, None), unit), daemon=True)
     thread.start()
     try:
         yield
     finally:
-        messages.put(None)
+        messages.writer.send(None)
         thread.join()
-
-
-def local_queue() -> "queue.SimpleQueue[Message | None]":
-    """A queue for messages that threads of this process put."""
-    return queue.SimpleQueue()
 
 
 class _Rate(ProgressColumn):

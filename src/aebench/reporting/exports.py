@@ -123,7 +123,7 @@ def _tex(text: str) -> str:
 def plots(results: Results) -> dict[str, pd.DataFrame]:
     """For `dvc plots`: the curves of every run, each run's bound by K, and what the probes of all its seeds confuse."""
     curves, bounds, confusions = [], [], []
-    for cell in results.cells:
+    for cell in (cell for cell in results.cells if cell.seeds):
         name = f"{cell.dataset}/{cell.variant}"
         for seed in cell.seeds:
             frame = pd.DataFrame(cell.history(seed))

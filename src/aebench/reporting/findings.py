@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from aebench.evaluation.diagnostics import pareto_k_limit
 from aebench.evaluation.statistics import NEEDS_SEEDS
-from aebench.reporting.pairs import SIGNIFICANT, Pair, verdicts
+from aebench.reporting.pairs import SIGNIFICANT, Pair, common_seeds, verdicts
 from aebench.reporting.results import Cell
 from aebench.reporting.tables import COLUMNS
 
@@ -14,14 +14,14 @@ NOTICEABLE = 0.05
 
 def differences(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     """Which variant is better than which, a line a metric of the main table."""
-    if len(cells[0].seeds) < 2:
+    if len(common_seeds(cells)) < 2:
         return [f"Which variant is better than which: not defined, {NEEDS_SEEDS}."]
     return [f"{COLUMNS[metric].title}: {words}." for metric, words in verdicts(found).items() if COLUMNS[metric].main]
 
 
 def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     """Which variant is best at what and how sure that is, a sentence a metric of the main table."""
-    if len(cells[0].seeds) < 2:
+    if len(common_seeds(cells)) < 2:
         return [f"Which variant is best at what: not defined, {NEEDS_SEEDS}."]
     means = {cell.variant: cell.metrics["summary"] for cell in cells}
     lines = []
@@ -64,7 +64,7 @@ def _beaten(of_metric: Sequence[Pair], winner: str, loser: str) -> bool:
 
 def in_words(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     """All findings of one data set: differences, what stands behind them, warnings."""
-    behind = [how_compared(len(cells[0].seeds))] if found else []
+    behind = [how_compared(len(common_seeds(cells)))] if found else []
     return [*differences(cells, found), *behind, *(f"**Caution.** {line}" for line in warnings(cells))]
 
 
@@ -79,7 +79,17 @@ def how_compared(seeds: int) -> str:
 
 def warnings(cells: Sequence[Cell]) -> list[str]:
     """What a reader of one data set's comparison must know of its estimates, a sentence or two each."""
-    return [*_weights(cells), *_collapse(cells)]
+    return [*_failures(cells), *_weights(cells), *_collapse(cells)]
+
+
+def _failures(cells: Sequence[Cell]) -> Iterator[str]:
+    for cell in cells:
+        if not cell.failed:
+            continue
+        reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in cell.failed.items())
+        left = f"its figures are those of the other {len(cell.seeds)} alone" if cell.seeds else "it has no figures"
+        every = "all" if not cell.seeds else f"{len(cell.failed)}"
+        yield f"{cell.variant}: {every} of {len(cell.failed) + len(cell.seeds)} runs failed ({reasons}); {left}."
 
 
 def _weights(cells: Sequence[Cell]) -> Iterator[str]:

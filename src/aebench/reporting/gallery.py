@@ -36,8 +36,10 @@ class Picture:
 def pictures(dataset: str, cells: Sequence[Cell]) -> list[Picture]:
     """All of them, in the order in which the page shows them."""
     classes = DATASETS[dataset].classes
+    cells = [cell for cell in cells if cell.seeds]
     first = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells}
-    seed = f"seed {cells[0].seeds[0]}"
+    shown = {cell.seeds[0] for cell in cells}
+    seed = f"seed {shown.pop()}" if len(shown) == 1 else "of each variant the first seed that has not failed"
     return [
         *_restored(first, classes, seed),
         *_curves(cells),

@@ -21,7 +21,11 @@ def latent_maps(dataset: str, cells: Sequence[Cell]) -> dict[str, Any]:
 
     `images` is a `data:` address of all of them side by side, `COLUMNS` in a row.
     """
-    first = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells}
+    read = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells if cell.seeds}
+    # The maps are drawn for the first seed, which may have failed.
+    first = {variant: arrays for variant, arrays in read.items() if "neighbourhoods" in arrays}
+    if not first:
+        return {}
     some = next(iter(first.values()))
     images = some["mapped_images"] / 255
     shown, (_, height, width) = len(images), images.shape[1:]

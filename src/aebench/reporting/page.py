@@ -29,18 +29,18 @@ def render(
             {
                 "name": dataset,
                 "rows": lines,
-                "seeds": len(cells[0].seeds),
+                "seeds": max(len(cell.seeds) for cell in cells),
                 "notes": notes,
                 "remarks": remarks(cells, lines, notes),
                 "in_short": findings.in_short(cells, found[dataset]),
-                "how_compared": findings.how_compared(len(cells[0].seeds)) if found[dataset] else "",
+                "how_compared": findings.how_compared(len(pairs.common_seeds(cells))) if found[dataset] else "",
                 "matrix": pairs.matrix(found[dataset], variants),
                 "pairs": [_shown(pair) for pair in found[dataset]],
                 "warnings": [_with_code(line) for line in findings.warnings(cells)],
                 "protocols": {cell.variant: _flat(cell.metrics["protocol"]) for cell in cells},
                 "weights": {cell.variant: cell.metrics["weights_sha256"] for cell in cells},
                 "pictures": gallery[dataset],
-                "maps": Markup(as_json(latent_maps(dataset, cells))),
+                "maps": Markup(as_json(maps) if (maps := latent_maps(dataset, cells)) else ""),
             }
         )
     environment = Environment(

@@ -64,9 +64,10 @@ def _pairs(metric: str, cells: Sequence[Cell]) -> list[Pair]:
     defined = [cell for cell in cells if metric in cell.metrics["summary"] and len(cell.seeds) > 1]
     of = {cell.variant: comparable(metric, cell.metrics["protocol"]) for cell in defined}
     chosen = [(a, b) for a, b in combinations(of, 2) if of[a] == of[b]]
-    if not chosen:
+    seeds = common_seeds(defined)
+    if not chosen or len(seeds) < 2:
         return []
-    values = {cell.variant: cell.values(metric) for cell in defined}
+    values = {cell.variant: cell.values(metric, seeds) for cell in defined}
     resampled = crossed_bootstrap(values)
     differences = [paired_difference(values[a], values[b]) for a, b in chosen]
     return [
@@ -82,6 +83,12 @@ def _pairs(metric: str, cells: Sequence[Cell]) -> list[Pair]:
         for (a, b), difference, p_holm in zip(chosen, differences, holm([each.p for each in differences]), strict=True)
         for low, high in [np.quantile(resampled[a] - resampled[b], [0.025, 0.975])]
     ]
+
+
+def common_seeds(cells: Sequence[Cell]) -> list[int]:
+    """The seeds that all of `cells` with more than one have: those on which they are compared."""
+    several = [cell.seeds for cell in cells if len(cell.seeds) > 1]
+    return sorted(set.intersection(*map(set, several))) if several else []
 
 
 def verdicts(found: Sequence[Pair]) -> dict[str, str]:
@@ -135,6 +142,6 @@ def table(found: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
     lines += [
         [dataset, *[None] * (len(columns) - 2), NEEDS_SEEDS]
         for dataset, cells in results.datasets()
-        if len(cells[0].seeds) < 2
+        if len(common_seeds(cells)) < 2
     ]
     return pd.DataFrame(lines, columns=columns)

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,19 @@ from aebench.paths import HISTORY, Layout
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant on one data set: its metric file, and its files for each seed."""
+    """One variant on one data set: its metric file, and its files for each seed that has not failed."""
 
     dataset: str
     variant: str
     metrics: dict[str, Any]
     seeds: tuple[int, ...]
     layout: Layout
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why a seed has no figures, by seed."""
+        reasons: dict[str, str] = self.metrics["failed"]
+        return reasons
 
     def history(self, seed: int) -> dict[str, list[float]]:
         """The columns of a run's history."""
@@ -41,10 +47,10 @@ class Cell:
         """A metric of every seed."""
         return [self.metrics["seeds"][str(seed)][metric] for seed in self.seeds]
 
-    def values(self, metric: str) -> NDArray[np.float64]:
+    def values(self, metric: str, seeds: Iterable[int]) -> NDArray[np.float64]:
         """The per-image values of a metric, `[S, N]`."""
         found = []
-        for seed in self.seeds:
+        for seed in seeds:
             with self._archive(seed) as archive:
                 found.append(archive[metric])
         return np.stack(found)
@@ -77,22 +83,19 @@ def load(params: Params, layout: Layout) -> Results:
     """Read what `params` names.
 
     Raises:
-        DataError: a file is missing; the message names the stage that makes it.
+        DataError: a file is missing, and the message names the stage that makes it; or there is nothing to compare.
     """
-    return Results(
-        cells=tuple(
-            Cell(
-                dataset,
-                variant,
-                _json(layout.metrics(dataset, variant), f"evaluate@{dataset}-{variant}"),
-                params.seeds,
-                layout,
-            )
-            for dataset in params.datasets
-            for variant in params.variants
-        ),
-        baselines={dataset: _json(layout.baseline(dataset), f"baseline@{dataset}") for dataset in params.datasets},
-    )
+    cells = []
+    for dataset in params.datasets:
+        for variant in params.variants:
+            metrics = _json(layout.metrics(dataset, variant), f"evaluate@{dataset}-{variant}")
+            seeds = tuple(seed for seed in params.seeds if str(seed) not in metrics["failed"])
+            cells.append(Cell(dataset, variant, metrics, seeds, layout))
+        if not any(cell.seeds for cell in cells if cell.dataset == dataset):
+            seed, reason = next(iter(cells[-1].failed.items()))
+            raise DataError(f"{dataset}: every run has failed, e.g. {variant} seed {seed}: {reason}")
+    baselines = {dataset: _json(layout.baseline(dataset), f"baseline@{dataset}") for dataset in params.datasets}
+    return Results(tuple(cells), baselines)
 
 
 def _found(path: Path, stage: str) -> Path:

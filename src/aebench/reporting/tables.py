@@ -117,9 +117,12 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
 
 
 def _in_brackets(cell: Cell, several: bool) -> str:
-    """The likelihood beside a variant's name, where not all have the same."""
+    """Beside a variant's name its likelihood, where not all have the same, and how many of its seeds are left."""
     likelihood = cell.metrics["protocol"].get("likelihood")
-    return f" ({likelihood})" if several and likelihood else ""
+    notes = [likelihood] if several and likelihood else []
+    if cell.failed:
+        notes.append(f"{len(cell.seeds)} of {len(cell.seeds) + len(cell.failed)} seeds")
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _entry(column: Column, summary: Mapping[str, Any] | None, reason: str, *, best: bool = False) -> Entry:
@@ -185,12 +188,12 @@ def _marked(entry: Entry) -> str:
 def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int]) -> list[str]:
     """What must be known to read one data set's table."""
     protocols = [cell.metrics["protocol"] for cell in cells]
-    seeds = protocols[0]["seeds"]
+    seeds, images = (max(protocol[key] for protocol in protocols) for key in ("seeds", "images"))
     over_seeds = (
         f"mean over {seeds} seeds ± half the 95 % interval over seeds (Student's t)" if seeds > 1 else "one seed"
     )
     found = [
-        f"Test split, {protocols[0]['images']} images; {over_seeds}. The interval over images is another one: it "
+        f"Test split, {images} images; {over_seeds}. The interval over images is another one: it "
         "stands in comparison.csv."
     ]
     for protocol in protocols:
@@ -206,7 +209,7 @@ def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int
     if any("expost_log_likelihood_nats" in cell.metrics["summary"] for cell in cells):
         found.append(
             "ex-post log p̂: a Gaussian around the decoder's mean and a mixture of Gaussians fitted to training codes, "
-            f"the same for every variant, on {min(expost['images'], protocols[0]['images'])} test images, "
+            f"the same for every variant, on {min(expost['images'], images)} test images, "
             f"K = {expost['importance_samples']}; a density, not comparable with log p̂."
         )
     if any(row.supervised for row in lines):

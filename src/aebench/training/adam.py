@@ -24,6 +24,11 @@ class Adam:
         self._squares = [torch.zeros_like(weight) for weight in self.parameters]
         self._steps = [torch.zeros((), device=weight.device) for weight in self.parameters]
 
+    def state(self) -> dict[str, Tensor]:
+        """Both averages and the number of steps for each parameter: the tensors themselves."""
+        parts = {"mean": self._means, "square": self._squares, "steps": self._steps}
+        return {f"{part}/{i}": value for part, values in parts.items() for i, value in enumerate(values)}
+
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step down the gradients, one for each parameter."""

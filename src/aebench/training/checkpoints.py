@@ -1,11 +1,11 @@
 """A trained run as files, and back."""
 
-import csv
 import hashlib
-import io
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,38 @@ from aebench.config import Network, RunConfig, parse
 from aebench.errors import TrainingError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import CONFIG, HISTORY, WEIGHTS
-from aebench.training.train import History
+from aebench.store import pack_files, unpack_files
+from aebench.training.state import History
 from aebench.variants import build, kinds
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """The files of one run, by name: bytes that depend on code, data and parameters alone."""
+    """The files of one run, by name: bytes that depend on code, data and parameters alone.
+
+    `seconds`: how long each epoch took, which does not; `ended_at`: when training ended, in seconds since 1970.
+    """
 
     files: Mapping[str, bytes]
-    finished_at: tuple[float, ...]
-    started_at: float
+    seconds: tuple[float, ...]
+    ended_at: float
 
     def runtime(self) -> dict[str, Any]:
-        """When the run was trained, in seconds since 1970: facts that differ from one rerun to the next."""
+        """When the run was trained, in seconds since 1970: facts that differ from one rerun to the next.
+
+        The clock is read once: where it was set in between, the epochs still follow each other.
+        """
+        started_at = self.ended_at - sum(self.seconds)
         return {
             "weights_sha256": hashlib.sha256(self.files[WEIGHTS]).hexdigest(),
-            "started_at": self.started_at,
-            "epochs_finished_at": self.finished_at,
+            "started_at": started_at,
+            "epochs_finished_at": [started_at + elapsed for elapsed in accumulate(self.seconds)],
         }
+
+    @property
+    def failed(self) -> str:
+        """Why training ended early, if it did."""
+        return str(json.loads(self.files[CONFIG]).get("failed", ""))
 
     def write(self, folder: Path) -> None:
         """Write the files into `folder`, which is made."""
@@ -42,9 +55,21 @@ class TrainedRun:
         for name, content in self.files.items():
             (folder / name).write_bytes(content)
 
+    def pack(self) -> bytes:
+        """Everything in one piece."""
+        times = json.dumps([self.seconds, self.ended_at]).encode()
+        return pack_files({**self.files, "times": times})
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "TrainedRun":
+        """What `pack` gave."""
+        files = unpack_files(packed)
+        seconds, ended_at = json.loads(files.pop("times"))
+        return cls(files, tuple(seconds), ended_at)
+
 
 def pack(
-    model: Autoencoder, history: History, config: RunConfig, dataset: str, seed: int, spec: ImageSpec, started_at: float
+    model: Autoencoder, history: History, config: RunConfig, dataset: str, seed: int, spec: ImageSpec
 ) -> TrainedRun:
     """A trained model, its history and its configuration, ready to be written."""
     description = {
@@ -52,20 +77,17 @@ def pack(
         "seed": seed,
         "images": {"pixels": spec.pixels, "class_shares": spec.class_shares},
         "selected_epoch": history.selected_epoch,
+        **({"failed": history.failed} if history.failed else {}),
         **config.model_dump(mode="json", exclude_none=True),
     }
-    table = io.StringIO()
-    writer = csv.DictWriter(table, ["epoch", *history.epochs[0]], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"epoch": epoch, **row} for epoch, row in enumerate(history.epochs, start=1))
     return TrainedRun(
         files={
             WEIGHTS: save({name: weight.contiguous() for name, weight in model.state_dict().items()}),
             CONFIG: (json.dumps(description, indent=2, sort_keys=True) + "\n").encode(),
-            HISTORY: table.getvalue().encode(),
+            HISTORY: history.csv().encode(),
         },
-        finished_at=tuple(history.finished_at),
-        started_at=started_at,
+        seconds=tuple(history.seconds),
+        ended_at=time.time(),
     )
 
 
@@ -81,6 +103,11 @@ class StoredRun:
     def selected_epoch(self) -> int:
         """The epoch whose weights were kept."""
         return int(self.description["selected_epoch"])
+
+    @property
+    def failed(self) -> str:
+        """Why training ended early, if it did."""
+        return str(self.description.get("failed", ""))
 
     @property
     def weights_sha256(self) -> str:

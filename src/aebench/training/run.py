@@ -1,20 +1,57 @@
 """One run of the benchmark, from configuration to files: a variant, a data set, a seed."""
 
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aebench.config import RunConfig
 from aebench.data.datasets import load
-from aebench.execution.progress import Report
 from aebench.models.autoencoder import ImageSpec
 from aebench.randomness import drawing_from, generator
 from aebench.training.checkpoints import TrainedRun, pack
+from aebench.training.state import TrainingState
 from aebench.training.train import train
 from aebench.variants import build
 
+if TYPE_CHECKING:
+    from aebench.execution.progress import Report
+    from aebench.store import Store
 
-def train_run(config: RunConfig, dataset: str, seed: int, data: Path | bytes, report: Report) -> TrainedRun:
-    """Train one run.
+# Checkpoints are at least so many seconds apart: a small run would spend its time on them.
+INTERVAL = 1.0
+
+
+@dataclass(frozen=True)
+class SoFar:
+    """Where an unfinished run leaves what it has, on a machine that will see it again.
+
+    `checkpoint` is the name of an entry in `store`; `live` a file for its history.
+    """
+
+    store: "Store"
+    checkpoint: str
+    live: Path
+
+    def keep(self, state: TrainingState) -> None:
+        """Write both; where the disk is full the run goes on without."""
+        self.store.put(self.checkpoint, state.pack())
+        with suppress(OSError):
+            self.live.parent.mkdir(parents=True, exist_ok=True)
+            self.live.write_text(state.history.csv())
+
+
+def train_run(
+    config: RunConfig,
+    dataset: str,
+    seed: int,
+    data: Path | bytes,
+    report: "Report",
+    *,
+    so_far: SoFar | None = None,
+) -> TrainedRun:
+    """Train one run, from its checkpoint where there is one.
 
     Args:
         config: the variant's configuration.
@@ -22,16 +59,32 @@ def train_run(config: RunConfig, dataset: str, seed: int, data: Path | bytes, re
         seed: everything that is drawn is drawn from it.
         data: the data set's file, or its content.
         report: is told (epochs done, epochs in all, the losses in words) after each epoch.
+        so_far: where the checkpoint lies and goes.
     """
-    started_at = time.time()
     splits = load(data, dataset, config.data.validation_fraction)
     spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
     with drawing_from(generator(seed, "weights")):
         model = build(config.model, config.network, spec)
+    written = time.monotonic()
 
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
         losses = (f"{name.removesuffix('_loss')} {row[name]:.4g}" for name in row if name.endswith("_loss"))
         report(epoch, config.training.epochs, f"loss: {', '.join(losses)}")
 
-    history = train(model, splits.train, splits.validation, config.training, seed, after_epoch=after_epoch)
-    return pack(model, history, config, dataset, seed, spec, started_at)
+    def checkpoint(state: TrainingState) -> None:
+        nonlocal written
+        if so_far and time.monotonic() - written >= INTERVAL:
+            so_far.keep(state)
+            written = time.monotonic()
+
+    history = train(
+        model,
+        splits.train,
+        splits.validation,
+        config.training,
+        seed,
+        resume=so_far.store.get(so_far.checkpoint) if so_far else None,
+        after_epoch=after_epoch,
+        checkpoint=checkpoint,
+    )
+    return pack(model, history, config, dataset, seed, spec)

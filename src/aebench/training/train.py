@@ -4,39 +4,24 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from aebench.config import Training
 from aebench.data.datasets import Split
-from aebench.errors import TrainingError
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.objectives import squared_error
 from aebench.randomness import Streams
 from aebench.training.adam import Adam
+from aebench.training.state import History, TrainingState
 
 EVALUATION_BATCH = 1000
 # Validation images that are reconstructed after every epoch, at most: where the label must be inferred first, all of
 # them would take as long as half an epoch.
 RECONSTRUCTED = 1000
-
-
-@dataclass
-class History:
-    """What training did.
-
-    `epochs`: a row an epoch, means over images: `train_loss` and its parts, the same on validation under
-    `validation_`, and `validation_reconstruction_mse`, which has one meaning for all variants (of the split's first
-    images, see `RECONSTRUCTED`).
-    `selected_epoch`: the one whose weights the model has now.
-    `finished_at`: when each epoch ended, in seconds since 1970.
-    """
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    selected_epoch: int = 0
-    finished_at: list[float] = field(default_factory=list)
+# A loss that has risen since the first epoch by more than so many times its size, or nats a pixel, has diverged.
+FAR_WORSE = 100
 
 
 def train(
@@ -46,10 +31,14 @@ def train(
     config: Training,
     seed: int,
     *,
+    resume: bytes | None = None,
     after_epoch: Callable[[int, dict[str, float]], None] = lambda *_: None,
     after_batch: Callable[[Tensor], None] = lambda _: None,
+    checkpoint: Callable[[TrainingState], None] = lambda _: None,
 ) -> History:
     """Train `model` in place and leave it with the weights that `config.select` names.
+
+    Training that leaves the finite numbers, or diverges, ends there; the history says so.
 
     Args:
         model: its weights already drawn.
@@ -57,17 +46,19 @@ def train(
         validation: the validation split; it may be empty where `config.select` is `last`.
         config: epochs, batch size, learning rate, selection.
         seed: order of the images, corruption and noise are drawn from it, each from its own generator.
+        resume: the state of a run that was interrupted, packed.
         after_epoch: is told the epoch and its row of the history.
         after_batch: is told the losses of a batch, `[B]`, before the step that they cause.
-
-    Raises:
-        TrainingError: the loss is no longer finite.
+        checkpoint: is given the state after each epoch.
     """
     streams = Streams(seed)
     optimizer = Adam(model.parameters(), config.learning_rate)
-    history = History()
-    best, best_weights = math.inf, model.state_dict()
-    for epoch in range(1, config.epochs + 1):
+    state = TrainingState(model, optimizer, streams, best_weights=_weights(model))
+    if resume:
+        state.go_on(resume)
+    history = state.history
+    for epoch in range(len(history.epochs) + 1, config.epochs + 1):
+        started, before = time.perf_counter(), _weights(model)
         model.train()
         seen: dict[str, list[Tensor]] = defaultdict(list)
         for index in torch.randperm(len(data), generator=streams["order"]).split(config.batch_size):
@@ -81,20 +72,37 @@ def train(
         row = {f"train_{name}": mean for name, mean in _means(seen).items()}
         if len(validation):
             row |= {f"validation_{name}": value for name, value in validate(model, validation, seed).items()}
-        if not all(map(math.isfinite, row.values())):
-            raise TrainingError(
-                f"seed {seed}: the loss is not finite in epoch {epoch}; try a smaller training.learning_rate"
-            )
+        if reason := _diverged(history, row, data.images.shape[-1]):
+            history.failed = f"{reason} in epoch {epoch}; try a smaller training.learning_rate"
+            history.selected_epoch, state.best_weights = epoch - 1, before
+            break
         history.epochs.append(row)
-        history.finished_at.append(time.time())
         score = row["validation_loss"] if config.select == "best_validation" else -math.inf
-        if score < best or config.select == "last":
-            best, history.selected_epoch = score, epoch
-            best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+        if score < state.best or config.select == "last":
+            state.best, history.selected_epoch = score, epoch
+            state.best_weights = _weights(model)
+        history.seconds.append(time.perf_counter() - started)
+        checkpoint(state)
         after_epoch(epoch, row)
-    model.load_state_dict(best_weights)
+    model.load_state_dict(state.best_weights)
     model.eval()
     return history
+
+
+def _weights(model: Autoencoder) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def _diverged(history: History, row: Mapping[str, float], pixels: int) -> str:
+    """How an epoch went wrong, in words; empty where it did not."""
+    for name, value in row.items():
+        if not math.isfinite(value):
+            return f"{name} is {value}"
+    if history.epochs:
+        first = history.epochs[0]["train_loss"]
+        if row["train_loss"] - first > FAR_WORSE * max(abs(first), pixels):
+            return f"train_loss has risen from {first:.4g} to {row['train_loss']:.4g}"
+    return ""
 
 
 @torch.no_grad()

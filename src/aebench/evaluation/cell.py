@@ -1,0 +1,44 @@
+"""The evaluations of one cell of the benchmark, ready for workers."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from aebench.config import Evaluation
+from aebench.evaluation.evaluate import Evaluated, Failed, evaluate, unpack
+from aebench.execution.jobs import Kept
+from aebench.fingerprint import fingerprint
+from aebench.store import Store
+from aebench.training.checkpoints import StoredRun
+
+
+def jobs(
+    runs: Mapping[int, StoredRun], config: Evaluation, dataset: str, data_sha256: str, store: Store
+) -> tuple[dict[str, Callable[..., Evaluated | Failed]], Kept[Evaluated | Failed]]:
+    """A job a run, by name, and where its result is kept.
+
+    Args:
+        runs: a variant's runs by seed; a map of the codes is drawn for the first that has not failed.
+        config: K, the proposal, the corruption, the ex-post density.
+        dataset: the data set's name.
+        data_sha256: the hash of its content.
+        store: where finished evaluations are kept.
+    """
+    work: dict[str, Callable[..., Evaluated | Failed]] = {}
+    keys = {}
+    drawn = next((seed for seed, run in runs.items() if not run.failed), None)
+    for seed, run in runs.items():
+        name = f"{run.description['variant']} seed {seed}"
+        mapped = seed == drawn
+        fraction = run.description["data"]["validation_fraction"]
+        work[name] = partial(evaluate, run, config, dataset, fraction, seed, mapped=mapped)
+        key = fingerprint(
+            *("aebench.evaluation.evaluate", f"aebench.variants.{run.description['model']['kind']}"),
+            dataset=dataset,
+            data=data_sha256,
+            run=run.description,
+            weights=run.weights_sha256,
+            evaluation=config.model_dump(mode="json"),
+            mapped=mapped,
+        )
+        keys[name] = f"{key}.evaluation"
+    return work, Kept(store, keys, lambda result: result.pack(), unpack)

@@ -1,0 +1,124 @@
+"""What was computed before, kept outside DVC's outputs under the hash of everything that determines it.
+
+DVC deletes a stage's outputs before it runs, and knows a cell only as a whole. Here lie single runs, finished ones and
+checkpoints of others, so that an interrupted stage goes on where it stopped and no seed is computed twice.
+"""
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from safetensors.numpy import load, save
+
+_MARK = b"aebench\x01"
+_DIGEST = 32
+
+
+@dataclass(frozen=True)
+class Store:
+    """Entries by name, each with the hash of its content; `limit` bytes in all, of which the oldest make room.
+
+    An entry appears whole or not at all. Whatever fails here costs time, never a result: a line says so.
+    """
+
+    folder: Path
+    limit: int
+
+    def get(self, name: str) -> bytes | None:
+        """The content of an entry; none where there is no such entry, or a damaged one, which is set aside."""
+        path = self.folder / name
+        try:
+            found = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _say(f"{path} cannot be read and is not used: {error.strerror}")
+            return None
+        head = _head(name, found[len(_MARK) + _DIGEST :])
+        if not found.startswith(head):
+            with suppress(OSError):
+                path.replace(path.with_suffix(".damaged"))
+            _say(f"{path} is damaged or another's; it is set aside as {path.with_suffix('.damaged').name}")
+            return None
+        with suppress(OSError):
+            os.utime(path)  # used last
+        return found[len(head) :]
+
+    def put(self, name: str, content: bytes) -> bool:
+        """Keep `content` under `name`: written, flushed to the disk, then renamed; whether that went well."""
+        partial = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", suffix=".partial", delete=False) as file:
+                partial = Path(file.name)
+                file.write(_head(name, content) + content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.folder / name)
+            self._make_room(keep=name)
+        except OSError as error:
+            if partial:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+            _say(f"{self.folder / name} could not be written: {error.strerror}; the work goes on without it")
+            return False
+        return True
+
+    def discard(self, name: str) -> None:
+        """Forget an entry."""
+        with suppress(OSError):
+            (self.folder / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Wait until no other process works on `what`, whose results can then be taken from here."""
+        lock = FileLock(self.folder / f"{what}.lock")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            _say(f"another process works on {what}; waiting for it to end")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _make_room(self, keep: str) -> None:
+        entries = []
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another process has removed it
+                if path.suffix != ".lock" and path.name != keep:
+                    entries.append((path.stat().st_mtime, path.stat().st_size, path))
+        used = (self.folder / keep).stat().st_size + sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries):
+            if used <= self.limit:
+                break
+            path.unlink(missing_ok=True)
+            used -= size
+
+
+def _head(name: str, content: bytes) -> bytes:
+    """What an entry begins with: its name is part of the hash, so that one file cannot pass for another."""
+    return _MARK + hashlib.sha256(name.encode() + b"\0" + content).digest()
+
+
+def _say(line: str) -> None:
+    print(f"store: {line}", file=sys.stderr, flush=True)
+
+
+def pack_files(files: Mapping[str, bytes]) -> bytes:
+    """Several files as one: a safetensors file, in which each is an array of bytes."""
+    return save({name: np.frombuffer(content, np.uint8) for name, content in files.items()})
+
+
+def unpack_files(packed: bytes) -> dict[str, bytes]:
+    """What `pack_files` made one."""
+    return {name: content.tobytes() for name, content in load(packed).items()}

@@ -1,0 +1,49 @@
+"""What the stages with heavy work share: its results, new or known before."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import _stage
+
+if TYPE_CHECKING:
+    from aebench.execution.jobs import Kept
+    from aebench.store import Store
+
+T = TypeVar("T")
+
+
+def store() -> "Store":
+    """What was computed before."""
+    from aebench.store import Store  # imports NumPy, which must come after the numerics are limited
+
+    return Store(_stage.LAYOUT.store, _stage.params().execution.store_megabytes * 1_000_000)
+
+
+def data_sha256(dataset: str) -> str:
+    """The hash of a data set's file."""
+    from aebench.errors import DataError
+    from aebench.fingerprint import digest
+
+    try:
+        return digest(_stage.LAYOUT.data(dataset).read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} is missing; run the stage fetch@{dataset}") from None
+
+
+def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, unit: str) -> dict[str, T]:
+    """What this stage's jobs give for `cell`, a data set and perhaps a variant."""
+    from aebench.execution.jobs import run_all
+
+    params, stage = _stage.params(), Path(sys.argv[0]).stem
+    with kept.store.alone("-".join((stage, *cell))):
+        return run_all(
+            jobs,
+            _stage.LAYOUT.data(cell[0]),
+            execution=params.execution,
+            numerics=params.numerics,
+            unit=unit,
+            record=_stage.LAYOUT.timing(stage, *cell),
+            kept=kept,
+        )

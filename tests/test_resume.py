@@ -1,0 +1,117 @@
+"""A run that goes on from a checkpoint ends as if it had never stopped."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_train import config, silent
+
+from aebench.store import Store
+from aebench.training import run as run_module
+from aebench.training.run import SoFar, train_run
+from aebench.training.state import TrainingState
+
+KINDS = {
+    "ae": {},
+    "dae": {"corruption": "masking", "corruption_rate": 0.3},
+    "vae": {"likelihood": "gaussian", "sigma": "learned"},
+    "cvae": {"conditioning": "concat"},
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoFar:
+    monkeypatch.setattr(run_module, "INTERVAL", 0.0)
+    return SoFar(Store(tmp_path / "store", 10**8), "key.checkpoint", tmp_path / "live.csv")
+
+
+def settings(kind: str, epochs: int = 4, **others: object):  # type: ignore[no-untyped-def]
+    own = config(kind, **KINDS[kind], **others)
+    return own.model_copy(update={"training": own.training.model_copy(update={"epochs": epochs})})
+
+
+def until(epoch: int):  # type: ignore[no-untyped-def]
+    """A report that breaks the run off after this epoch."""
+
+    def report(done: int, total: int, words: str) -> None:
+        if done == epoch:
+            raise Interrupted
+
+    return report
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whenever_it_stopped_a_run_ends_the_same(kind: str, digits_file: Path, so_far: SoFar) -> None:
+    whole = train_run(settings(kind), "digits", 0, digits_file, silent)
+    seen = []
+    for epoch in (1, 2, 3):  # three stops, one after the other
+        with pytest.raises(Interrupted):
+            train_run(settings(kind), "digits", 0, digits_file, until(epoch), so_far=so_far)
+        assert len(so_far.live.read_text().splitlines()) == 1 + epoch
+    resumed = train_run(settings(kind), "digits", 0, digits_file, lambda done, *_: seen.append(done), so_far=so_far)
+    assert seen == [4]
+    assert resumed.files == whole.files
+    assert len(resumed.runtime()["epochs_finished_at"]) == 4
+
+
+@pytest.mark.parametrize("select", ["best_validation", "last"])
+def test_the_best_epoch_before_the_stop_is_remembered(select: str, digits_file: Path, so_far: SoFar) -> None:
+    own = settings("ae", epochs=6)
+    own = own.model_copy(update={"training": own.training.model_copy(update={"learning_rate": 0.3, "select": select})})
+    whole = train_run(own, "digits", 0, digits_file, silent)
+    with pytest.raises(Interrupted):
+        train_run(own, "digits", 0, digits_file, until(5), so_far=so_far)
+    assert train_run(own, "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+
+
+def test_a_checkpoint_of_another_run_is_not_used(digits_file: Path, so_far: SoFar) -> None:
+    """The store looks at the name alone: what lies under it may be of another shape."""
+    with pytest.raises(Interrupted):
+        train_run(settings("vae"), "digits", 0, digits_file, until(2), so_far=so_far)
+    whole = train_run(settings("ae"), "digits", 0, digits_file, silent)
+    assert train_run(settings("ae"), "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+    for content in (b"", b"junk", (8).to_bytes(8, "little") + b'{"a": 1}'):
+        so_far.store.put(so_far.checkpoint, content)
+        assert train_run(settings("ae"), "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+
+
+def test_a_clock_that_is_set_back_in_training_leaves_epochs_in_order(
+    digits_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(range(10**9, 0, -1000))
+    monkeypatch.setattr("time.time", lambda: float(next(times)))
+    runtime = train_run(settings("ae"), "digits", 0, digits_file, silent).runtime()
+    in_order = [runtime["started_at"], *runtime["epochs_finished_at"]]
+    assert in_order == sorted(in_order)
+    assert in_order[-1] - in_order[0] < 100
+
+
+def test_a_full_disk_does_not_stop_training(digits_file: Path, so_far: SoFar, monkeypatch: pytest.MonkeyPatch) -> None:
+    so_far.store.folder.write_bytes(b"no folder can be made here")
+    whole = train_run(settings("ae"), "digits", 0, digits_file, silent)
+    assert train_run(settings("ae"), "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+
+
+def test_a_state_holds_all_that_changes(digits_file: Path, so_far: SoFar) -> None:
+    """Every tensor of a model in training is in its checkpoint, averages and generators too."""
+    states: list[TrainingState] = []
+    own = settings("dae")
+    keep = SoFar.keep
+
+    def spy(self: SoFar, state: TrainingState) -> None:
+        states.append(state)
+        keep(self, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SoFar, "keep", spy)
+        train_run(own, "digits", 0, digits_file, silent, so_far=so_far)
+    names = set(states[-1]._tensors())
+    weights = set(states[-1].model.state_dict())
+    assert {f"{part}/{name}" for part in ("weights", "best") for name in weights} <= names
+    assert {f"stream/{purpose}" for purpose in ("order", "corruption")} <= names
+    assert sum(name.startswith("adam/") for name in names) == 3 * len(weights)
+    assert torch.is_tensor(states[-1]._tensors()["adam/steps/0"])
