@@ -48,18 +48,33 @@ class Project:
 
     root: Path
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def environment(self) -> dict[str, str]:
+        """That of a user with nothing of ours set."""
         outside = {
             name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW", "MALLOC"))
         }
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return outside | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             cwd=self.root,
-            env={**outside, "PATH": path, **environment},
+            env=self.environment() | environment,
             capture_output=True,
             text=True,
             check=False,
+        )
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """A command that goes on by itself, in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
     def repro(self) -> list[str]:
@@ -87,10 +102,8 @@ class Project:
         return {str(path.relative_to(self.root)): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone of the working tree after its first `dvc repro`, committed with its results."""
-    root = tmp_path_factory.mktemp("a clone")  # with a space in its path
+def copy_of_the_tree(root: Path) -> None:
+    """The working tree's files without results."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -101,6 +114,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone of the working tree after its first `dvc repro`, committed with its results."""
+    root = tmp_path_factory.mktemp("ein größerer Klon")  # a space and letters beyond ASCII in its path
+    copy_of_the_tree(root)
     (root / "params.yaml").write_text(PARAMS)
     clone = Project(root)
     clone.edit("src/aebench/reporting/tables.py", *MARK)

@@ -1,0 +1,62 @@
+"""Whatever ends the pipeline, the next run goes on where it stopped and ends with the same bytes."""
+
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_pipeline import PARAMS, Project, copy_of_the_tree
+
+SMALL = {
+    "variants: [ae, dae, vae, cvae, cvae_concat]": "variants: [vae, cvae_concat]",
+    "training: {epochs: 2, batch_size: 64": "training: {epochs: 8, batch_size: 8",
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A checkout with results, in whose training the seconds count."""
+    project = Project(tmp_path_factory.mktemp("undisturbed"))
+    copy_of_the_tree(project.root)
+    params = PARAMS
+    for old, new in SMALL.items():
+        assert old in params
+        params = params.replace(old, new)
+    (project.root / "params.yaml").write_text(params)
+    project.git("init", "--quiet", "--initial-branch=main")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "code")
+    project.repro()
+    return project
+
+
+def fresh(undisturbed: Project, root: Path) -> Project:
+    """The same checkout without its results."""
+    undisturbed.git("clone", "--quiet", str(undisturbed.root), str(root))
+    return Project(root)
+
+
+def results(project: Project) -> dict[str, bytes]:
+    return project.snapshot() | {"dvc.lock": (project.root / "dvc.lock").read_bytes()}
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_pipeline_ends_with_the_same_results(undisturbed: Project, tmp_path: Path) -> None:
+    project = fresh(undisturbed, tmp_path / "killed")
+    moments = random.Random(0)
+    epochs_done = []
+    for number in range(20):
+        with project.start("dvc", "repro") as running:
+            try:
+                running.wait(timeout=moments.uniform(2, 14))
+            except subprocess.TimeoutExpired:
+                # Every other time DVC alone dies, and its stage works on without it.
+                (os.killpg if number % 2 else os.kill)(running.pid, signal.SIGKILL)
+        epochs_done.append(len(list((project.root / ".aebench" / "store").glob("*.run"))))
+    project.repro()
+    assert epochs_done == sorted(epochs_done)  # nothing that was done is lost
+    assert results(project) == results(undisturbed)
+    assert not list((project.root / ".aebench" / "store").glob("*.checkpoint"))
+    assert not list((project.root / ".aebench" / "store").glob("*.damaged"))
