@@ -23,12 +23,13 @@ if not all(map(find_spec, ("mlflow", "pydantic", "torch"))):
 sys.path.insert(0, str(ROOT / "src"))
 
 from aebench.errors import UserError  # noqa: E402
-from aebench.paths import Layout  # noqa: E402
+from aebench.paths import Layout, write  # noqa: E402
 
 if TYPE_CHECKING:
     from aebench.config import Params
 
 LAYOUT = Layout(ROOT)
+__all__ = ["LAYOUT", "ROOT", "cell", "params", "run", "write"]
 
 
 @cache
@@ -64,7 +65,5 @@ def run(stage: Callable[..., None]) -> None:
         stage(*sys.argv[1:])
     except UserError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:  # a full disk, a read-only folder
-        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -16,13 +16,9 @@ def baseline(dataset: str) -> None:
         dataset, _work.data_sha256(dataset), params.data, latent_dim, params.evaluation, params.numerics, _work.store()
     )
     results = _work.results(work, kept, dataset, unit="steps")
-    target = layout.baseline(dataset)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    values = layout.baseline_values(dataset)
-    values.parent.mkdir(parents=True, exist_ok=True)
-    values.write_bytes(npz(results))
+    _stage.write(layout.baseline_values(dataset), npz(results))
     content = document(dataset, latent_dim, results)
-    target.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    _stage.write(layout.baseline(dataset), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

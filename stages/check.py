@@ -12,9 +12,7 @@ def check() -> None:
     from aebench.pruning import prune
 
     prune(params, _stage.LAYOUT)
-    checked = _stage.LAYOUT.checked
-    checked.parent.mkdir(exist_ok=True)
-    checked.write_text("params.yaml is in order.\n")
+    _stage.write(_stage.LAYOUT.checked, "params.yaml is in order.\n")
 
 
 if __name__ == "__main__":

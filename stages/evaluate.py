@@ -19,14 +19,14 @@ def evaluate(dataset: str, variant: str) -> None:
     jobs, kept = cell.jobs(trained, params.evaluation, dataset, _work.data_sha256(dataset), _work.store())
     results = _work.results(jobs, kept, dataset, variant, unit="images")
     runs = dict(zip(params.seeds, results.values(), strict=True))
-    layout.evaluations(dataset, variant).mkdir(parents=True, exist_ok=True)
+    layout.evaluations(dataset, variant).mkdir(parents=True, exist_ok=True)  # also where all runs have failed
     for seed, run in runs.items():
         if isinstance(run, Evaluated):
-            layout.evaluation(dataset, variant, seed).write_bytes(run.npz())
-    metrics = layout.metrics(dataset, variant)
-    metrics.parent.mkdir(parents=True, exist_ok=True)
+            _stage.write(layout.evaluation(dataset, variant, seed), run.npz())
     content = document(dataset, params.run(variant), params.evaluation, runs)
-    metrics.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    _stage.write(
+        layout.metrics(dataset, variant), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -18,9 +18,7 @@ def fetch(dataset: str) -> None:
         _stage.ROOT / Path(source).expanduser() if source else None,
         lambda line: print(f"{dataset}: {line}", file=sys.stderr),
     )
-    target = _stage.LAYOUT.data(dataset)
-    target.parent.mkdir(exist_ok=True)
-    target.write_bytes(content)
+    _stage.write(_stage.LAYOUT.data(dataset), content)
 
 
 if __name__ == "__main__":

@@ -19,25 +19,23 @@ def report() -> None:
     pictures = {dataset: gallery.pictures(dataset, cells) for dataset, cells in found.datasets()}
     shutil.rmtree(layout.figures, ignore_errors=True)
     for dataset, of_dataset in pictures.items():
-        (layout.figures / dataset).mkdir(parents=True)
         for picture in of_dataset:
-            (layout.figures / dataset / f"{picture.name}.png").write_bytes(picture.png)
-    layout.overview.write_bytes(pictures[params.datasets[0]][0].png)
-    layout.page.write_text(page.render(found, compared, pictures, provenance(params, layout.root)), encoding="utf-8")
+            _stage.write(layout.figures / dataset / f"{picture.name}.png", picture.png)
+    _stage.write(layout.overview, pictures[params.datasets[0]][0].png)
+    _stage.write(layout.page, page.render(found, compared, pictures, provenance(params, layout.root)))
     words = {dataset: findings.in_words(cells, compared[dataset]) for dataset, cells in found.datasets()}
-    layout.comparison("md").write_text(tables.markdown(found, words, leaders), encoding="utf-8")
-    layout.comparison("tex").write_text(exports.latex(found, leaders), encoding="utf-8")
+    _stage.write(layout.comparison("md"), tables.markdown(found, words, leaders))
+    _stage.write(layout.comparison("tex"), exports.latex(found, leaders))
     for path, table in (
         (layout.pairs, pairs.table(compared, found)),
         (layout.comparison("csv"), exports.long_table(found)),
         (layout.comparison("wide.csv"), exports.wide_table(found)),
     ):
-        table.to_csv(path, index=False, lineterminator="\n")
+        _stage.write(path, table.to_csv(index=False, lineterminator="\n"))
     shutil.rmtree(layout.reports / "plots", ignore_errors=True)
-    (layout.reports / "plots").mkdir()
     for name, table in exports.plots(found).items():
-        table.to_csv(layout.reports / "plots" / f"{name}.csv", index=False, lineterminator="\n")
-    layout.summary.write_text(json.dumps(exports.compact(found), indent=1, sort_keys=True) + "\n")
+        _stage.write(layout.reports / "plots" / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    _stage.write(layout.summary, json.dumps(exports.compact(found), indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

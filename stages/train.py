@@ -27,9 +27,7 @@ def train(dataset: str, variant: str) -> None:
         if result.failed:
             print(f"warning: {variant} seed {seed}: {result.failed}", file=sys.stderr)
         result.write(layout.run(dataset, variant, seed))
-        runtime = layout.runtime(dataset, variant, seed)
-        runtime.parent.mkdir(parents=True, exist_ok=True)
-        runtime.write_text(json.dumps(result.runtime()))
+        _stage.write(layout.runtime(dataset, variant, seed), json.dumps(result.runtime()))
         layout.live(dataset, variant, seed).unlink(missing_ok=True)
         kept.store.discard(kept.keys[f"{variant} seed {seed}"].replace(".run", ".checkpoint"))
 

@@ -13,6 +13,10 @@ class DataError(UserError):
     """A data file is missing, damaged or cannot be fetched."""
 
 
+class FileError(UserError):
+    """A result cannot be written."""
+
+
 class TrainingError(UserError):
     """A run cannot be trained or its files cannot be used."""
 

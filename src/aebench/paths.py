@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from aebench.errors import FileError
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -122,6 +124,19 @@ class Layout:
     def sync_state(self) -> Path:
         """What the MLflow stores are known to hold."""
         return self.scratch / "sync"
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file into its folder, which is made where it is missing.
+
+    Raises:
+        FileError: the disk is full, or the folder may not be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror}") from None
 
 
 # The files of a run's folder.

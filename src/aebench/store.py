@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ class Store:
             if partial:
                 with suppress(OSError):
                     partial.unlink(missing_ok=True)
-            _say(f"{self.folder / name} could not be written: {error.strerror}; the work goes on without it")
+            _say_once(f"{self.folder} cannot be written to: {error.strerror}; the work goes on without it")
             return False
         return True
 
@@ -108,6 +109,11 @@ class Store:
 def _head(name: str, content: bytes) -> bytes:
     """What an entry begins with: its name is part of the hash, so that one file cannot pass for another."""
     return _MARK + hashlib.sha256(name.encode() + b"\0" + content).digest()
+
+
+@cache
+def _say_once(line: str) -> None:
+    _say(line)
 
 
 def _say(line: str) -> None:

@@ -15,6 +15,7 @@ from aebench.errors import UserError
 from aebench.execution.engine import Data, Engine
 from aebench.execution.progress import Report, display
 from aebench.numerics import Numerics
+from aebench.paths import write
 from aebench.store import Store
 
 T = TypeVar("T")
@@ -108,9 +109,8 @@ def run_all(
 
 
 def _write_record(record: Path, started_at: float, seconds: Mapping[str, float], *, complete: bool) -> None:
-    record.parent.mkdir(parents=True, exist_ok=True)
     if complete:
-        record.write_text(json.dumps({"started_at": started_at, "ended_at": time.time(), "seconds": seconds}))
+        write(record, json.dumps({"started_at": started_at, "ended_at": time.time(), "seconds": seconds}))
     else:
         record.unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from aebench.config import Network, RunConfig, parse
 from aebench.errors import TrainingError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
-from aebench.paths import CONFIG, HISTORY, WEIGHTS
+from aebench.paths import CONFIG, HISTORY, WEIGHTS, write
 from aebench.store import pack_files, unpack_files
 from aebench.training.state import History
 from aebench.variants import build, kinds
@@ -51,9 +51,8 @@ class TrainedRun:
 
     def write(self, folder: Path) -> None:
         """Write the files into `folder`, which is made."""
-        folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.files.items():
-            (folder / name).write_bytes(content)
+            write(folder / name, content)
 
     def pack(self) -> bytes:
         """Everything in one piece."""

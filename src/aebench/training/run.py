@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from aebench.config import RunConfig
 from aebench.data.datasets import load
+from aebench.errors import FileError
 from aebench.models.autoencoder import ImageSpec
+from aebench.paths import write
 from aebench.randomness import drawing_from, generator
 from aebench.training.checkpoints import TrainedRun, pack
 from aebench.training.state import TrainingState
@@ -37,9 +39,8 @@ class SoFar:
     def keep(self, state: TrainingState) -> None:
         """Write both; where the disk is full the run goes on without."""
         self.store.put(self.checkpoint, state.pack())
-        with suppress(OSError):
-            self.live.parent.mkdir(parents=True, exist_ok=True)
-            self.live.write_text(state.history.csv())
+        with suppress(FileError):
+            write(self.live, state.history.csv())
 
 
 def train_run(
