@@ -8,7 +8,7 @@ RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro demo test ui article bench lint clean
+.PHONY: help repro verify demo test ui article bench lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -17,6 +17,9 @@ repro: $(READY) ## run the benchmark: what is out of date, and nothing else
 	@# Some mistakes, such as a word in place of a list, DVC meets before its first stage: check what changed first.
 	@[ .aebench/params.ok -nt params.yaml ] || $(RUN) python stages/check.py
 	@$(RUN) dvc repro
+
+verify: $(READY) ## train one seed of each variant again and compare it with the committed results
+	@$(RUN) python scripts/verify.py
 
 demo: $(READY) ## the whole pipeline on small digits, in demo/, in a minute or two
 	@$(RUN) python scripts/demo.py

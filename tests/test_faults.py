@@ -1,0 +1,166 @@
+"""What goes wrong around a stage costs what it must, and is said in one line."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_pipeline import PARAMS, Project, copy_of_the_tree
+
+# An AE that leaves the finite numbers for about every other seed, in its second epoch.
+UNSTABLE = """\
+class Config(VariantConfig):
+    \"\"\"As of an AE.\"\"\"
+
+    kind: Literal["unstable"]
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A checkout with the digits and one trained variant, and a variant that fails for some seeds."""
+    project = Project(tmp_path_factory.mktemp("faults"))
+    copy_of_the_tree(project.root)
+    params = PARAMS.replace("[ae, dae, vae, cvae, cvae_concat]", "[vae, unstable]").replace("[0, 1]", "[0, 1, 2, 3]")
+    params = params.replace("models:\n", "models:\n  unstable: {kind: unstable}\n").replace("epochs: 2", "epochs: 4")
+    (project.root / "params.yaml").write_text(params)
+    variants = project.root / "src" / "aebench" / "variants"
+    source = (variants / "ae.py").read_text()
+    config = source[source.index("class Config") : source.index("@final")]
+    source = source.replace(config, f"{UNSTABLE}\n\n")
+    returned = 'return {"loss": error, "squared_error": error}'
+    assert returned in source
+    lucky = "float(self.encoder[0].bias[0]) > 0 or epoch in (None, 1)"
+    source = source.replace(returned, f"error = error if {lucky} else error * float('nan')\n        {returned}")
+    (variants / "unstable.py").write_text(source)
+    project.git("init", "--quiet", "--initial-branch=main")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "code")
+    project.repro()
+    return project
+
+
+def test_a_seed_that_diverges_is_reported_as_such_and_leaves_the_others(project: Project) -> None:
+    metrics = json.loads((project.root / "reports/metrics/digits/unstable.json").read_bytes())
+    failed, well = set(metrics["failed"]), set(metrics["seeds"])
+    assert failed
+    assert len(well) > 1
+    assert failed | well == {"0", "1", "2", "3"}
+    for seed, reason in metrics["failed"].items():
+        assert re.match(r"train_loss is nan in epoch 2; try a smaller training.learning_rate", reason)
+        folder = project.root / f"runs/digits/unstable/seed-{seed}"
+        assert len((folder / "history.csv").read_text().splitlines()) == 2  # what was finite
+        assert not (project.root / f"evaluations/digits/unstable/seed-{seed}.npz").exists()
+    assert metrics["protocol"]["seeds"] == len(well)
+    mse = [metrics["seeds"][seed]["reconstruction_mse"] for seed in well]
+    assert metrics["summary"]["reconstruction_mse"]["mean"] == pytest.approx(sum(mse) / len(mse))
+    for page in ("comparison.md", "index.html"):
+        text = (project.root / "reports" / page).read_text()
+        assert f"unstable ({len(well)} of 4 seeds)" in text
+        assert f"unstable: {len(failed)} of 4 runs failed (seed {min(failed)}: train_loss is nan" in text
+        assert f"its figures are those of the other {len(well)} alone" in text
+    assert f"on the same {len(well)} seeds" in (project.root / "reports/comparison.md").read_text()
+
+
+def test_a_variant_whose_seeds_all_fail_has_reasons_in_place_of_figures(project: Project, tmp_path: Path) -> None:
+    copy = Project(tmp_path / "copy")
+    shutil.copytree(project.root, copy.root, symlinks=True)
+    failed = json.loads((project.root / "reports/metrics/digits/unstable.json").read_bytes())["failed"]
+    copy.edit("params.yaml", "seeds: [0, 1, 2, 3]", f"seeds: [{', '.join(failed)}]")
+    copy.repro()
+    text = (copy.root / "reports/comparison.md").read_text()
+    assert f"unstable (0 of {len(failed)} seeds)" in text
+    assert "not defined: all its runs have failed." in text
+    metrics = json.loads((copy.root / "reports/metrics/digits/unstable.json").read_bytes())
+    assert metrics["summary"] == metrics["seeds"] == {}
+    copy.edit("params.yaml", "variants: [vae, unstable]", "variants: [unstable]")
+    done = copy.run("dvc", "repro")
+    assert done.returncode != 0
+    assert re.search(r"error: digits: every run has failed, e\.g\. unstable seed \d: train_loss is nan", done.stderr)
+
+
+def test_a_stage_whose_worker_is_killed_names_the_run_and_keeps_the_others(project: Project) -> None:
+    """As the system does when memory runs out."""
+    shutil.rmtree(project.root / ".aebench/store")
+    project.edit("params.yaml", "epochs: 4", "epochs: 150")
+    before = (project.root / "runs/digits/vae/seed-0/model.safetensors").read_bytes()
+    with project.start("python", "stages/train.py", "digits", "vae") as stage:
+        assert stage.stdout
+        while "epochs" not in stage.stdout.readline():
+            pass
+        children = subprocess.run(["pgrep", "-P", str(stage.pid)], capture_output=True, text=True, check=True)
+        os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+        *_, last = stage.communicate()[0].splitlines()
+    assert stage.returncode == 1
+    assert re.fullmatch(r"error: vae seed \d: its process was killed, perhaps for want of memory; try fewer \S+", last)
+    assert len(list((project.root / ".aebench/store").glob("*.run"))) == 3
+    assert (project.root / "runs/digits/vae/seed-0/model.safetensors").read_bytes() == before  # nothing half done
+    done = project.run("python", "stages/train.py", "digits", "vae")
+    assert done.returncode == 0
+    assert done.stderr.count("vae seed") < 3 + 2 * 10 + 3  # three names from the store, one run's lines
+    project.edit("params.yaml", "epochs: 150", "epochs: 4")
+    project.repro()
+
+
+@pytest.mark.parametrize(("blocks", "line"), [(8, r"runs/digits/vae/seed-0/\S+"), (0, r"\S+")])
+def test_a_full_disk_is_one_line_that_names_the_file(project: Project, blocks: int, line: str) -> None:
+    """A limit on the size of files stands for the disk, in units of 1024 bytes."""
+    done = project.run("bash", "-c", f"rm -r .aebench/store; ulimit -f {blocks}; python stages/train.py digits vae")
+    assert done.returncode == 1
+    *_, last = done.stderr.splitlines()
+    assert re.fullmatch(rf"error: \S*/{line} cannot be written: File too large", last)
+    assert "Traceback" not in done.stderr
+    assert project.run("python", "stages/train.py", "digits", "vae").returncode == 0
+    assert project.git("status", "--porcelain", "--", "dvc.lock", "src") == "?? dvc.lock\n"
+
+
+def test_a_read_only_checkout_is_one_line(project: Project, tmp_path: Path) -> None:
+    shutil.copytree(project.root, tmp_path / "copy", symlinks=True)
+    command = ["python", "stages/train.py", "digits", "vae"]
+    if os.geteuid() == 0:  # whom no permission stops
+        for path in (tmp_path, *tmp_path.parents[:2]):
+            path.chmod(0o755)
+        command = ["setpriv", "--reuid=65534", "--clear-groups", *command]
+    else:
+        subprocess.run(["chmod", "-R", "a-w", str(tmp_path / "copy")], check=True)
+    done = Project(tmp_path / "copy").run(*command, PYTHONDONTWRITEBYTECODE="1")
+    assert done.returncode == 1
+    *_, last = done.stderr.splitlines()
+    assert re.fullmatch(r"error: \S+ cannot be written: Permission denied", last)
+    assert "Traceback" not in done.stderr
+
+
+def test_two_dvc_repro_at_once_leave_the_first_alone(project: Project) -> None:
+    project.edit("params.yaml", "epochs: 4", "epochs: 5")
+    with project.start("dvc", "repro") as first:
+        assert first.stdout
+        while "Running stage 'train@digits-vae'" not in first.stdout.readline():
+            pass
+        second = project.run("dvc", "repro")
+        assert second.returncode != 0
+        assert "is busy" in second.stderr
+        output = first.communicate()[0]
+    assert first.returncode == 0, output
+    assert project.repro() == ["track"]
+
+
+def test_an_interrupt_leaves_no_process_and_no_run_that_claims_to_run(project: Project) -> None:
+    project.edit("params.yaml", "epochs: 5", "epochs: 6")
+    for stage in ("train@digits-unstable", "evaluate@digits-vae", "track"):
+        with project.start("dvc", "repro") as running:
+            assert running.stdout
+            while f"Running stage '{stage}'" not in running.stdout.readline():
+                pass
+            os.killpg(running.pid, signal.SIGINT)
+            output = running.communicate(timeout=60)[0]  # ends when all that hold its output have
+        assert "Traceback" not in output
+    mlflow = (
+        "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db'); print([r.info.status for e in "
+        "client.search_experiments() for r in client.search_runs([e.experiment_id]) if r.info.status != 'FINISHED'])"
+    )
+    project.repro()
+    assert project.run("python", "-c", mlflow).stdout == "[]\n"
