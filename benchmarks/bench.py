@@ -81,7 +81,8 @@ class Copy:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("dvc.yaml", ".dvcignore", "constraints.txt"):
+        for name in ("dvc.yaml", ".dvcignore", "constraints.txt", "datasets/README.md"):
+            (root / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
         for name in ("stages", "src"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

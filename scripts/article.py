@@ -37,7 +37,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    params = config.read(SETTINGS, kinds=variants.kinds(), datasets=datasets.FACTS)
+    params = config.read(SETTINGS, kinds=variants.kinds(), datasets=datasets.facts(()))
     (name,), (variant,), (seed,) = params.datasets, params.variants, params.seeds
     settings, layout = params.run(variant), Layout(ROOT)
     source = ROOT / Path(params.execution.source_dir).expanduser() if params.execution.source_dir else None

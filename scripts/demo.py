@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"
-CODE = ("dvc.yaml", ".dvcignore", "constraints.txt", "stages", "src")
+CODE = ("dvc.yaml", ".dvcignore", "constraints.txt", "datasets/README.md", "stages", "src")
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
+            target.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, target)
     shutil.copyfile(ROOT / "settings" / "demo.yaml", DEMO / "params.yaml")
     if not (DEMO / ".dvc").exists():

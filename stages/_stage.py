@@ -39,9 +39,9 @@ def params() -> "Params":
 
     numerics.limit(config.read_numerics(LAYOUT.params))
     from aebench import variants  # these import torch, which must come after
-    from aebench.data.datasets import FACTS
+    from aebench.data.datasets import facts
 
-    return config.read(LAYOUT.params, kinds=variants.kinds(), datasets=FACTS)
+    return config.read(LAYOUT.params, kinds=variants.kinds(), datasets=facts(LAYOUT.datasets))
 
 
 def cell(dataset: str, variant: str | None = None) -> "Params":

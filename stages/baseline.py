@@ -9,6 +9,7 @@ import _work
 def baseline(dataset: str) -> None:
     """Measure the baselines of one data set."""
     params = _stage.cell(dataset)
+    from aebench.data.description import describe
     from aebench.evaluation.baselines import document, jobs, npz
 
     latent_dim, layout = params.network.latent_dim, _stage.LAYOUT
@@ -17,7 +18,7 @@ def baseline(dataset: str) -> None:
     )
     results = _work.results(work, kept, dataset, unit="steps")
     _stage.write(layout.baseline_values(dataset), npz(results))
-    content = document(dataset, latent_dim, results)
+    content = document(dataset, describe(layout.data(dataset)), latent_dim, results)
     _stage.write(layout.baseline(dataset), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 

@@ -17,7 +17,9 @@ def fetch(dataset: str) -> None:
         _stage.LAYOUT.raw,
         _stage.ROOT / Path(source).expanduser() if source else None,
         lambda line: print(f"{dataset}: {line}", file=sys.stderr),
+        _stage.LAYOUT.datasets,
     )
+    datasets.load(content, dataset, params.data.validation_fraction)  # what no run could use stops here
     _stage.write(_stage.LAYOUT.data(dataset), content)
 
 

@@ -16,13 +16,14 @@ def report() -> None:
     found = results.load(params, layout)
     compared = {dataset: pairs.pairs(cells) for dataset, cells in found.datasets()}
     leaders = {dataset: pairs.leaders(of_dataset) for dataset, of_dataset in compared.items()}
-    pictures = {dataset: gallery.pictures(dataset, cells) for dataset, cells in found.datasets()}
+    pictures = {dataset: gallery.pictures(cells, found.classes(dataset)) for dataset, cells in found.datasets()}
     shutil.rmtree(layout.figures, ignore_errors=True)
     for dataset, of_dataset in pictures.items():
         for picture in of_dataset:
             _stage.write(layout.figures / dataset / f"{picture.name}.png", picture.png)
     _stage.write(layout.overview, pictures[params.datasets[0]][0].png)
-    _stage.write(layout.page, page.render(found, compared, pictures, provenance(params, layout.root)))
+    made_from = provenance(params, layout.root, found.raw_files)
+    _stage.write(layout.page, page.render(found, compared, pictures, made_from))
     words = {dataset: findings.in_words(cells, compared[dataset]) for dataset, cells in found.datasets()}
     _stage.write(layout.comparison("md"), tables.markdown(found, words, leaders))
     _stage.write(layout.comparison("tex"), exports.latex(found, leaders))

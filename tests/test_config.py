@@ -10,14 +10,14 @@ from ruamel.yaml import YAML
 
 from aebench import variants
 from aebench.config import Params, read
-from aebench.data.datasets import FACTS
+from aebench.data.datasets import facts
 from aebench.errors import ConfigError
 
 Edit = Callable[[dict[str, Any]], object]
 
 
 def check(path: Path) -> Params:
-    return read(path, kinds=variants.kinds(), datasets=FACTS)
+    return read(path, kinds=variants.kinds(), datasets=facts(()))
 
 
 @pytest.fixture
@@ -88,8 +88,11 @@ BAD: list[tuple[Edit, str]] = [
     (put("models.vae.network", {"widths": [8]}), "models.vae.network.widths: unknown key, allowed: hidden, latent_dim"),
     (put("models.dae.corruption", "maskin"), r"models.dae.corruption: found 'maskin', .*did you mean masking\?"),
     (put("models.dae.corruption_rate", 1.5), "models.dae.corruption_rate: found 1.5 with masking, allowed: at most 1"),
-    (lambda c: c["models"].update({"../evil": {"kind": "ae"}}), r"models.\.\./evil: found '../evil', allowed: letters"),
-    (lambda c: c["models"].update({"<b>": {"kind": "ae"}}), "models.<b>: found '<b>', allowed: letters"),
+    (
+        lambda c: c["models"].update({"../evil": {"kind": "ae"}}),
+        r"models.\.\./evil: found '../evil', allowed: small letters",
+    ),
+    (lambda c: c["models"].update({"<b>": {"kind": "ae"}}), "models.<b>: found '<b>', allowed: small letters"),
     (put("evaluation.importance_samples", 0), "evaluation.importance_samples: found 0, allowed: greater"),
     (put("evaluation.proposal", "refine"), r"evaluation.proposal: found 'refine', .*did you mean refined\?"),
     (put("evaluation.expost", None), "evaluation.expost: found None, allowed: "),

@@ -1,9 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from aebench.data.datasets import DATASETS, Split, Splits, fetch, load
+from aebench.data.description import describe, write
 from aebench.errors import DataError
 from aebench.randomness import generator
 
@@ -60,22 +64,53 @@ def test_binarised_pixels_are_drawn_anew_in_training_and_once_elsewhere() -> Non
     assert set(fixed.pixels(slice(None)).unique().tolist()) == {0.0, 1.0}
 
 
-def test_a_binary_data_set_shares_its_grey_file(digits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_binary_data_set_shares_its_grey_pixels(
+    digits_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dataclasses import replace
 
     monkeypatch.setitem(DATASETS, "digits_binary", replace(DATASETS["digits"], binarization="stochastic"))  # type: ignore[misc]
-    splits = load(digits_file, "digits_binary", 0.1)
+    splits = load(fetch("digits_binary", tmp_path, None, print), "digits_binary", 0.1)
     assert set(splits.test.pixels(slice(None)).unique().tolist()) == {0.0, 1.0}
     assert not splits.test.redrawn
     assert splits.train.redrawn
+    assert splits.binarization == "stochastic"
 
 
 def test_a_missing_or_damaged_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="run the stage fetch@digits"):
+    with pytest.raises(DataError, match="run `dvc repro fetch@digits`"):
         load(tmp_path / "none.safetensors", "digits", 0.1)
     (tmp_path / "bad.safetensors").write_bytes(b"<html>not here</html>")
     with pytest.raises(DataError, match="damaged"):
         load(tmp_path / "bad.safetensors", "digits", 0.1)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train_images": np.zeros((100, 1, 8, 8), np.float32)},
+        {"test_images": np.zeros((100, 1, 9, 8), np.uint8)},
+        {"test_labels": np.zeros(3, np.int64)},
+        {"train_labels": np.full(1437, 10)},
+        {"train_labels": np.full(1437, -1)},
+    ],
+)
+def test_a_file_that_contradicts_itself_is_one_line(
+    digits_file: Path, tmp_path: Path, changed: dict[str, NDArray[np.generic]]
+) -> None:
+    path = tmp_path / "digits.safetensors"
+    path.write_bytes(write({**load_file(digits_file), **changed}, describe(digits_file)))
+    with pytest.raises(DataError, match=r"damaged .*; delete it and run `dvc repro fetch@digits`"):
+        load(path, "digits", 0.1)
+    save_file(load_file(digits_file), path)  # without a description
+    with pytest.raises(DataError, match="damaged"):
+        load(path, "digits", 0.1)
+
+
+def test_a_file_says_what_it_holds_also_as_bytes(digits_file: Path) -> None:
+    about = describe(digits_file)
+    assert describe(digits_file.read_bytes()) == about
+    assert (about.shape, about.classes, about.binarization) == ((1, 8, 8), tuple("0123456789"), "none")
 
 
 def test_the_table_knows_how_many_images_there_are(digits_file: Path) -> None:

@@ -29,7 +29,8 @@ def _sigma(value: object) -> object:
     raise ValueError("allowed: learned, or a number greater than 0")
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]
+NAME = r"^[a-z0-9][a-z0-9_]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # Far beyond any use, and well below what would end in a failure to allocate memory.
 Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -170,7 +171,7 @@ class RunConfig(Block):
 class Params(Block):
     """The whole of params.yaml."""
 
-    datasets: Annotated[tuple[str, ...], _from_list, Field(min_length=1)]
+    datasets: Annotated[tuple[Name, ...], _from_list, Field(min_length=1)]
     variants: Annotated[tuple[str, ...], _from_list, Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], _from_list, Field(min_length=1)]
     numerics: Numerics
@@ -201,9 +202,9 @@ def held_out_images(validation_fraction: float, train_images: int) -> int:
 
 
 class DatasetFacts(NamedTuple):
-    """What the check of params.yaml must know of a data set."""
+    """What the check of params.yaml must know of a data set; how many images it has only the files may say."""
 
-    train_images: int
+    train_images: int | None
     binarized: bool
 
 
@@ -245,7 +246,8 @@ def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mappin
     ):
         for position, value in enumerate(values):
             if value not in known:
-                raise ConfigError(f"{key}[{position}]: found {_show(value)}, {_allowed(str(value), map(str, known))}")
+                allowed = _allowed(str(value), map(str, known)) + _BESIDES.get(key, "")
+                raise ConfigError(f"{key}[{position}]: found {_show(value)}, {allowed}")
             if value in values[:position]:
                 raise ConfigError(f"{key}[{position}]: found {_show(value)} twice, allowed: each once")
     for variant in params.variants:
@@ -261,13 +263,14 @@ def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mappin
 
 
 def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
-    fraction = params.data.validation_fraction
-    held_out = held_out_images(fraction, facts.train_images)
-    if (held_out < SMALLEST_SPLIT and fraction > 0) or facts.train_images - held_out < SMALLEST_SPLIT:
-        raise ConfigError(
-            f"data.validation_fraction: found {fraction}, which takes {held_out} of the {facts.train_images} training "
-            f"images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
-        )
+    fraction, images = params.data.validation_fraction, facts.train_images
+    if images is not None:
+        held_out = held_out_images(fraction, images)
+        if (held_out < SMALLEST_SPLIT and fraction > 0) or images - held_out < SMALLEST_SPLIT:
+            raise ConfigError(
+                f"data.validation_fraction: found {fraction}, which takes {held_out} of the {images} training "
+                f"images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
+            )
     for variant in params.variants:
         likelihood = getattr(params.models[variant], "likelihood", "bernoulli")
         if facts.binarized and likelihood != "bernoulli":
@@ -309,6 +312,9 @@ def _variant(name: object, block: object, kinds: Mapping[str, type[VariantConfig
 
 # Fewer images than this are no split to fit or to select on.
 SMALLEST_SPLIT = 50
+
+# What else is allowed, by key.
+_BESIDES = {"datasets": "; or NAME where datasets/ holds NAME.npz or a folder NAME of images"}
 
 # What pydantic calls by Python's names, in those of YAML.
 _TYPES = {
@@ -352,7 +358,7 @@ def parse(block: type[B], value: object, where: str = "") -> B:
             if isinstance(error["input"], dict):  # a check across keys, which names its own
                 key, text = f"{key}.{message}".split(": ", 1)
         elif error["type"] == "string_pattern_mismatch":
-            text = f"{found}, allowed: letters, digits and underscores, beginning with a letter or digit"
+            text = f"{found}, allowed: small letters, digits and underscores, beginning with a letter or digit"
         else:
             text = f"{found}, allowed: {message.removeprefix('Input should be ').removeprefix('Input should ')}"
         raise ConfigError(f"{key}: {text}") from None

@@ -1,5 +1,6 @@
 """Where every file lies. Nothing else spells a path."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Layout:
     def raw(self) -> Path:
         """Verified raw files, a folder for each data set that they make."""
         return self.scratch / "raw"
+
+    @property
+    def datasets(self) -> tuple[Path, ...]:
+        """Folders of the user's own data sets: this checkout's, then that of the main one, in whose copy DVC works."""
+        return self.root / "datasets", Path(os.environ.get("DVC_ROOT", self.root)) / "datasets"
 
     def data(self, dataset: str) -> Path:
         """A data set's images and labels."""

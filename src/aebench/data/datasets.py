@@ -1,34 +1,29 @@
 """The data sets: one entry each in one table, and what a run sees of one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as read
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 from torch import Tensor
 
-from aebench.config import DatasetFacts, held_out_images
+from aebench.config import SMALLEST_SPLIT, DatasetFacts, held_out_images
+from aebench.data import own
+from aebench.data.description import Arrays, Binarization, Description, describe, write
+from aebench.data.own import FEWEST_OF_A_CLASS
 from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
 from aebench.errors import DataError
 from aebench.randomness import generator
 
-Arrays = dict[str, NDArray[np.generic]]
-Binarization = Literal["none", "stochastic"]
-
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set.
-
-    `binarization` is how its pixels are used: `none` (grey in [0, 1]), or `stochastic` (each pixel is 1 with its grey
-    value as probability: anew in each epoch of training, once and for all in validation and test).
-    """
+    """One built-in data set; its fields are those of `Description`, and where its images come from."""
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
@@ -107,28 +102,46 @@ DATASETS: Mapping[str, Dataset] = {
     "digits": Dataset((1, 8, 8), tuple("0123456789"), 1437, "none", _digits, raw="digits"),
 }
 
-# Probes draw labelled images by class, some for training and some not.
-FEWEST_OF_A_CLASS = 2
 
-FACTS = {name: DatasetFacts(dataset.train_images, dataset.binarization != "none") for name, dataset in DATASETS.items()}
+def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
+    """What the check of params.yaml must know of each data set: the built-in ones and those in the user's `folders`.
+
+    Raises:
+        DataError: two have one name.
+    """
+    built_in = {
+        name: DatasetFacts(dataset.train_images, dataset.binarization != "none") for name, dataset in DATASETS.items()
+    }
+    found = own.find(folders, taken=DATASETS)
+    return built_in | {name: DatasetFacts(None, one.binarization != "none") for name, one in found.items()}
 
 
-def fetch(name: str, raw: Path, source_dir: Path | None, say: Callable[[str], None]) -> bytes:
+def fetch(
+    name: str, raw: Path, source_dir: Path | None, say: Callable[[str], None], folders: Iterable[Path] = ()
+) -> bytes:
     """A data set as the content of a safetensors file.
 
     Args:
-        name: a key of `DATASETS`.
+        name: a key of `DATASETS`, or the name of a data set in `folders`.
         raw: the folder that holds the folders of raw files.
         source_dir: the user's folder, looked into before any network.
         say: gets one line for every source that was tried.
+        folders: where the user's own data sets lie.
 
     Raises:
-        DataError: no source has the files.
+        DataError: no source has the files, or the user's files are not in order.
     """
+    if name not in DATASETS:
+        mine = own.find(folders, taken=DATASETS)[name]
+        arrays, found = own.read(mine.path, say)
+        shape = arrays["train_images"].shape[1:]
+        return write(arrays, Description(shape, found.classes, mine.binarization, found.files))
     dataset = DATASETS[name]
-    own = (local_folder(source_dir, f"execution.source_dir {source_dir}"),) if source_dir else ()
-    obtain(dataset.files, raw / dataset.raw, (*own, *dataset.sources()), say)
-    return save({key: np.ascontiguousarray(value) for key, value in dataset.load(raw / dataset.raw).items()})
+    first = (local_folder(source_dir, f"execution.source_dir {source_dir}"),) if source_dir else ()
+    obtain(dataset.files, raw / dataset.raw, (*first, *dataset.sources()), say)
+    files = {file.name: file.sha256 for file in dataset.files}
+    description = Description(dataset.shape, dataset.classes, dataset.binarization, files)
+    return write(dataset.load(raw / dataset.raw), description)
 
 
 @dataclass(frozen=True)
@@ -168,6 +181,7 @@ class Splits:
     test: Split
     shape: tuple[int, int, int]
     classes: int
+    binarization: Binarization = "none"
 
     @property
     def class_shares(self) -> tuple[float, ...]:
@@ -182,33 +196,49 @@ def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
     Validation comes out of the training images.
 
     Raises:
-        DataError: the file is missing or damaged, or the training split lacks a class.
+        DataError: the file is missing or damaged, or the training split is too small or lacks a class.
     """
     try:
         content = read(data) if isinstance(data, bytes) else load_file(data)
-        arrays = {key: torch.from_numpy(value) for key, value in content.items()}
-        images, labels = arrays["train_images"].flatten(1), arrays["train_labels"]
-        test = Split(arrays["test_images"].flatten(1), arrays["test_labels"])
+        about = describe(data)
+        (images, labels), test = (_labelled(content, split, about) for split in ("train", "test"))
     except FileNotFoundError as error:
-        raise DataError(f"{error.filename} is missing; run the stage fetch@{name}") from None
-    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{error.filename} is missing; run `dvc repro fetch@{name}`") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         where = "the data set" if isinstance(data, bytes) else data
-        raise DataError(f"{where} is damaged ({error}); delete it and run the stage fetch@{name}") from None
+        reason = " ".join(str(error).split())
+        raise DataError(f"{where} is damaged ({reason}); delete it and run `dvc repro fetch@{name}`") from None
     held_out = held_out_images(validation_fraction, len(labels))
+    if (held_out < SMALLEST_SPLIT and validation_fraction > 0) or len(labels) - held_out < SMALLEST_SPLIT:
+        raise DataError(
+            f"{name}: found {len(labels)} training images, of which data.validation_fraction takes {held_out}, "
+            f"allowed: at least {SMALLEST_SPLIT} on both sides, or data.validation_fraction: 0"
+        )
     order = torch.randperm(len(labels), generator=generator(name, "validation split"))
     validation, train = order[:held_out], order[held_out:].sort().values
-    counts = torch.bincount(labels[train], minlength=len(DATASETS[name].classes))
+    counts = torch.bincount(labels[train], minlength=len(about.classes))
     if counts.min() < FEWEST_OF_A_CLASS:
         label = int(counts.argmin())
         raise DataError(
-            f"{name}: found {counts[label]} training images of class {DATASETS[name].classes[label]}, allowed: "
+            f"{name}: found {counts[label]} training images of class {about.classes[label]}, allowed: "
             f"at least {FEWEST_OF_A_CLASS} of each class; lower data.validation_fraction or add images"
         )
-    redrawn = DATASETS[name].binarization == "stochastic"
+    redrawn = about.binarization == "stochastic"
     return Splits(
         train=Split(images[train], labels[train], redrawn),
         validation=Split(images[validation], labels[validation], redrawn).fixed(name, "validation"),
-        test=Split(test.images, test.labels, redrawn).fixed(name, "test"),
-        shape=DATASETS[name].shape,
-        classes=len(DATASETS[name].classes),
+        test=Split(*test, redrawn).fixed(name, "test"),
+        shape=about.shape,
+        classes=len(about.classes),
+        binarization=about.binarization,
     )
+
+
+def _labelled(content: Mapping[str, NDArray[np.generic]], split: str, about: Description) -> tuple[Tensor, Tensor]:
+    """Images `[N, D]` and labels `[N]` of one split, which agree with each other and with the description."""
+    images, labels = content[f"{split}_images"], content[f"{split}_labels"]
+    if images.dtype != np.uint8 or images.shape[1:] != about.shape or labels.dtype != np.int64:
+        raise ValueError(f"{split}_images: found {images.dtype} of shape {images.shape}")
+    if labels.shape != images.shape[:1] or not np.isin(labels, np.arange(len(about.classes))).all():
+        raise ValueError(f"{split}_labels do not fit the images and the classes")
+    return torch.from_numpy(images).flatten(1), torch.from_numpy(labels)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aebench.config import Corruption, Data
 from aebench.data.datasets import Splits, load
+from aebench.data.description import Description
 from aebench.evaluation.probes import Labelled, few_label_probes, logistic, nearest_neighbours, probes, right
 from aebench.evaluation.protocol import PerImage, archive, corrupted, unarchive
 from aebench.evaluation.statistics import interval
@@ -136,8 +137,11 @@ def _raw_pixels(splits: Splits) -> tuple[Labelled, Labelled, Labelled]:
     return train, validation, test
 
 
-def document(dataset: str, latent_dim: int, measured: Mapping[str, PerImage]) -> dict[str, Any]:
-    """The content of `reports/baselines/DATASET.json`: a baseline has no seeds, so its intervals are over images."""
+def document(dataset: str, about: Description, latent_dim: int, measured: Mapping[str, PerImage]) -> dict[str, Any]:
+    """The content of `reports/baselines/DATASET.json`: what the data set is, and its baselines.
+
+    A baseline has no seeds, so its intervals are over images.
+    """
     baselines: dict[str, dict[str, Any]] = {}
     for name, per_image in measured.items():
         baseline = baselines.setdefault(name.split(":")[0], {})
@@ -146,6 +150,7 @@ def document(dataset: str, latent_dim: int, measured: Mapping[str, PerImage]) ->
     images = len(next(iter(measured["mean_image"].values())))
     return {
         "dataset": dataset,
+        "data": about.as_json(),
         "latent_dim": latent_dim,
         "protocol": {"split": "test", "images": images},
         "baselines": baselines,

@@ -3,13 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aebench.config import Evaluation
 from aebench.data.datasets import load
+from aebench.data.description import Binarization
 from aebench.errors import Diverged
 from aebench.evaluation.diagnostics import ACTIVE, rate_per_dimension
 from aebench.evaluation.likelihoods import elbo_on_training_images, expost_likelihoods, likelihoods
@@ -41,6 +42,7 @@ class Evaluated:
     not_defined: dict[str, str]
     parameters: int
     label_enters: tuple[str, ...]
+    binarization: Binarization
     selected_epoch: int
     weights_sha256: str
 
@@ -62,6 +64,7 @@ class Failed:
     reason: str
     parameters: int
     label_enters: tuple[str, ...]
+    binarization: Binarization
     weights_sha256: str
 
     def pack(self) -> bytes:
@@ -80,7 +83,17 @@ def unpack(packed: bytes) -> Evaluated | Failed:
     return Evaluated(per_image=unarchive(files["per_image"]), arrays=unarchive(files["arrays"]), **facts)
 
 
-def evaluate(run: StoredRun, *arguments: Any, **options: Any) -> Evaluated | Failed:
+def evaluate(
+    run: StoredRun,
+    config: Evaluation,
+    dataset: str,
+    validation_fraction: float,
+    seed: int,
+    data: Path | bytes,
+    report: "Report",
+    *,
+    mapped: bool = False,
+) -> Evaluated | Failed:
     """`evaluate_run`, or why there is nothing to evaluate.
 
     Raises:
@@ -89,10 +102,10 @@ def evaluate(run: StoredRun, *arguments: Any, **options: Any) -> Evaluated | Fai
     try:
         if run.failed:
             raise Diverged(run.failed)
-        return evaluate_run(run, *arguments, **options)
+        return evaluate_run(run, config, dataset, validation_fraction, seed, data, report, mapped=mapped)
     except Diverged as error:
-        model = run.model()
-        return Failed(str(error), _parameters(model), _label_enters(model), run.weights_sha256)
+        model, binarization = run.model(), load(data, dataset, validation_fraction).binarization
+        return Failed(str(error), _parameters(model), _label_enters(model), binarization, run.weights_sha256)
 
 
 def _parameters(model: Autoencoder) -> int:
@@ -144,7 +157,7 @@ def evaluate_run(
     if overflow:
         raise Diverged(f"the codes overflow: {DIVERGED}")
     report(0, len(splits.test), "reconstructions and probes")
-    reasons = not_defined(model, dataset, config, train.labels)
+    reasons = not_defined(model, splits.binarization, config, train.labels)
     accuracies, predicted = probes(train, validation, test)
     per_image = reconstructions(model, splits.test, config) | accuracies
     metrics: dict[str, float] = {}
@@ -189,6 +202,7 @@ def evaluate_run(
         not_defined=reasons,
         parameters=_parameters(model),
         label_enters=_label_enters(model),
+        binarization=splits.binarization,
         selected_epoch=run.selected_epoch,
         weights_sha256=run.weights_sha256,
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aebench.config import Corruption, Evaluation, RunConfig
 from aebench.data.corruption import corrupt
-from aebench.data.datasets import DATASETS
+from aebench.data.description import Binarization
 from aebench.evaluation.diagnostics import FEWEST_SAMPLES
 from aebench.evaluation.estimators import drawn_classes, sharing
 from aebench.evaluation.probes import FEW_LABELS, too_few
@@ -64,7 +64,7 @@ def corrupted(x: Tensor, corruption: Corruption, first: int = 0) -> Tensor:
 
 
 def not_defined(
-    model: Autoencoder, dataset: str, config: Evaluation, train_labels: NDArray[np.int64]
+    model: Autoencoder, binarization: Binarization, config: Evaluation, train_labels: NDArray[np.int64]
 ) -> dict[str, str]:
     """The metrics that `model` cannot have under this protocol, each with the reason."""
     reasons = {}
@@ -81,7 +81,7 @@ def not_defined(
         no(["active_units"], "has no prior to which a latent dimension could collapse")
     elif sharing(config.importance_samples, drawn_classes(model))[1] < FEWEST_SAMPLES:
         no(["pareto_k_unreliable_share"], f"needs at least {FEWEST_SAMPLES} importance samples")
-    if DATASETS[dataset].binarization != "none":
+    if binarization != "none":
         no(EXPOST_METRICS, "is a density, and the pixels are binarised")
     elif config.expost.images == 0:
         no(EXPOST_METRICS, "is turned off (evaluation.expost.images is 0)")
@@ -94,14 +94,14 @@ def not_defined(
 
 
 def protocol(
-    dataset: str, config: RunConfig, evaluation: Evaluation, images: int, label_enters: tuple[str, ...]
+    binarization: Binarization, config: RunConfig, evaluation: Evaluation, images: int, label_enters: tuple[str, ...]
 ) -> dict[str, Any]:
     """What the numbers of one variant were measured on, and how."""
     likelihood = getattr(config.model, "likelihood", None)
     found: dict[str, Any] = {
         "split": "test",
         "images": images,
-        "binarization": binarization_note(dataset),
+        "binarization": binarization_note(binarization),
         "validation_fraction": config.data.validation_fraction,
         "selection": config.training.select,
         "training": config.training.model_dump(mode="json"),
@@ -115,7 +115,7 @@ def protocol(
     if likelihood is not None:
         found |= {
             "likelihood": likelihood,
-            "likelihood_note": likelihood_note(dataset, likelihood),
+            "likelihood_note": likelihood_note(binarization, likelihood),
             "importance_samples": evaluation.importance_samples,
             "proposal": PROPOSALS[evaluation.proposal],
         }
@@ -135,19 +135,19 @@ PROPOSALS = {
 }
 
 
-def likelihood_note(dataset: str, likelihood: str) -> str:
+def likelihood_note(binarization: Binarization, likelihood: str) -> str:
     """What a number in nats under `likelihood` is on this data."""
     if likelihood == "gaussian":
         return "a density of grey pixels, which reaches beyond [0, 1]"
     if likelihood == "continuous_bernoulli":
         return "a density of grey pixels in [0, 1]"
-    if DATASETS[dataset].binarization == "none":
+    if binarization == "none":
         return "cross-entropy on grey pixels: not a normalised likelihood, comparable only with its like"
     return "a likelihood of the binarised pixels"
 
 
-def binarization_note(dataset: str) -> str:
+def binarization_note(binarization: Binarization) -> str:
     """How the pixels of the test images are used."""
-    if DATASETS[dataset].binarization == "none":
+    if binarization == "none":
         return "none (grey in [0, 1])"
     return "stochastic (each pixel 1 with its grey value as probability; drawn once for validation and test)"

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aebench.data.datasets import DATASETS
 from aebench.reporting.results import Results
 from aebench.reporting.tables import COLUMNS, Leaders, rows
 
@@ -135,7 +134,7 @@ def plots(results: Results) -> dict[str, pd.DataFrame]:
             samples, nats = cell.seed_vectors("k_curve_samples"), cell.seed_vectors("k_curve_nats")
             for seed, of_k, bound in zip(cell.seeds, samples, nats, strict=True):
                 bounds.append(pd.DataFrame({"samples": of_k, "bound_nats": bound, "cell": name, "seed": seed}))
-        classes = np.asarray(DATASETS[cell.dataset].classes)
+        classes = np.asarray(results.classes(cell.dataset))
         read = [cell.arrays(seed) for seed in cell.seeds]
         labels, predictions = (
             np.concatenate([arrays[key] for arrays in read]) for key in ("labels", "probe_predictions")

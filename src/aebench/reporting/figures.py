@@ -21,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 CLASS_COLOURS = plt.get_cmap("tab10")(range(10))
 
 STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # names of classes may hold dollar signs
     "figure.dpi": 120,
     "font.size": 10,
     "axes.spines.top": False,

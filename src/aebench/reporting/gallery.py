@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aebench.data.datasets import DATASETS
 from aebench.evaluation.pictures import REACH
 from aebench.reporting import figures
 from aebench.reporting.results import Cell
@@ -33,9 +32,8 @@ class Picture:
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
-def pictures(dataset: str, cells: Sequence[Cell]) -> list[Picture]:
+def pictures(cells: Sequence[Cell], classes: Sequence[str]) -> list[Picture]:
     """All of them, in the order in which the page shows them."""
-    classes = DATASETS[dataset].classes
     cells = [cell for cell in cells if cell.seeds]
     first = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells}
     shown = {cell.seeds[0] for cell in cells}

@@ -9,14 +9,13 @@ import numpy as np
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from aebench.data.datasets import DATASETS
 from aebench.reporting.figures import CLASS_COLOURS, contact_sheet
 from aebench.reporting.results import Cell
 
 COLUMNS = 40
 
 
-def latent_maps(dataset: str, cells: Sequence[Cell]) -> dict[str, Any]:
+def latent_maps(cells: Sequence[Cell], classes: Sequence[str]) -> dict[str, Any]:
     """The first test images on each variant's maps (first seed), PCA and t-SNE, in thousandths of a map's width.
 
     `images` is a `data:` address of all of them side by side, `COLUMNS` in a row.
@@ -31,7 +30,6 @@ def latent_maps(dataset: str, cells: Sequence[Cell]) -> dict[str, Any]:
     shown, (_, height, width) = len(images), images.shape[1:]
     padded = np.concatenate([images, np.zeros((-shown % COLUMNS, *images.shape[1:]))])
     sheet = contact_sheet(padded.reshape(-1, COLUMNS, *images.shape[1:]), enlarge=1)
-    classes = DATASETS[dataset].classes
     return {
         "shown": shown,
         "tile": [width, height],

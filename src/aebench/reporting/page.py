@@ -40,7 +40,7 @@ def render(
                 "protocols": {cell.variant: _flat(cell.metrics["protocol"]) for cell in cells},
                 "weights": {cell.variant: cell.metrics["weights_sha256"] for cell in cells},
                 "pictures": gallery[dataset],
-                "maps": Markup(as_json(maps) if (maps := latent_maps(dataset, cells)) else ""),
+                "maps": Markup(as_json(maps) if (maps := latent_maps(cells, results.classes(dataset))) else ""),
             }
         )
     environment = Environment(

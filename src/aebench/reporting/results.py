@@ -73,6 +73,15 @@ class Results:
     cells: tuple[Cell, ...]
     baselines: dict[str, dict[str, Any]]
 
+    def classes(self, dataset: str) -> tuple[str, ...]:
+        """The names of a data set's classes, in the order of their labels."""
+        return tuple(self.baselines[dataset]["data"]["classes"])
+
+    @property
+    def raw_files(self) -> dict[str, str]:
+        """SHA-256 of the raw files of all data sets, by name."""
+        return {name: sha256 for found in self.baselines.values() for name, sha256 in found["data"]["files"].items()}
+
     def datasets(self) -> Iterator[tuple[str, list[Cell]]]:
         """Each data set with its cells."""
         for dataset in self.baselines:

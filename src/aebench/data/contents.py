@@ -1,0 +1,79 @@
+"""What the user's own files hold, and what is allowed of them, in whichever form they come."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aebench.errors import DataError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+SPLITS = ("train", "test")
+# The networks see each pixel as a number of its own: larger images are photographs by mistake.
+LARGEST = 2**20
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A data set as its files have it.
+
+    `images` `[N, C, H, W]` and `labels` `[N]` by split, or all under the empty name where the files name no splits;
+    names of the classes, and SHA-256 of the files by name.
+    """
+
+    images: dict[str, Images]
+    labels: dict[str, Labels]
+    classes: tuple[str, ...]
+    files: dict[str, str]
+
+
+def stays_inside(path: Path, folder: Path) -> None:
+    """Refuse a link that leads out of `folder`.
+
+    Raises:
+        DataError: it does.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"{path} leads out of {folder.name}/, allowed: files inside it; copy them there")
+
+
+def check_classes(path: Path, classes: Sequence[str]) -> None:
+    """Refuse names that no report could show.
+
+    Raises:
+        DataError: there are fewer than two, or one is too long, not printable, or there twice.
+    """
+    if len(classes) < 2:
+        raise DataError(f"{path}: found {len(classes)} classes, allowed: at least 2")
+    for name in classes:
+        if not (0 < len(name) <= 40 and name.isprintable()):
+            raise DataError(f"{path}: found the class {name[:60]!r}, allowed: 1 to 40 printable characters")
+        if classes.count(name) > 1:
+            raise DataError(f"{path}: found the class {name} twice, allowed: each once")
+
+
+def check_size(path: Path, shape: Sequence[int]) -> None:
+    """Refuse images `[C, H, W]` that are too large.
+
+    Raises:
+        DataError: they are.
+    """
+    if math.prod(shape) > 3 * LARGEST:
+        raise DataError(
+            f"{path}: found images of {size_in_words(shape)}, allowed: at most {LARGEST:,} pixels; make them smaller"
+        )
+
+
+def size_in_words(shape: Sequence[int]) -> str:
+    """A shape as it is spoken."""
+    return " × ".join(map(str, shape)) or "a single number"
+
+
+def reason(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,61 @@
+"""What a data file says of itself, in its header: whoever has the file needs no table beside it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+Arrays = dict[str, NDArray[np.generic]]
+Binarization = Literal["none", "stochastic"]
+
+# safetensors keeps several entries in no order, so that the same content would not be the same bytes: it has one.
+_ENTRY = "aebench"
+
+
+@dataclass(frozen=True)
+class Description:
+    """One data set, as its data file describes it.
+
+    `shape` is that of an image, (C, H, W); `binarization` how its pixels are used: `none` (grey in [0, 1]), or
+    `stochastic` (each pixel is 1 with its grey value as probability: anew in each epoch of training, once and for all
+    in validation and test); `files` are the SHA-256 of the raw files by name.
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    binarization: Binarization
+    files: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """With lists for tuples."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found
+
+
+def write(arrays: Arrays, description: Description) -> bytes:
+    """Arrays and their description as the content of a safetensors file, the same bytes for the same values."""
+    content = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    return save(content, {_ENTRY: json.dumps(description.as_json(), sort_keys=True)})
+
+
+def describe(data: Path | bytes) -> Description:
+    """The description in a data file, or in its content.
+
+    Raises:
+        ValueError, KeyError, TypeError, OSError: there is none.
+    """
+    if isinstance(data, bytes):
+        header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    else:
+        with data.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = stream.read(min(length, data.stat().st_size))
+    found = json.loads(json.loads(header)["__metadata__"][_ENTRY])
+    channels, height, width = found["shape"]
+    if found["binarization"] not in ("none", "stochastic"):
+        raise ValueError(f"binarization is {found['binarization']!r}")
+    return Description((channels, height, width), tuple(found["classes"]), found["binarization"], found["files"])
