@@ -50,4 +50,5 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): 1.9 GB (more where pip brings a CUDA build of torch) and some minutes" >&2
 	@$(PYTHON) -m venv "$(VENV)"
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@"$(BIN)/python" scripts/renderer.py
 	@touch $@

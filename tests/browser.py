@@ -13,19 +13,38 @@ import pytest
 PROBE = Path(__file__).with_name("probe.js")
 
 
+# A page that asks for anything from elsewhere does not get it.
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--virtual-time-budget=10000", "--host-resolver-rules=MAP * ~NOTFOUND"),
+)
+
+
 def visit(page: Path, scratch: Path, width: int) -> dict[str, Any]:
     """What probe.js finds on the page in a window of this width; its copy in `scratch` is what is opened."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium and no google-chrome is installed")
     watch = "<script>window.problems = []; onerror = (message) => problems.push(message);</script>"
     watched = page.read_text().replace("<head>", f"<head>{watch}", 1).replace('loading="lazy"', "")
     copy = scratch / "page.html"
     copy.write_text(watched.replace("</body>", f"<script>{PROBE.read_text()}</script></body>"))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    options += [f"--user-data-dir={scratch / 'profile'}", f"--window-size={width},900", "--virtual-time-budget=10000"]
+    return _found(copy, scratch, width)
+
+
+def open_page(page: Path, scratch: Path, question: str) -> dict[str, Any]:
+    """The value of a JavaScript expression on a page, once it has loaded; a copy beside the page is what is opened."""
+    answer = f"document.title = 'found ' + JSON.stringify({question})"
+    script = f"addEventListener('load', () => setTimeout(() => {answer}, 2000))"
+    copy = page.with_name("opened.html")
+    copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    return _found(copy, scratch, 1300)
+
+
+def _found(page: Path, scratch: Path, width: int) -> dict[str, Any]:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium and no google-chrome is installed")
+    options = [*OPTIONS, f"--user-data-dir={scratch / 'profile'}", f"--window-size={width},900"]
     done = subprocess.run(
-        [browser, *options, "--dump-dom", copy.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [browser, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
     title = re.search(r"<title>found (.*?)</title>", done.stdout, re.DOTALL)
     assert title, done.stdout[:300]

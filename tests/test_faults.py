@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_pipeline import PARAMS, Project, copy_of_the_tree
+from test_pipeline import PARAMS, Project, working_tree
 
 # An AE that leaves the finite numbers for about every other seed, in its second epoch.
 UNSTABLE = """\
@@ -23,8 +23,7 @@ class Config(VariantConfig):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A checkout with the digits and one trained variant, and a variant that fails for some seeds."""
-    project = Project(tmp_path_factory.mktemp("faults"))
-    copy_of_the_tree(project.root)
+    project = working_tree(tmp_path_factory.mktemp("faults"))
     params = PARAMS.replace("[ae, dae, vae, cvae, cvae_concat]", "[vae, unstable]").replace("[0, 1]", "[0, 1, 2, 3]")
     params = params.replace("models:\n", "models:\n  unstable: {kind: unstable}\n").replace("epochs: 2", "epochs: 4")
     (project.root / "params.yaml").write_text(params)

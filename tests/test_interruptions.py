@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_pipeline import PARAMS, Project, copy_of_the_tree
+from test_pipeline import PARAMS, Project, working_tree
 
 SMALL = {
     "variants: [ae, dae, vae, cvae, cvae_concat]": "variants: [vae, cvae_concat]",
@@ -18,8 +18,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A checkout with results, in whose training the seconds count."""
-    project = Project(tmp_path_factory.mktemp("undisturbed"))
-    copy_of_the_tree(project.root)
+    project = working_tree(tmp_path_factory.mktemp("undisturbed"))
     params = PARAMS
     for old, new in SMALL.items():
         assert old in params

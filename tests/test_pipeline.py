@@ -102,8 +102,8 @@ class Project:
         return {str(path.relative_to(self.root)): path.read_bytes() for path in files}
 
 
-def copy_of_the_tree(root: Path) -> None:
-    """The working tree's files without results."""
+def working_tree(root: Path) -> Project:
+    """A copy of the working tree without its results."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -114,15 +114,15 @@ def copy_of_the_tree(root: Path) -> None:
         if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
+    return Project(root)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone of the working tree after its first `dvc repro`, committed with its results."""
-    root = tmp_path_factory.mktemp("ein größerer Klon")  # a space and letters beyond ASCII in its path
-    copy_of_the_tree(root)
+    clone = working_tree(tmp_path_factory.mktemp("ein größerer Klon"))  # a space and letters beyond ASCII
+    root = clone.root
     (root / "params.yaml").write_text(PARAMS)
-    clone = Project(root)
     clone.edit("src/aebench/reporting/tables.py", *MARK)
     clone.git("init", "--quiet", "--initial-branch=main")
     clone.git("add", "--all")

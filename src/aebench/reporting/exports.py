@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aebench.reporting.results import Results
+from aebench.reporting.results import Results, confusion
 from aebench.reporting.tables import COLUMNS, Leaders, rows
 
 
@@ -120,29 +120,28 @@ def _tex(text: str) -> str:
 
 
 def plots(results: Results) -> dict[str, pd.DataFrame]:
-    """For `dvc plots`: the curves of every run, each run's bound by K, and what the probes of all its seeds confuse."""
-    curves, bounds, confusions = [], [], []
+    """For `dvc plots`: the curves of every run, each run's bound by K, and what the probes of all its seeds confuse.
+
+    A table without rows keeps its columns, by which DVC knows its plots.
+    """
+    curves = [pd.DataFrame(columns=["epoch", "train_loss", "validation_loss", "validation_reconstruction_mse"])]
+    bounds = [pd.DataFrame(columns=["samples", "bound_nats"])]
+    confusions = [pd.DataFrame(columns=["actual", "predicted", "images"])]
     for cell in (cell for cell in results.cells if cell.seeds):
-        name = f"{cell.dataset}/{cell.variant}"
+        of_cell = {"dataset": cell.dataset, "cell": f"{cell.dataset}/{cell.variant}"}
         for seed in cell.seeds:
             frame = pd.DataFrame(cell.history(seed))
-            kept = [
-                c for c in ("epoch", "train_loss", "validation_loss", "validation_reconstruction_mse") if c in frame
-            ]
-            curves.append(frame[kept].assign(cell=name, seed=seed))
+            curves.append(frame.reindex(columns=curves[0].columns).assign(**of_cell, seed=seed))
         if "k_curve_nats" in cell.metrics["vectors"]:
             samples, nats = cell.seed_vectors("k_curve_samples"), cell.seed_vectors("k_curve_nats")
             for seed, of_k, bound in zip(cell.seeds, samples, nats, strict=True):
-                bounds.append(pd.DataFrame({"samples": of_k, "bound_nats": bound, "cell": name, "seed": seed}))
-        classes = np.asarray(results.classes(cell.dataset))
-        read = [cell.arrays(seed) for seed in cell.seeds]
-        labels, predictions = (
-            np.concatenate([arrays[key] for arrays in read]) for key in ("labels", "probe_predictions")
-        )
-        counts = pd.DataFrame({"actual": classes[labels], "predicted": classes[predictions]}).value_counts(sort=False)
-        confusions.append(counts.rename("images").reset_index().assign(cell=name))
+                bounds.append(pd.DataFrame({"samples": of_k, "bound_nats": bound}).assign(**of_cell, seed=seed))
+        classes = results.classes(cell.dataset)
+        counts = sum(confusion(cell.arrays(seed), len(classes)) for seed in cell.seeds)
+        pairs = pd.MultiIndex.from_product([classes, classes], names=["actual", "predicted"])
+        confusions.append(pd.DataFrame({"images": np.ravel(counts)}, pairs).reset_index().assign(**of_cell))
     found = {"curves": curves, "k_curve": bounds, "confusion": confusions}
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in found.items() if frames}
+    return {name: pd.concat(frames[1:] or frames, ignore_index=True) for name, frames in found.items()}
 
 
 def compact(results: Results) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aebench.evaluation.pictures import REACH
 from aebench.reporting import figures
-from aebench.reporting.results import Cell
+from aebench.reporting.results import Cell, confusion
 
 OVER_SEEDS = "Lines are means over seeds, bands the range over seeds."
 Arrays = dict[str, dict[str, NDArray[Any]]]
@@ -177,9 +177,7 @@ def _confusion(cell: Cell, classes: int) -> NDArray[np.float64]:
     """Per cent of each true class, mean over seeds, `[C, C]`."""
     shares = []
     for seed in cell.seeds:
-        arrays = cell.arrays(seed)
-        counts = np.zeros((classes, classes))
-        np.add.at(counts, (arrays["labels"], arrays["probe_predictions"]), 1)
+        counts = confusion(cell.arrays(seed), classes)
         shares.append(100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     mean: NDArray[np.float64] = np.mean(shares, axis=0)
     return mean

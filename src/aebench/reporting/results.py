@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,13 @@ class Results:
         """Each data set with its cells."""
         for dataset in self.baselines:
             yield dataset, [cell for cell in self.cells if cell.dataset == dataset]
+
+
+def confusion(arrays: Mapping[str, NDArray[Any]], classes: int) -> NDArray[np.int64]:
+    """How many test images of each class (row) one run's probe reads as each class (column), `[C, C]`."""
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (arrays["labels"], arrays["probe_predictions"]), 1)
+    return counts
 
 
 def load(params: Params, layout: Layout) -> Results:

@@ -1,0 +1,200 @@
+"""DVC as its users know it: differences, plots, experiments in copies, a remote; on a small data set of one's own."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import open_page
+from test_pipeline import PARAMS, Project, runs_in, working_tree
+
+pytestmark = pytest.mark.slow
+
+# A change to the code that shows in the report, so that it is known whose code ran.
+MARK = ("raw pixels", "pixels as they are")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the working tree with two variants on a data set that git ignores, committed with its results."""
+    clone = working_tree(tmp_path_factory.mktemp("dvc"))
+    images = np.random.default_rng(0).integers(0, 256, (240, 6, 6), dtype=np.uint8)
+    np.savez(clone.root / "datasets" / "dots.npz", images=images, labels=np.arange(240) % 3)
+    params = PARAMS.replace("[digits]", "[dots]").replace("[ae, dae, vae, cvae, cvae_concat]", "[ae, vae]")
+    (clone.root / "params.yaml").write_text(params.replace("validation_fraction: 0.1", "validation_fraction: 0.3"))
+    clone.git("init", "--quiet", "--initial-branch=main")
+    clone.git("config", "user.name", "test")
+    clone.git("config", "user.email", "test@localhost")
+    assert clone.repro()[:2] == ["check", "fetch@dots"]
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "results")
+    assert "datasets/dots.npz" not in clone.git("ls-files")
+    return clone
+
+
+def out(project: Project, *command: str) -> str:
+    done = project.run(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def experiments(project: Project) -> dict[str, str]:
+    """The commits of the experiments, by their names."""
+    found = {}
+    for baseline in json.loads(out(project, "dvc", "exp", "show", "--json")):
+        for experiment in baseline.get("experiments") or ():
+            for revision in experiment["revs"]:
+                found[revision["name"]] = revision["rev"]
+    return found
+
+
+def betas(project: Project) -> dict[float, str]:
+    """The β of every run of the variant in the project's store, with whether it is superseded."""
+    return {
+        float(run["params"]["model.beta"]): run["tags"].get("aebench.superseded", "false")  # type: ignore[index,attr-defined]
+        for run in runs_in(project)
+        if run["tags"]["aebench.cell"] == "dots/vae/seed-0"  # type: ignore[index]
+    }
+
+
+def test_an_experiment_in_a_copy(project: Project) -> None:
+    """It finds the data that git ignores, and the one MLflow store; the workspace stays as it was."""
+    before = project.snapshot()
+    out(project, "dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "models.vae.beta=4")
+    assert project.snapshot() == before
+    assert project.git("status", "--porcelain") == ""
+    assert betas(project) == {1: "false", 4: "false"}
+    assert not list((project.root / ".dvc" / "tmp").rglob("mlflow.db"))
+    changed = json.loads(out(project, "dvc", "exp", "diff", "main", "temporary", "--json"))
+    assert changed["params"] == {"params.yaml": {"models.vae.beta": {"old": 1.0, "new": 4, "diff": 3.0}}}
+    assert {name.rsplit(".", 1)[0] for name in changed["metrics"]["reports/summary.json"]} == {"dots.vae"}
+    revision = experiments(project)["temporary"]
+    assert "dots" in project.git("show", f"{revision}:reports/comparison.md")
+
+
+def test_a_sweep_in_the_queue_runs_the_code_of_its_copies(project: Project) -> None:
+    project.edit("src/aebench/reporting/tables.py", *MARK)
+    out(project, "dvc", "exp", "run", "--queue", "--name", "sweep", "-S", "models.vae.beta=2,3")
+    project.git("checkout", "--quiet", "src")
+    out(project, "dvc", "queue", "start")
+    while re.search(r"Running|Queued", status := out(project, "dvc", "queue", "status")):
+        pass
+    assert status.count("Success") == 2
+    found = experiments(project)
+    for name in ("sweep-1", "sweep-2"):
+        assert MARK[1] in project.git("show", f"{found[name]}:reports/comparison.md")
+    assert MARK[1] not in (project.root / "reports" / "comparison.md").read_text()
+    assert project.git("status", "--porcelain") == ""
+    assert {1, 2, 3} <= set(betas(project))
+    assert set(betas(project).values()) == {"false"}
+    out(project, "dvc", "exp", "apply", "sweep-1")
+    assert re.search(r"beta: 2\b", (project.root / "params.yaml").read_text())
+    out(project, "dvc", "checkout")
+    project.git("checkout", "--quiet", ".")
+    out(project, "dvc", "checkout")
+
+
+def test_differences_are_compact(project: Project) -> None:
+    shown = json.loads(out(project, "dvc", "metrics", "show", "--json"))[""]["data"]
+    assert list(shown) == ["reports/summary.json"]
+    project.edit("params.yaml", "objective: elbo, beta: 1.0", "objective: elbo, beta: 4.0")
+    try:
+        assert project.repro() == ["check", "train@dots-vae", "evaluate@dots-vae", "report", "track"]
+        lines = out(project, "dvc", "params", "diff").splitlines()
+        assert [re.split(r"\s{2,}", line) for line in lines[1:]] == [["params.yaml", "models.vae.beta", "1.0", "4.0"]]
+        rows = out(project, "dvc", "metrics", "diff").splitlines()[1:]
+        assert rows
+        assert all(re.match(r"reports/summary.json  dots\.vae\.\w+ ", row) for row in rows)
+        page = project.root / "dvc_plots" / "index.html"
+        out(project, sys.executable, "scripts/renderer.py")
+        out(project, "dvc", "plots", "diff", "HEAD", "workspace")
+        assert '"rev": "HEAD"' in page.read_text()
+    finally:
+        project.git("checkout", "--quiet", ".")
+        out(project, "dvc", "checkout")
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_the_page_of_plots_needs_no_network(project: Project, tmp_path: Path, offline: bool) -> None:
+    out(project, sys.executable, "scripts/renderer.py")
+    out(project, "dvc", "plots", "show")
+    if not offline:  # without its renderer nothing is drawn: the test can fail
+        (project.root / ".aebench" / "vega.js").unlink()
+    found = open_page(
+        project.root / "dvc_plots" / "index.html",
+        tmp_path,
+        "({drawn: [...document.querySelectorAll('.vega-embed')].map((plot) => plot.querySelector('canvas').width),"
+        " requests: performance.getEntriesByType('resource').map(({name}) => name)})",
+    )
+    if offline:
+        assert len(found["drawn"]) == 4
+        assert min(found["drawn"]) > 200
+        assert [Path(name).name for name in found["requests"]] == ["vega.js"]
+        assert all(name.startswith("file://") for name in found["requests"])
+    else:
+        assert found["drawn"] == []
+
+
+@pytest.mark.parametrize("change", [("[ae, vae]", "[ae]"), ("fraction: 0.3", "fraction: 0")])
+def test_plots_without_a_prior_or_a_validation_split(project: Project, change: tuple[str, str]) -> None:
+    project.edit("params.yaml", *change)
+    project.edit("params.yaml", "select: best_validation", "select: last")
+    try:
+        project.repro()
+        shown = json.loads(out(project, "dvc", "plots", "show", "--json"))
+        assert not shown.get("errors")
+        cells = {
+            name: {value["cell"] for plot in plots for value in plot["content"]["data"]["values"]}
+            for name, plots in shown["data"].items()
+        }
+        assert cells["confusion"] >= {"dots/ae"}
+        assert ("bound" in cells) == (change[1] != "[ae]")
+        assert ("loss" in cells) == (change[1] == "[ae]")
+    finally:
+        project.git("checkout", "--quiet", ".")
+        out(project, "dvc", "checkout")
+
+
+def test_the_results_travel_through_a_remote(project: Project, tmp_path: Path) -> None:
+    """Somebody else's clone has them all, with the raw data, and nothing is run."""
+    out(project, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    out(project, "dvc", "add", "datasets/dots.npz")
+    assert set(project.repro()) <= {"fetch@dots", "track"}
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "raw data")
+    out(project, "dvc", "push")
+    shutil.move(project.root / ".dvc" / "cache", tmp_path / "cache")
+    project.git("clone", "--quiet", str(project.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    out(clone, "dvc", "pull")
+    shutil.move(tmp_path / "cache", project.root / ".dvc" / "cache")
+    assert clone.snapshot() == project.snapshot()
+    assert set(clone.repro()) <= {"check", "track"}
+    assert clone.git("status", "--porcelain") == ""
+    assert (clone.root / "datasets" / "dots.npz").is_file()
+
+
+def test_no_environment_needs_to_be_active(project: Project, tmp_path: Path) -> None:
+    (project.root / ".venv").symlink_to(sys.prefix)
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for program in ("git", "sh"):
+        (bare / program).symlink_to(str(shutil.which(program)))
+    # A Python without any packages, as on a system where nothing is installed.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], check=True)
+    (bare / "python3").symlink_to(tmp_path / "empty" / "bin" / "python3")
+    command = [str(project.root / ".venv" / "bin" / "dvc"), "repro", "--force", "--single-item", "fetch@dots"]
+    environment = {"PATH": str(bare), "HOME": os.environ["HOME"]}
+    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (project.root / ".venv").unlink()
+    command[0] = str(Path(sys.executable).with_name("dvc"))
+    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "lacks the dependencies of aebench; run `make repro`, which sets .venv up" in done.stderr
+    out(project, "dvc", "checkout")

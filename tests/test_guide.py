@@ -1,0 +1,48 @@
+"""The walk through in docs/guide.md, run as it is written, with settings that take less time."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_pipeline import PARAMS, Project, runs_in, working_tree
+
+pytestmark = pytest.mark.slow
+
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
+    clone = working_tree(tmp_path / "checkout")
+    small = (
+        PARAMS.replace("seeds: [0, 1]", "seeds: [0]")
+        .replace("latent_dim: 4", "latent_dim: 5")
+        .replace("expost: {images: 30", "expost: {images: 0")
+    )
+    (clone.root / "settings" / "demo.yaml").write_text(
+        small.replace("importance_samples: 97", "importance_samples: 10")
+    )
+    clone.git("init", "--quiet", "--initial-branch=main")
+    clone.git("config", "user.name", "test")
+    clone.git("config", "user.email", "test@localhost")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "code")
+    assert len(BLOCKS) > 10
+    said = ""
+    for language, block in BLOCKS:
+        program = ["sh", "-e", "-c"] if language == "sh" else [sys.executable, "-c"]
+        done = clone.run(*program, block, PYTHONPATH=str(clone.root / "src"))
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        said += done.stdout
+        if "queue start" in block:
+            while re.search("Running|Queued", clone.run("dvc", "queue", "status").stdout):
+                pass
+    assert re.search(r"params.yaml +network.latent_dim +5 +4 ", said)
+    assert re.search(r"reports/summary.json +digits.vae.elbo_nats ", said)
+    assert "torch.Size([5, 5]) torch.Size([5, 64]) torch.Size([3, 5])" in said
+    assert {"2.0", "4.0"} <= {run["params"].get("model.beta") for run in runs_in(clone)}  # type: ignore[attr-defined]
+    theirs = Project(tmp_path / "theirs")
+    ours, found = clone.snapshot(), theirs.snapshot()
+    assert {name: ours[name] for name in ours if "stripes" not in name and "drawings" not in name} == found
