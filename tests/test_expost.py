@@ -13,8 +13,8 @@ from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.evaluation.estimators import Prepared, drawn_classes, estimate
 from aebench.evaluation.expost import COMPONENTS, ExPost
-from aebench.models.autoencoder import Autoencoder
-from aebench.randomness import Streams, generator
+from aebench.models.autoencoder import Autoencoder, Noise
+from aebench.randomness import generator
 
 
 class Linear(Autoencoder):
@@ -24,7 +24,7 @@ class Linear(Autoencoder):
         super().__init__()
         self.weights = torch.randn(8, 2, generator=generator("weights")) / 4
 
-    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+    def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         raise AssertionError("not needed")
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from scipy import integrate, stats
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
-from aebench.models.latents import UnitNormalMixture, diagonal_normal, unit_normal
+from aebench.models.latents import UnitNormalMixture, diagonal_normal, reparameterised, unit_normal
 from aebench.models.likelihoods import Bernoulli
 from aebench.models.objectives import (
     binary_cross_entropy,
@@ -15,7 +15,7 @@ from aebench.models.objectives import (
     variational_loss,
     warmed_up,
 )
-from aebench.randomness import generator
+from aebench.randomness import drawing_from, generator
 
 
 def normal(*key: str | int, shape: tuple[int, ...]) -> torch.Tensor:
@@ -99,6 +99,13 @@ def test_beta_rises_linearly(beta: float, warmup: int, epoch: int | None, expect
     assert warmed_up(beta, warmup, epoch) == expected
 
 
+def test_a_reparameterised_sample_is_what_torch_draws_from_the_same_noise() -> None:
+    q = diagonal_normal(normal("q", shape=(4, 2)), normal("v", shape=(4, 2)))
+    with drawing_from(generator("noise")):
+        expected = q.rsample((5,))
+    assert torch.equal(reparameterised(q, normal("noise", shape=(5, 4, 2))), expected)
+
+
 def linear_decoder(z: torch.Tensor) -> Bernoulli:
     return Bernoulli(z @ normal("decoder", shape=(2, 6)))
 
@@ -108,7 +115,8 @@ def test_the_variational_loss_estimates_the_negative_elbo() -> None:
     x = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
     q, prior = diagonal_normal(mean, log_variance), unit_normal(torch.zeros(2))
     many = q.expand((20000,))
-    terms = variational_loss(many, prior, linear_decoder, x, generator("noise"), beta=2.0)
+    z = reparameterised(many, normal("noise", shape=(20000, 2)))
+    terms = variational_loss(many, prior, linear_decoder, x, z, beta=2.0)
     grid = torch.linspace(-8, 8, 321)
     z = torch.stack(torch.meshgrid(grid, grid, indexing="ij"), dim=-1).reshape(-1, 2)
     with torch.no_grad():
@@ -128,9 +136,11 @@ def test_the_importance_weighted_loss_with_one_sample_has_the_elbo_as_its_mean_a
     many = q.expand((20000,))
     means, errors = {}, {}
     for samples in (1, 5):
-        loss = importance_weighted_loss(many, prior, linear_decoder, x, generator("noise"), samples)["loss"]
+        z = reparameterised(many, normal("noise", shape=(samples, 20000, 2)))
+        loss = importance_weighted_loss(many, prior, linear_decoder, x, z)["loss"]
         means[samples], errors[samples] = loss.mean().item(), loss.std().item() / math.sqrt(20000)
-    elbo = variational_loss(many, prior, linear_decoder, x, generator("other"))["loss"].mean().item()
+    z = reparameterised(many, normal("other", shape=(20000, 2)))
+    elbo = variational_loss(many, prior, linear_decoder, x, z)["loss"].mean().item()
     assert abs(means[1] - elbo) < 6 * errors[1]
     assert means[5] < means[1] - 6 * errors[5]
 
@@ -139,8 +149,8 @@ def test_the_importance_weighted_loss_is_minus_the_log_of_the_mean_of_its_weight
     x = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0, 0.0, 1.0]])
     mean, log_variance = torch.tensor([[0.5, -1.0], [0.1, 0.2]]), torch.tensor([[-1.0, 0.3], [0.2, -0.4]])
     q, prior = diagonal_normal(mean, log_variance), unit_normal(torch.zeros(2))
-    terms = importance_weighted_loss(q, prior, linear_decoder, x, generator("noise"), 7)
-    z = mean + torch.exp(0.5 * log_variance) * torch.randn(7, 2, 2, generator=generator("noise"))
+    z = mean + torch.exp(0.5 * log_variance) * normal("noise", shape=(7, 2, 2))
+    terms = importance_weighted_loss(q, prior, linear_decoder, x, z)
     for image in range(2):
         weights = []
         for sample in z[:, image]:
@@ -159,9 +169,8 @@ def test_gradients_reach_encoder_and_decoder() -> None:
     mean = torch.zeros(3, 2, requires_grad=True)
     weight = normal("w", shape=(2, 4)).requires_grad_()
     q = diagonal_normal(mean, torch.zeros(3, 2))
-    terms = variational_loss(
-        q, unit_normal(torch.zeros(2)), lambda z: Bernoulli(z @ weight), torch.ones(3, 4), generator("n")
-    )
+    z = reparameterised(q, normal("n", shape=(3, 2)))
+    terms = variational_loss(q, unit_normal(torch.zeros(2)), lambda z: Bernoulli(z @ weight), torch.ones(3, 4), z)
     terms["loss"].mean().backward()
     assert mean.grad is not None
     assert weight.grad is not None

@@ -12,7 +12,7 @@ from aebench.config import Data, Execution, Network, RunConfig, Training, parse
 from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
-from aebench.models.autoencoder import Autoencoder
+from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.training.run import train_run
 from aebench.training.state import History
 from aebench.training.train import train, validate
@@ -93,10 +93,10 @@ def seen(kind: str, digits: Splits, seed: int, monkeypatch: pytest.MonkeyPatch) 
     model = tiny(kind)
     inner = type(model).loss
 
-    def spy(self: Autoencoder, x: torch.Tensor, y: torch.Tensor, **rest: object) -> object:
+    def spy(self: Autoencoder, x: torch.Tensor, y: torch.Tensor, noise: Noise, *, epoch: int | None) -> object:
         if self.training:
             order.append(y.tolist())
-        return inner(self, x, y, **rest)  # type: ignore[arg-type]
+        return inner(self, x, y, noise, epoch=epoch)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(model), "loss", spy)
@@ -139,6 +139,15 @@ def test_training_reduces_the_loss_of_every_variant(digits: Splits) -> None:
         settings = Training(epochs=10, batch_size=50, learning_rate=3e-3, select="last")
         history = train(tiny(kind), digits.train, digits.validation, settings, 0)
         assert history.epochs[-1]["validation_loss"] < 0.8 * history.epochs[0]["train_loss"], kind
+
+
+def test_frozen_weights_stay_as_they_are(digits: Splits) -> None:
+    model = tiny("vae")
+    frozen = model.encoder[0].weight.requires_grad_(False)  # type: ignore[union-attr,index]
+    before, free = frozen.clone(), model.encoder[0].bias.clone()  # type: ignore[union-attr,index]
+    train(model, digits.train, digits.validation, TWO_EPOCHS, 0)
+    assert torch.equal(frozen, before)
+    assert not torch.equal(model.encoder[0].bias, free)  # type: ignore[union-attr,index]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_what_was_finite(digits: Splits) -> None:

@@ -25,6 +25,12 @@ SETTINGS: dict[str, dict[str, object]] = {
 }
 
 
+def loss(
+    model: Autoencoder, x: torch.Tensor, y: torch.Tensor, epoch: int | None = 1, seed: int = 0
+) -> dict[str, torch.Tensor]:
+    return model.loss(x, y, model.noise(len(x), Streams(seed)), epoch=epoch)
+
+
 def made(name: str) -> Autoencoder:
     return tiny(**SETTINGS[name])  # type: ignore[arg-type]
 
@@ -56,7 +62,7 @@ def test_shapes_and_ranges(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
         assert x_hat.shape == (B, D)
         assert ((x_hat >= 0) & (x_hat <= 1)).all()
     torch.testing.assert_close(model.decode(codes, y), x_hat)
-    terms = model.loss(x, y, epoch=1, streams=Streams(0))
+    terms = loss(model, x, y)
     assert all(values.shape == (B,) for values in terms.values())
     assert "loss" in terms
     assert len(terms) > 1
@@ -64,18 +70,41 @@ def test_shapes_and_ranges(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
 
 def test_every_weight_learns(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
     model = made(kind)
-    model.loss(x, y, epoch=1, streams=Streams(0))["loss"].mean().backward()
+    loss(model, x, y)["loss"].mean().backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
 
 
-def test_a_loss_is_drawn_from_its_streams_alone(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
+def test_noise_is_drawn_from_its_streams_alone_and_for_each_batch_anew(kind: str) -> None:
     model = made(kind)
     torch.manual_seed(1)
-    first = model.loss(x, y, epoch=1, streams=Streams(5))["loss"]
+    streams = Streams(5)
+    first, second = model.noise(B, streams), model.noise(B, streams)
     torch.manual_seed(2)
-    assert torch.equal(first, model.loss(x, y, epoch=1, streams=Streams(5))["loss"])
+    again, other = model.noise(B, Streams(5)), model.noise(B, Streams(6))
+    assert all(map(torch.equal, first, again))
+    for drawn in (second, other):
+        assert len(drawn) == len(first)
+        assert not any(map(torch.equal, first, drawn))
+
+
+def test_a_loss_is_a_pure_function(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Nothing is drawn in it, and nothing is changed by it."""
+    model = made(kind)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    global_state = torch.get_rng_state()
+    first, again = loss(model, x, y), loss(model, x, y)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert torch.equal(torch.get_rng_state(), global_state)
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_a_loss_depends_on_its_noise(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
+    model = made(kind)
+    if not model.noise(B, Streams(0)):
+        pytest.skip("takes nothing at random")
+    assert not torch.equal(loss(model, x, y, seed=0)["loss"], loss(model, x, y, seed=1)["loss"])
 
 
 def test_codes_and_reconstructions_do_not_depend_on_the_batch_or_on_chance(kind: str, x: torch.Tensor) -> None:
@@ -163,14 +192,14 @@ def test_a_dae_is_trained_on_corrupted_inputs_and_scored_on_clean_ones(x: torch.
     dae = tiny("dae", corruption_rate=1.0)
     blind = dae.reconstruct(torch.zeros_like(x))
     expected = (x - blind).square().sum(-1)
-    torch.testing.assert_close(dae.loss(x, y, epoch=1, streams=Streams(0))["loss"], expected)
+    torch.testing.assert_close(loss(dae, x, y)["loss"], expected)
 
 
 def test_the_cvae_loss_uses_the_prior_of_the_label(x: torch.Tensor, y: torch.Tensor) -> None:
     cvae = tiny("cvae", beta=2.0)
     assert isinstance(cvae, LatentVariableModel)
     cvae.class_means.data.normal_(generator=generator("means"))
-    terms = cvae.loss(x, y, epoch=1, streams=Streams(0))
+    terms = loss(cvae, x, y)
     q = cvae.posterior(x)
     mean, variance = q.mean, q.variance
     rate = 0.5 * ((mean - cvae.class_means[y]) ** 2 + variance - variance.log() - 1).sum(-1)
@@ -182,12 +211,12 @@ def test_the_cvae_loss_uses_the_prior_of_the_label(x: torch.Tensor, y: torch.Ten
 def test_beta_warms_up(x: torch.Tensor, y: torch.Tensor, settings: dict[str, str]) -> None:
     model = tiny("cvae" if settings else "vae", beta=3.0, beta_warmup_epochs=2, **settings)
     for epoch, beta in ((1, 1.5), (2, 3.0), (None, 3.0)):
-        terms = model.loss(x, y, epoch=epoch, streams=Streams(0))
+        terms = loss(model, x, y, epoch)
         torch.testing.assert_close(terms["loss"], terms["distortion_nats"] + beta * terms["rate_nats"])
 
 
 def test_iwae_is_an_objective_of_the_vae(x: torch.Tensor, y: torch.Tensor) -> None:
     vae = tiny("vae")
     iwae = tiny("vae", objective="iwae", samples=500)
-    elbo = vae.loss(x, y, epoch=1, streams=Streams(0))["loss"].mean()
-    assert iwae.loss(x, y, epoch=1, streams=Streams(0))["loss"].mean() < elbo
+    elbo = loss(vae, x, y)["loss"].mean()
+    assert loss(iwae, x, y)["loss"].mean() < elbo

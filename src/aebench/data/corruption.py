@@ -15,16 +15,26 @@ def corrupt(x: Tensor, corruption: Corruption, generator: torch.Generator) -> Te
     `masking`: exactly ⌊rate·D⌋ pixels of each image, drawn without replacement, become 0.
     `gaussian`: noise whose standard deviation is the rate is added; the result is not clipped.
     """
+    return apply(x, corruption, draw(corruption, x.shape, generator).to(x.device))
+
+
+def apply(x: Tensor, corruption: Corruption, drawn: Tensor) -> Tensor:
+    """x̃ for x `[B, D]` and what `draw` has drawn for it."""
+    return x + corruption.corruption_rate * drawn if corruption.corruption == "gaussian" else x * drawn
+
+
+def draw(corruption: Corruption, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """What is random in the corruption of images `[B, D]`, on the CPU: standard normal noise, or which pixels stay."""
     if corruption.corruption == "gaussian":
-        return x + corruption.corruption_rate * torch.randn(x.shape, generator=generator)
+        return torch.randn(shape, generator=generator)
+    pixels = shape[-1]
     # A fraction keeps the floor exact: in floats 0.29 × 100 is 28.999….
-    masked = int(Fraction(str(corruption.corruption_rate)) * x.shape[-1])
+    masked = int(Fraction(str(corruption.corruption_rate)) * pixels)
     if masked == 0:
-        return x.clone()
+        return torch.ones(shape, dtype=torch.bool)
     # The places of the smallest of D independent uniform numbers are a draw without replacement. The place itself, as
     # the last digit, sets equal ones apart. NumPy finds the largest that counts many times as fast as torch's `topk`.
-    pixels = x.shape[-1]
-    numbers = torch.empty(x.shape, dtype=torch.int32).random_(generator=generator).long()
+    numbers = torch.empty(shape, dtype=torch.int32).random_(generator=generator).long()
     numbers.mul_(pixels).add_(torch.arange(pixels))
     largest = np.partition(numbers.numpy(), masked - 1, axis=-1)[..., masked - 1 : masked]
-    return x * (numbers > torch.from_numpy(largest))
+    return numbers > torch.from_numpy(largest)

@@ -13,6 +13,9 @@ from torch.distributions import Distribution
 from aebench.models.likelihoods import Likelihood
 from aebench.randomness import Streams
 
+Noise = tuple[Tensor, ...]
+"""What a loss takes at random for a batch."""
+
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -51,15 +54,24 @@ class Autoencoder(nn.Module, ABC):
     label_enters: frozenset[str] = frozenset()
     """Which of `prior`, `posterior` and `likelihood` the label changes; empty where no label was learned from."""
 
+    def noise(self, size: int, streams: Streams) -> Noise:
+        """What the loss of `size` images takes at random, drawn on the CPU; nothing unless a variant says otherwise.
+
+        Args:
+            size: B.
+            streams: the run's generators; each purpose has its own.
+        """
+        return ()
+
     @abstractmethod
-    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
-        """The training objective for each image.
+    def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
+        """The training objective for each image: a pure function, so that several runs can be computed as one.
 
         Args:
             x: `[B, D]`.
             y: labels `[B]`; a variant that learns without labels leaves them alone.
+            noise: what `noise(B, streams)` has drawn.
             epoch: from 1, for schedules; None: the objective as it is once every schedule has ended.
-            streams: the run's generators; each purpose has its own.
 
         Returns:
             `loss` and its parts by name, `[B]` each.

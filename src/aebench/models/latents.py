@@ -19,6 +19,11 @@ def unit_normal(mean: Tensor) -> Independent[Normal]:
     return Independent(Normal(mean, torch.ones_like(mean), validate_args=False), 1, validate_args=False)
 
 
+def reparameterised(q: Independent[Normal], noise: Tensor) -> Tensor:
+    """z = μ + σ·ε, which is a sample of q for ε ~ N(0, I), `[..., B, L]` both (Kingma & Welling 2014, §2.4)."""
+    return q.base_dist.loc + noise * q.base_dist.scale
+
+
 @final
 class UnitNormalMixture(MixtureSameFamily):
     """Σ_y weight_y N(mean_y, I): means `[C, L]`, log_weights `[C]`."""

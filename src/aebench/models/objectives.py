@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from aebench.models.likelihoods import Likelihood
-from aebench.randomness import drawing_from
 
 _EPSILON = torch.finfo(torch.float32).eps
 
@@ -48,7 +47,7 @@ def variational_loss(
     prior: Distribution,
     likelihood: Callable[[Tensor], Likelihood],
     x: Tensor,
-    noise: torch.Generator,
+    z: Tensor,
     beta: float = 1.0,
 ) -> dict[str, Tensor]:
     """−E_q log p(x|z) + β KL(q‖p) with one reparameterised sample (Kingma & Welling 2014, eq. 10).
@@ -58,14 +57,12 @@ def variational_loss(
         prior: p(z) or p(z|y), with a closed-form divergence from q.
         likelihood: p(x|z) for z of shape `[B, L]`.
         x: `[B, D]`.
-        noise: draws z.
+        z: a reparameterised sample of q, `[B, L]`.
         beta: weight of the divergence (Higgins et al. 2017).
 
     Returns:
         `loss` and its two parts `distortion_nats` and `rate_nats` (before β), `[B]` each.
     """
-    with drawing_from(noise):
-        z = q.rsample()
     distortion = -likelihood(z).log_prob(x)
     rate = kl_divergence(q, prior)
     return {"loss": distortion + beta * rate, "distortion_nats": distortion, "rate_nats": rate}
@@ -76,12 +73,9 @@ def importance_weighted_loss(
     prior: Distribution,
     likelihood: Callable[[Tensor], Likelihood],
     x: Tensor,
-    noise: torch.Generator,
-    samples: int,
+    z: Tensor,
 ) -> dict[str, Tensor]:
-    """The negative importance-weighted bound with `samples` samples (Burda et al. 2016, eq. 8); else as above."""
-    with drawing_from(noise):
-        z = q.rsample((samples,))
+    """The negative importance-weighted bound with k samples z `[k, B, L]` (Burda et al. 2016, eq. 8); else as above."""
     log_px_given_z = likelihood(z).log_prob(x)
     log_weights = log_px_given_z + prior.log_prob(z) - q.log_prob(z)
     return {

@@ -52,7 +52,7 @@ def train(
         checkpoint: is given the state after each epoch.
     """
     streams = Streams(seed)
-    optimizer = Adam(model.parameters(), config.learning_rate)
+    optimizer = Adam((weight for weight in model.parameters() if weight.requires_grad), config.learning_rate)
     state = TrainingState(model, optimizer, streams, best_weights=_weights(model))
     if resume:
         state.go_on(resume)
@@ -63,7 +63,7 @@ def train(
         seen: dict[str, list[Tensor]] = defaultdict(list)
         for index in torch.randperm(len(data), generator=streams["order"]).split(config.batch_size):
             x = data.pixels(index, streams["binarization"])
-            terms = model.loss(x, data.labels[index], epoch=epoch, streams=streams)
+            terms = model.loss(x, data.labels[index], model.noise(len(x), streams), epoch=epoch)
             after_batch(terms["loss"])
             loss = terms["loss"].mean()
             optimizer.step(torch.autograd.grad(loss, optimizer.parameters, materialize_grads=True))
@@ -115,8 +115,9 @@ def validate(model: Autoencoder, split: Split, seed: int) -> dict[str, float]:
     model.eval()
     streams = Streams(seed, "validation")
     seen: dict[str, list[Tensor]] = defaultdict(list)
-    for index in torch.arange(len(split)).split(EVALUATION_BATCH):
-        for name, values in model.loss(split.pixels(index), split.labels[index], epoch=None, streams=streams).items():
+    for index in torch.arange(len(split), device=split.labels.device).split(EVALUATION_BATCH):
+        noise = tuple(part.to(index.device) for part in model.noise(len(index), streams))
+        for name, values in model.loss(split.pixels(index), split.labels[index], noise, epoch=None).items():
             seen[name].append(values)
     x = split.pixels(slice(RECONSTRUCTED))
     seen["reconstruction_mse"] = [squared_error(x, model.reconstruct(x)) / x.shape[-1]]

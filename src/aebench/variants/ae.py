@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from aebench.config import Network, VariantConfig
-from aebench.models.autoencoder import Autoencoder, ImageSpec
+from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import squared_error
-from aebench.randomness import Streams
 
 
 class Config(VariantConfig):
@@ -27,7 +26,7 @@ class AE(Autoencoder):
         self.encoder = encoder(spec.pixels, network.hidden, network.latent_dim)
         self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
 
-    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+    def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """‖x − x̂‖²."""
         error = squared_error(x, self.reconstruct(x))
         return {"loss": error, "squared_error": error}

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from aebench.config import Network, PixelLikelihood, VariantConfig
-from aebench.models.autoencoder import ImageSpec, LatentVariableModel
+from aebench.models.autoencoder import ImageSpec, LatentVariableModel, Noise
 from aebench.models.labels import inferred_label
-from aebench.models.latents import UnitNormalMixture, diagonal_normal, unit_normal
+from aebench.models.latents import UnitNormalMixture, diagonal_normal, reparameterised, unit_normal
 from aebench.models.likelihoods import Likelihood, PixelDistribution
 from aebench.models.networks import Conditional, decoder, encoder
 from aebench.models.objectives import variational_loss, warmed_up
@@ -79,11 +79,15 @@ class CVAE(LatentVariableModel):
         result: Tensor = network(values, y) if self.concat else network(values)
         return result
 
-    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+    def noise(self, size: int, streams: Streams) -> Noise:
+        """Of the samples of q(z|x, y): `[B, L]`."""
+        return (torch.randn(size, self.class_means.shape[-1], generator=streams["noise"]),)
+
+    def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """−E_q log p(x|z, y) + β KL(q‖p(z|y))."""
         beta = warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch)
         q, prior = self.posterior(x, y), self.prior(y)
-        return variational_loss(q, prior, lambda z: self.likelihood(z, y), x, streams["noise"], beta)
+        return variational_loss(q, prior, lambda z: self.likelihood(z, y), x, reparameterised(q, *noise), beta)
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """μ(x, y); where the encoder takes a label and none is given, its mean over p(y)."""

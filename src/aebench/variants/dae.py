@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from aebench.config import Corruption, Network, VariantConfig
-from aebench.data.corruption import corrupt
-from aebench.models.autoencoder import Autoencoder, ImageSpec
+from aebench.data.corruption import apply, draw
+from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import squared_error
 from aebench.randomness import Streams
@@ -26,13 +26,17 @@ class DAE(Autoencoder):
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
         self.config = config
+        self.pixels = spec.pixels
         self.encoder = encoder(spec.pixels, network.hidden, network.latent_dim)
         self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
 
-    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+    def noise(self, size: int, streams: Streams) -> Noise:
+        """Of every image's corruption."""
+        return (draw(self.config, (size, self.pixels), streams["corruption"]),)
+
+    def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """‖x − f(g(x̃))‖²."""
-        corrupted = corrupt(x, self.config, streams["corruption"])
-        error = squared_error(x, self.reconstruct(corrupted))
+        error = squared_error(x, self.reconstruct(apply(x, self.config, *noise)))
         return {"loss": error, "squared_error": error}
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:

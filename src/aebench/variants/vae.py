@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from aebench.config import Network, PixelLikelihood, VariantConfig
-from aebench.models.autoencoder import ImageSpec, LatentVariableModel
-from aebench.models.latents import diagonal_normal, unit_normal
+from aebench.models.autoencoder import ImageSpec, LatentVariableModel, Noise
+from aebench.models.latents import diagonal_normal, reparameterised, unit_normal
 from aebench.models.likelihoods import Likelihood, PixelDistribution
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import importance_weighted_loss, variational_loss, warmed_up
@@ -63,11 +63,17 @@ class VAE(LatentVariableModel):
         likelihood: Likelihood = self.pixels(self.decoder(z))
         return likelihood
 
-    def loss(self, x: Tensor, y: Tensor, *, epoch: int | None, streams: Streams) -> dict[str, Tensor]:
+    def noise(self, size: int, streams: Streams) -> Noise:
+        """Of the samples of q(z|x): `[B, L]`, or `[k, B, L]`."""
+        samples = (self.config.samples,) if self.config.objective == "iwae" else ()
+        return (torch.randn(*samples, size, len(self.origin), generator=streams["noise"]),)
+
+    def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """−ELBO with β, or minus the importance-weighted bound."""
-        terms = (self.posterior(x), self.prior(), self.likelihood, x, streams["noise"])
+        q = self.posterior(x)
+        terms = (q, self.prior(), self.likelihood, x, reparameterised(q, *noise))
         if self.config.objective == "iwae":
-            return importance_weighted_loss(*terms, self.config.samples)
+            return importance_weighted_loss(*terms)
         return variational_loss(*terms, warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch))
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
