@@ -41,6 +41,7 @@ datasets: [$dataset]
 variants: [ae, dae, vae, cvae, cvae_concat]
 seeds: $seeds
 numerics: $numerics
+device: cpu
 data: {validation_fraction: 0.1}
 network: {hidden: [$hidden], latent_dim: 2}
 training: {epochs: 1, batch_size: $batch_size, learning_rate: 1.0e-3, select: last}

@@ -43,6 +43,7 @@ def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, u
             _stage.LAYOUT.data(cell[0]),
             execution=params.execution,
             numerics=params.numerics,
+            device=params.device,
             unit=unit,
             record=_stage.LAYOUT.timing(stage, *cell),
             kept=kept,

@@ -9,8 +9,10 @@ import _stage
 def check() -> None:
     """Write the constant file on which every other stage depends."""
     params = _stage.params()
+    from aebench.devices import available
     from aebench.pruning import prune
 
+    available(params.device)
     prune(params, _stage.LAYOUT)
     _stage.write(_stage.LAYOUT.checked, "params.yaml is in order.\n")
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import chain
 
 import _stage
 import _work
@@ -23,13 +24,14 @@ def train(dataset: str, variant: str) -> None:
         here=params.execution.engine == "processes",
     )
     results = _work.results(jobs, kept, dataset, variant, unit="epochs")
-    for seed, result in zip(params.seeds, results.values(), strict=True):
+    for seed, result in zip(params.seeds, chain.from_iterable(results.values()), strict=True):
         if result.failed:
             print(f"warning: {variant} seed {seed}: {result.failed}", file=sys.stderr)
         result.write(layout.run(dataset, variant, seed))
         _stage.write(layout.runtime(dataset, variant, seed), json.dumps(result.runtime()))
         layout.live(dataset, variant, seed).unlink(missing_ok=True)
-        kept.store.discard(kept.keys[f"{variant} seed {seed}"].replace(".run", ".checkpoint"))
+    for key in kept.keys.values():
+        kept.store.discard(key.replace(".run", ".checkpoint"))
 
 
 if __name__ == "__main__":

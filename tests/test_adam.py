@@ -17,3 +17,11 @@ def test_it_is_torchs_adam_bit_for_bit() -> None:
         optimizer.step(gradients)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert all(weight.requires_grad for weight in ours)
+
+
+def test_gradients_that_lie_transposed_in_memory_are_read_as_what_they_are() -> None:
+    gradient = torch.randn(5, 7, generator=generator("gradient"))
+    ours = [torch.ones(5, 7) for _ in range(2)]
+    for weight, laid_out in zip(ours, (gradient, gradient.T.contiguous().T), strict=True):
+        Adam([weight], 0.1).step([laid_out])
+    assert torch.equal(*ours)

@@ -123,6 +123,8 @@ BAD: list[tuple[Edit, str]] = [
     (put("execution.source_dir", 3), "execution.source_dir: found 3"),
     (put("tracking.experiment", "../x"), "tracking.experiment: found '../x'"),
     (put("numerics", "fast"), "numerics: found 'fast', allowed: portable, native"),
+    (put("device", "gpu"), "device: found 'gpu', allowed: cpu, cuda"),
+    (lambda c: c.pop("device"), "device: missing, it has no default"),
 ]
 
 

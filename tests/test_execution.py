@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import pickle
 import re
@@ -12,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
 
 from aebench.config import Execution
 from aebench.errors import TrainingError, UserError
@@ -20,6 +20,9 @@ from aebench.execution.jobs import Kept, run_all
 from aebench.execution.processes import how_many
 from aebench.execution.progress import Report
 from aebench.store import Store
+
+# Workers that are not forked import this file: conftest.py would find their libraries loaded.
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -61,6 +64,17 @@ def test_results_come_in_the_order_of_the_jobs_whichever_ends_first(data: Path) 
     assert list(results) == ["a", "b", "c"]
     assert {(threads, content) for _, _, threads, content in results.values()} == {(1, b"the data")}
     assert os.getpid() not in {process for _, process, *_ in results.values()}
+
+
+def begun(data: Path, report: Report) -> tuple[str | None, int]:
+    return multiprocessing.get_start_method(), torch.get_num_threads()
+
+
+def test_workers_that_use_a_gpu_are_not_forked(data: Path) -> None:
+    """CUDA does not survive a fork."""
+    execution = Execution(workers=1, source_dir=None)
+    found = run_all({"a": begun}, data, execution=execution, numerics="native", device="cuda", unit="steps")
+    assert found["a"] == ("spawn", 1)
 
 
 def test_where_there_is_no_terminal_progress_is_plain_and_sparse(data: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_code_that_a_run_uses_counts(source: Path, file: str, old: str, new: str
     [
         ("training/train.py", '"""One training loop', '"""A training loop'),
         ("training/train.py", "    Args:\n", "    Arguments:\n"),
-        ("training/train.py", "    model.eval()\n    return history", "    model.eval()  # done\n\n    return history"),
+        ("training/train.py", "    return progress.end()", "    # done\n\n    return progress.end()"),
         ("variants/cvae.py", "self.concat =", "self.other ="),
         ("evaluation/probes.py", "NEIGHBOURS = 5", "NEIGHBOURS = 6"),
         ("execution/jobs.py", "import time", "import time as time"),

@@ -20,6 +20,7 @@ datasets: [digits]
 variants: [ae, dae, vae, cvae, cvae_concat]
 seeds: [0, 1]
 numerics: native
+device: cpu
 data: {validation_fraction: 0.1}
 network: {hidden: [32], latent_dim: 4}
 training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-3, select: best_validation}
@@ -337,6 +338,7 @@ def test_mlflow_holds_each_run_once_after_two_syncs(project: Project) -> None:
         "training.epochs",
         "seed",
         "numerics",
+        "device",
         "evaluation.importance_samples",
     }
     for run in children:

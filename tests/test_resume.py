@@ -110,7 +110,7 @@ def test_a_state_holds_all_that_changes(digits_file: Path, so_far: SoFar) -> Non
         patch.setattr(SoFar, "keep", spy)
         train_run(own, "digits", 0, digits_file, silent, so_far=so_far)
     names = set(states[-1]._tensors())
-    weights = set(states[-1].model.state_dict())
+    weights = set(states[-1].progress.model.state_dict())
     assert {f"{part}/{name}" for part in ("weights", "best") for name in weights} <= names
     assert {f"stream/{purpose}" for purpose in ("order", "corruption")} <= names
     assert sum(name.startswith("adam/") for name in names) == 3 * len(weights)

@@ -38,6 +38,7 @@ Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Hidden = Annotated[tuple[Width, ...], _from_list]
 LearningRate = Annotated[float, Field(gt=0)]
 Selection = Literal["best_validation", "last"]
+Device = Literal["cpu", "cuda"]
 
 
 class Block(BaseModel):
@@ -166,6 +167,7 @@ class RunConfig(Block):
     training: Training
     data: Data
     numerics: Numerics
+    device: Device = "cpu"
 
 
 class Params(Block):
@@ -175,6 +177,7 @@ class Params(Block):
     variants: Annotated[tuple[str, ...], _from_list, Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], _from_list, Field(min_length=1)]
     numerics: Numerics
+    device: Device
     data: Data
     network: Network
     training: Training
@@ -193,6 +196,7 @@ class Params(Block):
             training=self.training.model_copy(update=model.training.model_dump(exclude_none=True)),
             data=self.data,
             numerics=self.numerics,
+            device=self.device,
         )
 
 

@@ -1,6 +1,7 @@
 """One seeded generator for each purpose, so that drawing more of one thing never changes another."""
 
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -16,6 +17,9 @@ def generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 
 
+_global = threading.RLock()
+
+
 @contextmanager
 def drawing_from(source: torch.Generator) -> Iterator[None]:
     """Inside the block torch's global generator continues `source`; afterwards it is as it was before.
@@ -23,13 +27,14 @@ def drawing_from(source: torch.Generator) -> Iterator[None]:
     torch.distributions and torch.nn.init draw from the global generator and take no other; this makes their
     randomness as explicit as that of functions with a `generator` argument.
     """
-    outside = torch.get_rng_state()
-    torch.set_rng_state(source.get_state())
-    try:
-        yield
-    finally:
-        source.set_state(torch.get_rng_state())
-        torch.set_rng_state(outside)
+    with _global:
+        outside = torch.get_rng_state()
+        torch.set_rng_state(source.get_state())
+        try:
+            yield
+        finally:
+            source.set_state(torch.get_rng_state())
+            torch.set_rng_state(outside)
 
 
 class Streams:

@@ -164,6 +164,10 @@ class Split:
         grey = rows.float().div_(255)
         return torch.bernoulli(grey, generator=generator) if self.redrawn else grey
 
+    def to(self, device: torch.device) -> "Split":
+        """The same split on a device; pixels that are redrawn are drawn on the CPU, and must be fixed before."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
     def fixed(self, *key: int | str) -> "Split":
         """The same split with its pixels drawn once and for all, from a generator for `key`."""
         if not self.redrawn:

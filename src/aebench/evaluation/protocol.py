@@ -107,6 +107,7 @@ def protocol(
         "training": config.training.model_dump(mode="json"),
         "network": config.network.model_dump(mode="json"),
         "numerics": config.numerics,
+        "device": config.device,
         "evaluation": evaluation.model_dump(mode="json"),
         "trained_with_labels": bool(label_enters),
         "probe_codes": "of the clean image, without its label"

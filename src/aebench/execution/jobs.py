@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from aebench.config import Execution
+from aebench.config import Device, Execution
 from aebench.errors import UserError
 from aebench.execution.engine import Data, Engine
 from aebench.execution.progress import Report, display
@@ -42,6 +42,7 @@ def run_all(
     *,
     execution: Execution,
     numerics: Numerics,
+    device: Device = "cpu",
     unit: str,
     record: Path | None = None,
     kept: Kept[T] | None = None,
@@ -55,6 +56,7 @@ def run_all(
         data: the data set's file.
         execution: which engine, and how many workers.
         numerics: what the workers' libraries may use.
+        device: where the jobs compute.
         unit: what the jobs count, e.g. `epochs`.
         record: where to write how long each job took, in seconds, and when they began and ended; nothing is written,
             and an older record removed, where a result was known.
@@ -74,7 +76,10 @@ def run_all(
         print(f"taken from the store: {', '.join(results)}", file=sys.stderr, flush=True)
     known = set(results)
     while waiting := [name for name in jobs if name not in results and name not in failed]:
-        with _engine(execution, numerics, len(waiting), data) as engine, display(waiting, engine.messages, unit):
+        with (
+            _engine(execution, numerics, device, len(waiting), data) as engine,
+            display(waiting, engine.messages, unit),
+        ):
             futures = {
                 engine.executor.submit(_timed, engine.call, name, engine.pack(jobs[name]), engine.data): name
                 for name in waiting
@@ -122,7 +127,9 @@ def _timed(call: Callable[[str, Any, Any], Any], name: str, job: Any, data: Any)
     return time.perf_counter() - started, result
 
 
-def _engine(execution: Execution, numerics: Numerics, jobs: int, data: Path) -> AbstractContextManager[Engine]:
+def _engine(
+    execution: Execution, numerics: Numerics, device: Device, jobs: int, data: Path
+) -> AbstractContextManager[Engine]:
     if execution.engine == "dask":
         from aebench.execution.cluster import cluster
 
@@ -130,4 +137,4 @@ def _engine(execution: Execution, numerics: Numerics, jobs: int, data: Path) -> 
         return cluster(execution.address, numerics, data)
     from aebench.execution.processes import processes
 
-    return processes(execution.workers, jobs, data)
+    return processes(execution.workers, jobs, data, device)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aebench.config import Device
 from aebench.execution.engine import Engine, Job
 from aebench.execution.progress import Message, Messages
 
@@ -20,10 +21,11 @@ _ORDINARY = (None, 0, -signal.SIGTERM)
 
 
 @contextmanager
-def processes(workers: int | str, jobs: int, data: Path) -> Iterator[Engine]:
+def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu") -> Iterator[Engine]:
     """Start the workers, and end them after the block; at once where it ends by an exception."""
-    # Workers forked before any thread has started have torch loaded already; elsewhere than on Linux forks are unsafe.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    # Workers forked before any thread has started have torch loaded already; elsewhere than on Linux forks are unsafe,
+    # and CUDA does not survive them.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" and device == "cpu" else "spawn")
     messages, begun = Messages.new(), multiprocessing.Pipe(duplex=False)
 
     def why() -> dict[str, str]:

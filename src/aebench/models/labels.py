@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
 from aebench.models.autoencoder import LatentVariables
-from aebench.randomness import drawing_from, generator
+from aebench.randomness import generator
 
 # Samples of q(z|x, y) for each class in a pilot: an even number.
 PILOT = 2
@@ -47,9 +47,8 @@ def _elbos(model: LatentVariables, x: Tensor, samples: int, q: Distribution | No
     y = torch.arange(classes).repeat(len(x))
     images = x.repeat_interleave(classes, dim=0)  # [B·C, D]
     q = q or model.posterior(images, y)
-    with drawing_from(generator("pilot")):
-        # The same noise for every image and class: differences between classes then vary less.
-        noise = torch.randn(samples // 2, 1, q.event_shape[0])
+    # The same noise for every image and class: differences between classes then vary less.
+    noise = torch.randn(samples // 2, 1, q.event_shape[0], generator=generator("pilot")).to(q.mean)
     scale = q.scale_tril if isinstance(q, MultivariateNormal) else torch.diag_embed(q.stddev)
     offset = (scale @ noise.unsqueeze(-1)).squeeze(-1)
     z = torch.cat([q.mean + offset, q.mean - offset])  # [samples, B·C, L]

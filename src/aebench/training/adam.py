@@ -32,9 +32,10 @@ class Adam:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step down the gradients, one for each parameter."""
+        # The fused form reads them as they lie in memory, and those of stacked weights may be transposed.
         adam(
             self.parameters,
-            list(gradients),
+            [gradient.contiguous() for gradient in gradients],
             self._means,
             self._squares,
             [],

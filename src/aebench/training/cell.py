@@ -1,29 +1,36 @@
-"""The runs of one cell of the benchmark, ready for workers."""
+"""All runs of a cell of the benchmark, a variant on a data set, as jobs for workers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aebench.config import RunConfig
+from aebench.data.datasets import load
+from aebench.devices import available
 from aebench.execution.jobs import Kept
 from aebench.fingerprint import fingerprint
+from aebench.models.autoencoder import ImageSpec
 from aebench.paths import Layout
-from aebench.store import Store
-from aebench.training.checkpoints import TrainedRun
-from aebench.training.run import SoFar, train_run
+from aebench.store import Store, pack_files, unpack_files
+from aebench.training.checkpoints import TrainedRun, pack
+from aebench.training.run import SoFar, in_words, train_run, untrained
+
+if TYPE_CHECKING:
+    from aebench.execution.progress import Report
 
 
 def jobs(
     config: RunConfig,
     dataset: str,
     data_sha256: str,
-    seeds: tuple[int, ...],
+    seeds: Sequence[int],
     layout: Layout,
     store: Store,
     *,
     here: bool,
-) -> tuple[dict[str, Callable[..., TrainedRun]], Kept[TrainedRun]]:
-    """A job a seed, by name, and where its result is kept.
+) -> tuple[dict[str, Callable[..., list[TrainedRun]]], Kept[list[TrainedRun]]]:
+    """The training of all seeds by name, in their order: a job a seed, or on a GPU one for all of them together.
 
     Args:
         config: the variant's configuration.
@@ -31,16 +38,75 @@ def jobs(
         data_sha256: the hash of its content.
         seeds: one run each.
         layout: where unfinished runs show what they have.
-        store: where they leave their checkpoints.
+        store: where runs are kept, and their checkpoints.
         here: whether the workers are on this machine, and so see both.
+
+    Returns:
+        The jobs, each of which gives its seeds' runs, and where these are kept.
     """
-    work: dict[str, Callable[..., TrainedRun]] = {}
+    code = ["aebench.training.run", f"aebench.variants.{config.model.kind}"]
+    facts: dict[str, Any] = {"dataset": dataset, "data": data_sha256, "config": config.model_dump(mode="json")}
+    work: dict[str, Callable[..., list[TrainedRun]]] = {}
     keys = {}
-    for seed in seeds:
-        name = f"{config.variant} seed {seed}"
-        facts: dict[str, Any] = {"data": data_sha256, "config": config.model_dump(mode="json"), "seed": seed}
-        key = fingerprint("aebench.training.run", f"aebench.variants.{config.model.kind}", dataset=dataset, **facts)
-        so_far = SoFar(store, f"{key}.checkpoint", layout.live(dataset, config.variant, seed)) if here else None
-        work[name] = partial(train_run, config, dataset, seed, so_far=so_far)
-        keys[name] = f"{key}.run"
-    return work, Kept(store, keys, TrainedRun.pack, TrainedRun.unpack)
+    if config.device == "cpu":
+        for seed in seeds:
+            name = f"{config.variant} seed {seed}"
+            keys[name] = fingerprint(*code, **facts, seed=seed)
+            live = layout.live(dataset, config.variant, seed)
+            so_far = SoFar(store, f"{keys[name]}.checkpoint", live) if here else None
+            work[name] = partial(_alone, config, dataset, seed, so_far)
+    else:
+        name = f"{config.variant} seeds {', '.join(map(str, seeds))}"
+        # Rounding depends on how many are stacked.
+        keys[name] = fingerprint(*code, "aebench.training.stacked", **facts, seeds=list(seeds))
+        work[name] = partial(train_cell, config, dataset, seeds)
+    return work, Kept(store, {name: f"{key}.run" for name, key in keys.items()}, _pack, _unpack)
+
+
+def _pack(runs: list[TrainedRun]) -> bytes:
+    return pack_files({str(place): run.pack() for place, run in enumerate(runs)})
+
+
+def _unpack(packed: bytes) -> list[TrainedRun]:
+    files = unpack_files(packed)
+    return [TrainedRun.unpack(files[str(place)]) for place in range(len(files))]
+
+
+def _alone(
+    config: RunConfig, dataset: str, seed: int, so_far: SoFar | None, data: Path | bytes, report: "Report"
+) -> list[TrainedRun]:
+    return [train_run(config, dataset, seed, data, report, so_far=so_far)]
+
+
+def train_cell(
+    config: RunConfig, dataset: str, seeds: Sequence[int], data: Path | bytes, report: "Report"
+) -> list[TrainedRun]:
+    """Train the runs of all seeds as one computation on `config.device`.
+
+    Args:
+        config: the variant's configuration.
+        dataset: the data set's name.
+        seeds: one a run; everything that is drawn for it is drawn from it.
+        data: the data set's file, or its content.
+        report: is told (epochs done, epochs in all, the first run's losses in words) after each epoch.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    from aebench.training.stacked import train_stacked
+
+    device = available(config.device)
+    splits = load(data, dataset, config.data.validation_fraction)
+    spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
+    models = [untrained(config, spec, seed) for seed in seeds]
+
+    def after_epoch(epoch: int, rows: list[dict[str, float]]) -> None:
+        report(epoch, config.training.epochs, in_words(rows[0]))
+
+    histories = train_stacked(
+        models, splits.train, splits.validation, config.training, seeds, device, after_epoch=after_epoch
+    )
+    return [
+        pack(model.cpu(), history, config, dataset, seed, spec)
+        for model, history, seed in zip(models, histories, seeds, strict=True)
+    ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aebench.config import RunConfig
 from aebench.data.datasets import load
 from aebench.errors import FileError
-from aebench.models.autoencoder import ImageSpec
+from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import write
 from aebench.randomness import drawing_from, generator
 from aebench.training.checkpoints import TrainedRun, pack
@@ -40,7 +40,7 @@ class SoFar:
         """Write both; where the disk is full the run goes on without."""
         self.store.put(self.checkpoint, state.pack())
         with suppress(FileError):
-            write(self.live, state.history.csv())
+            write(self.live, state.progress.history.csv())
 
 
 def train_run(
@@ -64,13 +64,11 @@ def train_run(
     """
     splits = load(data, dataset, config.data.validation_fraction)
     spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
-    with drawing_from(generator(seed, "weights")):
-        model = build(config.model, config.network, spec)
+    model = untrained(config, spec, seed)
     written = time.monotonic()
 
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
-        losses = (f"{name.removesuffix('_loss')} {row[name]:.4g}" for name in row if name.endswith("_loss"))
-        report(epoch, config.training.epochs, f"loss: {', '.join(losses)}")
+        report(epoch, config.training.epochs, in_words(row))
 
     def checkpoint(state: TrainingState) -> None:
         nonlocal written
@@ -89,3 +87,15 @@ def train_run(
         checkpoint=checkpoint,
     )
     return pack(model, history, config, dataset, seed, spec)
+
+
+def untrained(config: RunConfig, spec: ImageSpec, seed: int) -> Autoencoder:
+    """The model of a run, its weights drawn from `seed`."""
+    with drawing_from(generator(seed, "weights")):
+        return build(config.model, config.network, spec)
+
+
+def in_words(row: dict[str, float]) -> str:
+    """The losses of an epoch."""
+    losses = (f"{name.removesuffix('_loss')} {row[name]:.4g}" for name in row if name.endswith("_loss"))
+    return f"loss: {', '.join(losses)}"

@@ -12,9 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from aebench.config import Selection
 from aebench.models.autoencoder import Autoencoder
 from aebench.randomness import Streams
 from aebench.training.adam import Adam
+
+# A loss that has risen since the first epoch by more than so many times its size, or nats a pixel, has diverged.
+FAR_WORSE = 100
 
 
 @dataclass
@@ -44,21 +48,74 @@ class History:
 
 
 @dataclass
-class TrainingState:
-    """Weights, Adam's averages, the generators, and the best weights so far with their score."""
+class Progress:
+    """A model in training with its history, and the weights with which it would end now."""
 
     model: Autoencoder
-    optimizer: Adam
-    streams: Streams
     history: History = field(default_factory=History)
     best: float = math.inf
     best_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._latest = self.best_weights = self._weights()
+
+    def end_epoch(self, row: dict[str, float], seconds: float, select: Selection, pixels: int) -> bool:
+        """Add an epoch's row and choose the weights; whether to go on: not where the run has diverged.
+
+        Args:
+            row: of the history.
+            seconds: how long the epoch took.
+            select: which epoch's weights to keep.
+            pixels: D, by which a loss is judged.
+        """
+        epoch = len(self.history.epochs) + 1
+        if reason := self._diverged(row, pixels):
+            self.history.failed = f"{reason} in epoch {epoch}; try a smaller training.learning_rate"
+            self.history.selected_epoch, self.best_weights = epoch - 1, self._latest
+            return False
+        self.history.epochs.append(row)
+        self.history.seconds.append(seconds)
+        self._latest = self._weights()
+        score = row["validation_loss"] if select == "best_validation" else -math.inf
+        if score < self.best or select == "last":
+            self.best, self.history.selected_epoch, self.best_weights = score, epoch, self._latest
+        return True
+
+    def end(self) -> History:
+        """Leave the model with the weights that were chosen."""
+        self.model.load_state_dict(self.best_weights)
+        self.model.eval()
+        return self.history
+
+    def _diverged(self, row: Mapping[str, float], pixels: int) -> str:
+        """How an epoch went wrong, in words; empty where it did not."""
+        for name, value in row.items():
+            if not math.isfinite(value):
+                return f"{name} is {value}"
+        if self.history.epochs:
+            first = self.history.epochs[0]["train_loss"]
+            if row["train_loss"] - first > FAR_WORSE * max(abs(first), pixels):
+                return f"train_loss has risen from {first:.4g} to {row['train_loss']:.4g}"
+        return ""
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: weight.clone() for name, weight in self.model.state_dict().items()}
+
+
+@dataclass
+class TrainingState:
+    """All that the rest of a run depends on: weights, history and best weights, Adam's averages, the generators."""
+
+    progress: Progress
+    optimizer: Adam
+    streams: Streams
+
     def pack(self) -> bytes:
         """Everything as the content of a safetensors file."""
         # JSON writes no infinity that every reader takes, and as a tensor the score is exact.
-        facts = torch.frombuffer(bytearray(json.dumps(asdict(self.history)).encode()), dtype=torch.uint8)
-        return save({**self._tensors(), "history": facts, "best": torch.tensor(self.best, dtype=torch.float64)})
+        history = torch.frombuffer(bytearray(json.dumps(asdict(self.progress.history)).encode()), dtype=torch.uint8)
+        best = torch.tensor(self.progress.best, dtype=torch.float64)
+        return save({**self._tensors(), "history": history, "best": best})
 
     def go_on(self, packed: bytes) -> bool:
         """Continue from what `pack` gave; whether it was of a run like this one, without which nothing changes."""
@@ -69,23 +126,21 @@ class TrainingState:
         except (SafetensorError, KeyError, TypeError, ValueError):
             return False
         streams = {name.removeprefix("stream/"): found.pop(name) for name in list(found) if name.startswith("stream/")}
-        kept = {name: found.pop(name) for name in list(found) if name.startswith("best/")}
-        mine = {name: value for name, value in self._tensors().items() if not name.startswith(("stream/", "best/"))}
+        mine = {name: value for name, value in self._tensors().items() if not name.startswith("stream/")}
         if {name: value.shape for name, value in found.items()} != {name: value.shape for name, value in mine.items()}:
             return False
         with torch.no_grad():
             for name, value in mine.items():
                 value.copy_(found[name])
         self.streams.go_on(streams)
-        self.history, self.best = history, best
-        self.best_weights = {name.removeprefix("best/"): value for name, value in kept.items()}
+        self.progress.history, self.progress.best = history, best
         return True
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {
-            "weights": self.model.state_dict(),
+            "weights": self.progress.model.state_dict(),
+            "best": self.progress.best_weights,
             "adam": self.optimizer.state(),
             "stream": self.streams.states(),
-            "best": self.best_weights,
         }
         return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}

@@ -1,6 +1,5 @@
 """One training loop for all variants."""
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -14,14 +13,12 @@ from aebench.models.autoencoder import Autoencoder
 from aebench.models.objectives import squared_error
 from aebench.randomness import Streams
 from aebench.training.adam import Adam
-from aebench.training.state import History, TrainingState
+from aebench.training.state import History, Progress, TrainingState
 
 EVALUATION_BATCH = 1000
 # Validation images that are reconstructed after every epoch, at most: where the label must be inferred first, all of
 # them would take as long as half an epoch.
 RECONSTRUCTED = 1000
-# A loss that has risen since the first epoch by more than so many times its size, or nats a pixel, has diverged.
-FAR_WORSE = 100
 
 
 def train(
@@ -53,12 +50,12 @@ def train(
     """
     streams = Streams(seed)
     optimizer = Adam((weight for weight in model.parameters() if weight.requires_grad), config.learning_rate)
-    state = TrainingState(model, optimizer, streams, best_weights=_weights(model))
+    progress = Progress(model)
+    state = TrainingState(progress, optimizer, streams)
     if resume:
         state.go_on(resume)
-    history = state.history
-    for epoch in range(len(history.epochs) + 1, config.epochs + 1):
-        started, before = time.perf_counter(), _weights(model)
+    for epoch in range(len(progress.history.epochs) + 1, config.epochs + 1):
+        started = time.perf_counter()
         model.train()
         seen: dict[str, list[Tensor]] = defaultdict(list)
         for index in torch.randperm(len(data), generator=streams["order"]).split(config.batch_size):
@@ -72,37 +69,11 @@ def train(
         row = {f"train_{name}": mean for name, mean in _means(seen).items()}
         if len(validation):
             row |= {f"validation_{name}": value for name, value in validate(model, validation, seed).items()}
-        if reason := _diverged(history, row, data.images.shape[-1]):
-            history.failed = f"{reason} in epoch {epoch}; try a smaller training.learning_rate"
-            history.selected_epoch, state.best_weights = epoch - 1, before
+        if not progress.end_epoch(row, time.perf_counter() - started, config.select, data.images.shape[-1]):
             break
-        history.epochs.append(row)
-        score = row["validation_loss"] if config.select == "best_validation" else -math.inf
-        if score < state.best or config.select == "last":
-            state.best, history.selected_epoch = score, epoch
-            state.best_weights = _weights(model)
-        history.seconds.append(time.perf_counter() - started)
         checkpoint(state)
         after_epoch(epoch, row)
-    model.load_state_dict(state.best_weights)
-    model.eval()
-    return history
-
-
-def _weights(model: Autoencoder) -> dict[str, Tensor]:
-    return {name: weight.clone() for name, weight in model.state_dict().items()}
-
-
-def _diverged(history: History, row: Mapping[str, float], pixels: int) -> str:
-    """How an epoch went wrong, in words; empty where it did not."""
-    for name, value in row.items():
-        if not math.isfinite(value):
-            return f"{name} is {value}"
-    if history.epochs:
-        first = history.epochs[0]["train_loss"]
-        if row["train_loss"] - first > FAR_WORSE * max(abs(first), pixels):
-            return f"train_loss has risen from {first:.4g} to {row['train_loss']:.4g}"
-    return ""
+    return progress.end()
 
 
 @torch.no_grad()
