@@ -78,7 +78,17 @@ def again(
     with tempfile.TemporaryDirectory() as folder:
         train_run(config, dataset, seed, data, report).write(Path(folder))
         run = read_run(Path(folder))
-        result = evaluate(run, evaluation, dataset, config.data.validation_fraction, seed, data, report, mapped=mapped)
+        result = evaluate(
+            run,
+            evaluation,
+            dataset,
+            config.data.validation_fraction,
+            seed,
+            data,
+            report,
+            mapped=mapped,
+            device=config.device,
+        )
         return run.weights_sha256, result.reason if isinstance(result, Failed) else result.metrics
 
 
@@ -96,7 +106,12 @@ def verify() -> None:
             for variant in params.variants
         }
         results = run_all(
-            jobs, layout.data(dataset), execution=params.execution, numerics=params.numerics, unit="steps"
+            jobs,
+            layout.data(dataset),
+            execution=params.execution,
+            numerics=params.numerics,
+            device=params.device,
+            unit="steps",
         )
         for variant, (weights, found) in results.items():
             committed = json.loads(layout.metrics(dataset, variant).read_bytes())

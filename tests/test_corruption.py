@@ -2,8 +2,12 @@ import pytest
 import torch
 
 from aebench.config import Corruption
-from aebench.data.corruption import corrupt
+from aebench.data.corruption import apply, draw
 from aebench.randomness import generator
+
+
+def corrupt(x: torch.Tensor, corruption: Corruption, noise: torch.Generator) -> torch.Tensor:
+    return apply(x, corruption, draw(corruption, x.shape, noise))
 
 
 @pytest.mark.parametrize(("rate", "pixels", "masked"), [(0.3, 784, 235), (0.29, 100, 29), (0.0, 10, 0), (1.0, 10, 10)])

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -25,9 +25,10 @@ def drawing_from(source: torch.Generator) -> Iterator[None]:
     """Inside the block torch's global generator continues `source`; afterwards it is as it was before.
 
     torch.distributions and torch.nn.init draw from the global generator and take no other; this makes their
-    randomness as explicit as that of functions with a `generator` argument.
+    randomness as explicit as that of functions with a `generator` argument. Where this process uses a GPU, what is
+    drawn there is derived from `source` too, and does not change what is drawn on the CPU inside the block.
     """
-    with _global:
+    with _global, _on_the_gpu(source):
         outside = torch.get_rng_state()
         torch.set_rng_state(source.get_state())
         try:
@@ -35,6 +36,30 @@ def drawing_from(source: torch.Generator) -> Iterator[None]:
         finally:
             source.set_state(torch.get_rng_state())
             torch.set_rng_state(outside)
+
+
+def _on_the_gpu(source: torch.Generator) -> AbstractContextManager[None]:
+    if not torch.cuda.is_initialized():
+        return nullcontext()
+    return seeding(torch.cuda.default_generators[torch.cuda.current_device()], source)
+
+
+@contextmanager
+def seeding(other: torch.Generator, source: torch.Generator) -> Iterator[None]:
+    """Inside the block `other`, of another kind, has a seed that `source` gives; afterwards it is as it was before.
+
+    If it was drawn from, `source` is moved on, so that the next seed is a new one.
+    """
+    outside = other.get_state()
+    state = source.get_state().numpy().tobytes()
+    other.manual_seed(int.from_bytes(hashlib.sha256(state).digest()[:8], "big"))
+    begun = other.get_state()
+    try:
+        yield
+    finally:
+        if not torch.equal(other.get_state(), begun):
+            torch.rand((), generator=source)
+        other.set_state(outside)
 
 
 class Streams:

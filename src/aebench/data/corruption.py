@@ -9,17 +9,12 @@ from torch import Tensor
 from aebench.config import Corruption
 
 
-def corrupt(x: Tensor, corruption: Corruption, generator: torch.Generator) -> Tensor:
-    """x̃ for x `[B, D]` (Vincent et al. 2008, §2.3 and Vincent et al. 2010, §4.1).
+def apply(x: Tensor, corruption: Corruption, drawn: Tensor) -> Tensor:
+    """x̃ for x `[B, D]` and what `draw` has drawn for it (Vincent et al. 2008, §2.3 and Vincent et al. 2010, §4.1).
 
     `masking`: exactly ⌊rate·D⌋ pixels of each image, drawn without replacement, become 0.
     `gaussian`: noise whose standard deviation is the rate is added; the result is not clipped.
     """
-    return apply(x, corruption, draw(corruption, x.shape, generator).to(x.device))
-
-
-def apply(x: Tensor, corruption: Corruption, drawn: Tensor) -> Tensor:
-    """x̃ for x `[B, D]` and what `draw` has drawn for it."""
     return x + corruption.corruption_rate * drawn if corruption.corruption == "gaussian" else x * drawn
 
 

@@ -187,6 +187,11 @@ class Splits:
     classes: int
     binarization: Binarization = "none"
 
+    def to(self, device: torch.device) -> "Splits":
+        """The same splits on a device; the training images' pixels, where they are redrawn, are fixed before."""
+        train = self.train.fixed("train")
+        return replace(self, train=train.to(device), validation=self.validation.to(device), test=self.test.to(device))
+
     @property
     def class_shares(self) -> tuple[float, ...]:
         """p(y): the share of each class among the training labels."""

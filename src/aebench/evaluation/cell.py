@@ -30,7 +30,8 @@ def jobs(
         name = f"{run.description['variant']} seed {seed}"
         mapped = seed == drawn
         fraction = run.description["data"]["validation_fraction"]
-        work[name] = partial(evaluate, run, config, dataset, fraction, seed, mapped=mapped)
+        device = run.description["device"]
+        work[name] = partial(evaluate, run, config, dataset, fraction, seed, mapped=mapped, device=device)
         key = fingerprint(
             *("aebench.evaluation.evaluate", f"aebench.variants.{run.description['model']['kind']}"),
             dataset=dataset,

@@ -32,7 +32,7 @@ def pareto_k(log_weights: Tensor) -> float:
     """
     from arviz_stats.base.array import array_stats
 
-    log_ratios = (log_weights - log_weights.max()).numpy()
+    log_ratios = (log_weights - log_weights.max()).cpu().numpy()
     largest = np.sort(log_ratios)[-int(min(len(log_ratios) / 5, 3 * len(log_ratios) ** 0.5)) :]
     if largest[0] > -NEGLIGIBLE:
         return -math.inf
@@ -73,9 +73,9 @@ def rate_per_dimension(model: LatentVariables, x: Tensor) -> Tensor | None:
     if not model.label_enters:
         return _each_dimension(model, x, None)
     shares = class_log_posterior(model, x).exp()
-    total = torch.zeros(())
+    total = x.new_zeros(())
     for label in range(shares.shape[-1]):
-        each = _each_dimension(model, x, torch.full((len(x),), label))
+        each = _each_dimension(model, x, torch.full((len(x),), label, device=x.device))
         if each is None:
             return None
         total = total + shares[:, label : label + 1] * each

@@ -66,18 +66,19 @@ class Prepared:
 
     def __init__(self, make: Callable[[Tensor, Tensor | None], Distribution], x: Tensor, classes: int = 0) -> None:
         """`make` gives q of batch shape `[B]` for images `[B, D]` and, where `classes` is not 0, labels `[B]`."""
-        self._classes = classes
+        self._classes, self._places = classes, torch.arange(len(x), device=x.device)
         if classes:
-            self._q = make(x.repeat_interleave(classes, dim=0), torch.arange(classes).repeat(len(x)))
+            self._q = make(x.repeat_interleave(classes, dim=0), torch.arange(classes, device=x.device).repeat(len(x)))
         else:
             self._q = make(x, None)
 
     def of(self, image: int) -> Proposal:
         """The proposal of the image at this place of the group, for labels `[B]` where it depends on them."""
+        place = self._places[image : image + 1]
         if not self._classes:
-            q = _rows(self._q, torch.tensor([image]))
+            q = _rows(self._q, place)
             return lambda _: q
-        return lambda y: _rows(self._q, torch.tensor([image]) if y is None else image * self._classes + y)
+        return lambda y: _rows(self._q, place if y is None else place * self._classes + y)
 
 
 def _rows(q: Distribution, index: Tensor) -> Distribution:
@@ -147,7 +148,7 @@ def estimate(
         marginal, *given = _draws(q(None), priors, model.likelihood, x, samples, generator, chunk)
         return Estimate(marginal, given[0] if given else None)
 
-    classes = torch.arange(drawn_classes(model))
+    classes = torch.arange(drawn_classes(model), device=x.device)
     pilot, drawn = sharing(samples, len(classes))
     log_q_y = class_log_posterior(model, x, pilot, q(classes))[0]
     y = _labels(log_q_y, drawn, generator)
@@ -187,8 +188,8 @@ def _draws(
     chunk: int,
 ) -> list[Draws]:
     """K samples of q, weighted under each of `priors`; the first K are the same whatever K."""
-    log_px = torch.empty(samples, dtype=torch.float64)
-    log_ratios = torch.empty(len(priors), samples, dtype=torch.float64)
+    log_px = x.new_empty(samples, dtype=torch.float64)
+    log_ratios = x.new_empty(len(priors), samples, dtype=torch.float64)
     with drawing_from(generator):
         for start in range(0, samples, BLOCK):
             block = slice(start, min(start + BLOCK, samples))
@@ -205,7 +206,7 @@ def _given(
     model: LatentVariables, q: Proposal, y: Tensor, x: Tensor, generator: torch.Generator, chunk: int
 ) -> tuple[Tensor, Tensor]:
     """log p(x|z, y) and log p(z|y) / q(z|x, y), float64 `[K]`, of one z ~ q(z|x, y) for each of the labels `[K]`."""
-    log_px, log_ratio = [torch.zeros(0)], [torch.zeros(0)]
+    log_px, log_ratio = [x.new_zeros(0)], [x.new_zeros(0)]
     with drawing_from(generator):
         for labels in y.split(BLOCK) if len(y) else ():
             q_of_each = q(labels)
@@ -224,11 +225,12 @@ def _labels(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor
     than from independent labels.
     """
     shares = log_q_y.double().exp()
-    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    start = torch.rand(1, generator=generator, dtype=torch.float64).to(shares.device)
     ends = (shares.cumsum(0) / shares.sum() * samples - start).ceil().clamp(0, samples).long()
     ends[-1] = samples
-    counts = torch.diff(ends, prepend=torch.zeros(1, dtype=torch.long))
-    return torch.arange(len(shares)).repeat_interleave(counts)[torch.randperm(samples, generator=generator)]
+    counts = torch.diff(ends, prepend=ends.new_zeros(1))
+    order = torch.randperm(samples, generator=generator).to(shares.device)
+    return torch.arange(len(shares), device=shares.device).repeat_interleave(counts)[order]
 
 
 @torch.no_grad()
@@ -238,7 +240,7 @@ def elbo(model: LatentVariables, x: Tensor, samples: int, pilot: int, generator:
     It estimates the same quantity as `estimate` and `rate` do, labels included; `pilot` is as there.
     """
     log_q_y = class_log_posterior(model, x, pilot) if drawn_classes(model) else None
-    total = torch.zeros(len(x))
+    total = x.new_zeros(len(x))
     with drawing_from(generator):
         for _ in range(samples):
             y = None if log_q_y is None else Categorical(logits=log_q_y, validate_args=False).sample()

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from aebench.config import Evaluation
+from aebench.config import Device, Evaluation
 from aebench.data.datasets import load
 from aebench.data.description import Binarization
+from aebench.devices import available
 from aebench.errors import Diverged
 from aebench.evaluation.diagnostics import ACTIVE, rate_per_dimension
 from aebench.evaluation.likelihoods import elbo_on_training_images, expost_likelihoods, likelihoods
@@ -93,6 +94,7 @@ def evaluate(
     report: "Report",
     *,
     mapped: bool = False,
+    device: Device = "cpu",
 ) -> Evaluated | Failed:
     """`evaluate_run`, or why there is nothing to evaluate.
 
@@ -102,7 +104,7 @@ def evaluate(
     try:
         if run.failed:
             raise Diverged(run.failed)
-        return evaluate_run(run, config, dataset, validation_fraction, seed, data, report, mapped=mapped)
+        return evaluate_run(run, config, dataset, validation_fraction, seed, data, report, mapped=mapped, device=device)
     except Diverged as error:
         model, binarization = run.model(), load(data, dataset, validation_fraction).binarization
         return Failed(str(error), _parameters(model), _label_enters(model), binarization, run.weights_sha256)
@@ -126,6 +128,7 @@ def evaluate_run(
     report: "Report",
     *,
     mapped: bool = False,
+    device: Device = "cpu",
 ) -> Evaluated:
     """Every metric that is defined for `run`.
 
@@ -138,19 +141,22 @@ def evaluate_run(
         data: the data set's file, or its content.
         report: is told (images done, images in all, what is being measured).
         mapped: draw a map of the codes, which takes some seconds, too.
+        device: where to compute all but probes and maps.
 
     Raises:
+        ConfigError: the device is not there.
         Diverged: the run has: weights, codes or a metric are not finite.
         TrainingError: the run is damaged.
     """
-    model = run.model().requires_grad_(False)
+    where = available(device)
+    model = run.model().requires_grad_(False).to(where)
     for name, weight in model.state_dict().items():
         if not bool(weight.isfinite().all()):
             raise Diverged(f"the weights {name} are not finite: {DIVERGED}")
-    splits = load(data, dataset, validation_fraction)
+    splits = load(data, dataset, validation_fraction).to(where)
     train, validation, test = (
-        Labelled(encode(model, split), split.labels.numpy())
-        for split in (splits.train.fixed("train"), splits.validation, splits.test)
+        Labelled(encode(model, split), split.labels.cpu().numpy())
+        for split in (splits.train, splits.validation, splits.test)
     )
     with np.errstate(over="ignore"):
         overflow = not all(np.isfinite(np.square(split.codes).sum()) for split in (train, validation, test))
@@ -168,7 +174,7 @@ def evaluate_run(
     }
     if mapped:
         arrays["neighbourhoods"] = neighbourhoods(test.codes)
-        arrays["mapped_images"] = splits.test.images[:MAPPED].view(-1, *splits.shape).numpy()
+        arrays["mapped_images"] = splits.test.images[:MAPPED].view(-1, *splits.shape).cpu().numpy()
     if isinstance(model, LatentVariableModel):
         bounds, vectors = likelihoods(model, splits.test, config, seed, report)
         per_image |= bounds
@@ -180,7 +186,7 @@ def evaluate_run(
         vectors["posterior_mean_variance"] = spread.tolist()
         rates = [rate_per_dimension(model, x) for _, x in batches(splits.test)]
         if all(rate is not None for rate in rates):
-            total = np.concatenate([rate.numpy() for rate in rates if rate is not None])
+            total = np.concatenate([rate.cpu().numpy() for rate in rates if rate is not None])
             vectors["rate_per_dimension_nats"] = total.mean(axis=0, dtype=np.float64).tolist()
     if "expost_log_likelihood_nats" not in reasons:
         found, metrics["expost_sigma"] = expost_likelihoods(model, splits, config, seed, report)

@@ -46,10 +46,11 @@ class ExPost:
         self.model = model
         self.label_enters = model.label_enters & {"posterior", "likelihood"}
         self.log_class_shares: Tensor = getattr(model, "log_class_shares", torch.zeros(1))
-        chosen = torch.randperm(len(train), generator=generator("ex-post codes"))[:FITTED]
+        chosen = torch.randperm(len(train), generator=generator("ex-post codes"))[:FITTED].to(train.labels.device)
         sample = Split(train.images[chosen], train.labels[chosen], train.redrawn)
         codes = [self._code(x, y) for x, y in _batches(sample)]
-        self._weights, self._means, self._covariances = _mixture(torch.cat(codes).double().numpy())
+        mixture = _mixture(torch.cat(codes).double().cpu().numpy())
+        self._weights, self._means, self._covariances = (values.to(chosen.device) for values in mixture)
         self._components = MultivariateNormal(self._means, self._covariances, validate_args=False)
         components = MultivariateNormal(
             self._means.float(), scale_tril=self._components.scale_tril.float(), validate_args=False
@@ -58,7 +59,7 @@ class ExPost:
         held_out = validation if len(validation) else train
         errors = [squared_error(x, self._decode(self._code(x, y), y)) for x, y in _batches(held_out)]
         mse = torch.cat(errors).double().mean().item() / held_out.images.shape[1]
-        self.log_sigma = torch.tensor(math.log(max(mse**0.5, SMALLEST_SIGMA)))
+        self.log_sigma = torch.full((), math.log(max(mse**0.5, SMALLEST_SIGMA)), device=chosen.device)
 
     def prior(self, y: Tensor | None = None) -> Distribution:
         """The mixture of Gaussians, whatever the label."""
@@ -76,7 +77,7 @@ class ExPost:
         of the mixture's components, weighted by their share in the point.
         """
         z = self._code(x, y)
-        best, best_log_joint = z, torch.full((len(x),), -math.inf)
+        best, best_log_joint = z, x.new_full((len(x),), -math.inf)
         prior, variance = self.prior(), (2 * self.log_sigma).exp().double()
         precisions = torch.linalg.inv(self._covariances)
         for step in range(STEPS + 1):

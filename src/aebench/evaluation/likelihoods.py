@@ -126,7 +126,8 @@ def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: 
     train = splits.train.fixed("train")
     chosen = torch.randperm(len(train), generator=generator("generalisation gap"))[: len(splits.test)]
     pilot, noise = sharing(config.importance_samples, drawn_classes(model))[0], generator(seed, "training ELBO")
-    each = [elbo(model, train.pixels(index), ELBO_SAMPLES, pilot, noise) for index in chosen.split(GROUP)]
+    there = chosen.to(train.labels.device)
+    each = [elbo(model, train.pixels(index), ELBO_SAMPLES, pilot, noise) for index in there.split(GROUP)]
     return torch.cat(each).double().mean().item()
 
 
@@ -141,7 +142,7 @@ def expost_likelihoods(
     values: dict[str, list[float]] = defaultdict(list)
     done = 0
     for group in chosen.split(max(1, GROUP // max(classes, 1))):
-        x = splits.test.pixels(group)
+        x = splits.test.pixels(group.to(splits.test.labels.device))
         prepared = Prepared(expost.posterior, x, classes)
         for place, position in enumerate(group.tolist()):
             noise = generator(seed, "ex-post samples", position)

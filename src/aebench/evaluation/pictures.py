@@ -66,12 +66,12 @@ def pictures(
         "traversal": _traversal(model, x[:1], y, codes, traversed),
     }
     for name, places in (("best", order), ("worst", order[::-1])):
-        shown = splits.test.pixels(torch.from_numpy(places[:SAMPLES_PER_ROW].copy()))
+        shown = splits.test.pixels(torch.from_numpy(places[:SAMPLES_PER_ROW].copy()).to(labels.device))
         found[name] = torch.stack([shown, model.reconstruct(shown)])
     if isinstance(model, LatentVariableModel):
         found["samples"] = prior_samples(model, splits.classes, generator(seed, "prior samples"))
     images: dict[str, NDArray[Any]] = {
-        name: images.reshape(*images.shape[:-1], *splits.shape).numpy().astype(np.float32)
+        name: images.reshape(*images.shape[:-1], *splits.shape).cpu().numpy().astype(np.float32)
         for name, images in found.items()
     }
     return images | {"traversed": traversed}
@@ -79,25 +79,26 @@ def pictures(
 
 def _interpolations(model: Autoencoder, x: Tensor, y: Tensor | None) -> Tensor:
     """Two by two: `[B, D]` → `[B // 2, STEPS, D]`; a label that the decoder takes changes half-way."""
-    steps = torch.linspace(0, 1, STEPS)[:, None]
+    steps = torch.linspace(0, 1, STEPS, device=x.device)[:, None]
     rows = []
     for a in range(0, len(x) - 1, 2):
         start, end = model.encode(x[a : a + 2], None if y is None else y[a : a + 2])
         between = None if y is None else torch.where(steps[:, 0] < 0.5, y[a], y[a + 1])
         rows.append(model.decode(torch.lerp(start, end, steps), between))
-    return torch.stack(rows) if rows else torch.zeros(0, STEPS, x.shape[-1])
+    return torch.stack(rows) if rows else x.new_zeros(0, STEPS, x.shape[-1])
 
 
 def _traversal(
     model: Autoencoder, x: Tensor, y: Tensor | None, codes: NDArray[np.float32], dimensions: NDArray[np.int64]
 ) -> Tensor:
     """`[dimensions, STEPS, D]`."""
-    mean, deviation = torch.from_numpy(codes.mean(axis=0)), torch.from_numpy(codes.std(axis=0))
+    mean, deviation = (torch.from_numpy(values).to(x.device) for values in (codes.mean(axis=0), codes.std(axis=0)))
+    steps = torch.linspace(-REACH, REACH, STEPS, device=x.device)
     label = None if y is None else y[:1].expand(STEPS)
     rows = []
     for dimension in dimensions.tolist():
         z = model.encode(x, None if y is None else y[:1]).repeat(STEPS, 1)
-        z[:, dimension] = mean[dimension] + torch.linspace(-REACH, REACH, STEPS) * deviation[dimension]
+        z[:, dimension] = mean[dimension] + steps * deviation[dimension]
         rows.append(model.decode(z, label))
     return torch.stack(rows)
 
@@ -107,7 +108,7 @@ def prior_samples(model: LatentVariableModel, classes: int, noise: torch.Generat
     """Means of p(x|z), z from the prior: `[rows, columns, D]`."""
     with drawing_from(noise):
         if model.label_enters:
-            y = torch.arange(classes)
+            y = torch.arange(classes, device=model.log_class_shares.device)
             z = model.prior(y).sample(torch.Size((SAMPLES_PER_ROW,)))
             return model.decode(z, y).transpose(0, 1)
         return model.decode(model.prior().sample(torch.Size((ROWS, SAMPLES_PER_ROW))))

@@ -47,7 +47,7 @@ def refined(
                 "allowed: amortised, or a variant whose posterior is a diagonal Gaussian"
             )
         each = [torch.randn(STEPS, SAMPLES, q.event_shape[0], generator=generator) for generator in noise]
-        steps = torch.stack(each, dim=2)  # [STEPS, SAMPLES, B, L]
+        steps = torch.stack(each, dim=2).to(x.device)  # [STEPS, SAMPLES, B, L]
     mean, log_variance = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()
     optimizer = torch.optim.Adam([mean, log_variance], lr=LEARNING_RATE)
     for epsilon in steps:

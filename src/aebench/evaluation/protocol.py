@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aebench.config import Corruption, Evaluation, RunConfig
-from aebench.data.corruption import corrupt
+from aebench.data.corruption import apply, draw
 from aebench.data.description import Binarization
 from aebench.evaluation.diagnostics import FEWEST_SAMPLES
 from aebench.evaluation.estimators import drawn_classes, sharing
@@ -58,9 +58,9 @@ def unarchive(content: bytes) -> dict[str, NDArray[Any]]:
 
 def corrupted(x: Tensor, corruption: Corruption, first: int = 0) -> Tensor:
     """Test images `[B, D]`, of which the first is number `first`, corrupted: the same for every variant and seed."""
-    return torch.cat(
-        [corrupt(image, corruption, generator("test", "corruption", first + i)) for i, image in enumerate(x.split(1))]
-    )
+    of_each = (1, x.shape[-1])
+    drawn = [draw(corruption, of_each, generator("test", "corruption", first + i)) for i in range(len(x))]
+    return apply(x, corruption, torch.cat(drawn).to(x.device))
 
 
 def not_defined(

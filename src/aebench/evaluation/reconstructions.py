@@ -28,7 +28,7 @@ def batches(split: Split) -> Iterator[tuple[slice, Tensor]]:
 @torch.no_grad()
 def encode(model: Autoencoder, split: Split) -> NDArray[np.float32]:
     """Codes `[N, L]` of a split, without its labels."""
-    return np.concatenate([model.encode(x).numpy() for _, x in batches(split)] or [np.empty((0, 0), np.float32)])
+    return np.concatenate([model.encode(x).cpu().numpy() for _, x in batches(split)] or [np.empty((0, 0), np.float32)])
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def reconstructions(model: Autoencoder, test: Split, corruption: Corruption) -> 
         row["reconstruction_bce_nats"] = binary_cross_entropy(x, x_hat)
         row["denoising_mse"] = _mse(x, model.reconstruct(spoilt))
         rows.append(row)
-    return {metric: torch.cat([row[metric] for row in rows]).double().numpy() for metric in rows[0]}
+    return {metric: torch.cat([row[metric] for row in rows]).double().cpu().numpy() for metric in rows[0]}
 
 
 def _mse(x: Tensor, x_hat: Tensor) -> Tensor:

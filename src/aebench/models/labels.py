@@ -44,7 +44,7 @@ def class_log_posterior(
 def _elbos(model: LatentVariables, x: Tensor, samples: int, q: Distribution | None) -> Tensor:
     """ELBO_y for every class, `[B, C]`."""
     classes = len(model.log_class_shares)
-    y = torch.arange(classes).repeat(len(x))
+    y = torch.arange(classes, device=x.device).repeat(len(x))
     images = x.repeat_interleave(classes, dim=0)  # [B·C, D]
     q = q or model.posterior(images, y)
     # The same noise for every image and class: differences between classes then vary less.
@@ -67,4 +67,4 @@ def inferred_label(model: LatentVariables, x: Tensor) -> Tensor:
 
 
 def _all(x: Tensor, label: int) -> Tensor:
-    return torch.full((len(x),), label)
+    return torch.full((len(x),), label, device=x.device)

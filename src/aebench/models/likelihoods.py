@@ -160,7 +160,7 @@ def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
     """
     one_image = x.numel() == x.shape[-1]  # whose product with many logits needs no memory for the terms
     result: Tensor = logits @ (x.flatten() - 0.5) if one_image else torch.linalg.vecdot(logits, x - 0.5)
-    factors = torch.copysign(logits, logits.new_tensor(-1.0))
+    factors = torch.copysign(logits, -1.0)
     result += 0.5 * factors.sum(-1)
     factors.exp_().add_(1)
     for _ in range(6):

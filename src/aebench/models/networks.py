@@ -35,7 +35,7 @@ class Readout(nn.Linear):
     def forward(self, hidden: Tensor) -> Tensor:
         """`[..., in]`, nowhere negative → `[..., out]`."""
         rows = hidden.shape[:-1].numel()
-        if not torch.is_grad_enabled() and rows >= self._ROWS:
+        if hidden.is_cpu and not torch.is_grad_enabled() and rows >= self._ROWS:
             active = hidden.view(rows, -1).amax(0).nonzero()[:, 0]
             if len(active) < 0.9 * self.in_features:
                 return F.linear(hidden.index_select(-1, active), self.weight.index_select(1, active), self.bias)

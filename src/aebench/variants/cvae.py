@@ -93,7 +93,7 @@ class CVAE(LatentVariableModel):
         """μ(x, y); where the encoder takes a label and none is given, its mean over p(y)."""
         if y is not None or not self.concat:
             return self.posterior(x, y).mean
-        each = self.posterior(x.unsqueeze(-2), torch.arange(self.classes)).mean  # [B, C, L]
+        each = self.posterior(x.unsqueeze(-2), torch.arange(self.classes, device=x.device)).mean  # [B, C, L]
         return self.log_class_shares.exp() @ each
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:

@@ -1,0 +1,90 @@
+"""Training and evaluation know where their tensors are: on a stand-in for a GPU they give what they give on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from card import DEVICE, Card
+from conftest import tiny
+from test_evaluate import EVALUATION, evaluated, run, small
+from test_variants import SETTINGS
+
+from aebench.config import Training
+from aebench.data.datasets import Split, Splits
+from aebench.evaluation.expost import ExPost
+from aebench.training.stacked import train_stacked
+from aebench.training.train import History
+
+SEEDS = (0, 1)
+EPOCH = Training(epochs=1, batch_size=200, learning_rate=1e-3, select="best_validation")
+
+
+def test_the_stand_in_refuses_what_a_gpu_refuses() -> None:
+    with Card():
+        there = torch.arange(5, device=DEVICE)
+        assert there.sum().item() == 10
+        assert there.cpu().numpy().sum() == 10
+        with pytest.raises(AssertionError, match="of the card and of the CPU"):
+            there + torch.ones(5)
+        with pytest.raises(AssertionError, match="a generator of the CPU"):
+            there.float().normal_(generator=torch.Generator())
+        with pytest.raises(RuntimeError, match="numpy"):
+            there.numpy()
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_training_on_a_card_is_training_on_the_cpu(name: str, redrawn: bool, digits: Splits) -> None:
+    data = Split(digits.train.images, digits.train.labels, redrawn)
+
+    def trained(device: torch.device) -> tuple[list[dict[str, float]], list[dict[str, torch.Tensor]]]:
+        models = [tiny(seed=seed, **SETTINGS[name]) for seed in SEEDS]  # type: ignore[arg-type]
+        found = train_stacked(models, data, digits.validation, EPOCH, SEEDS, device)
+        rows = [row for history in found if isinstance(history, History) for row in history.epochs]
+        return rows, [model.cpu().state_dict() for model in models]
+
+    rows, weights = trained(torch.device("cpu"))
+    with Card():
+        there, weights_there = trained(DEVICE)
+    assert len(rows) == len(SEEDS)
+    assert there == [pytest.approx(row, rel=1e-5) for row in rows]
+    for ours, theirs in zip(weights, weights_there, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def differences(self: ExPost, z: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+    """The decoder's Jacobian without automatic differentiation, which takes no stand-in."""
+    steps = 0.01 * torch.eye(z.shape[-1], device=z.device)
+    return torch.stack([(self._decode(z + step, y) - self._decode(z, y)) / 0.01 for step in steps], dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "proposal"),
+    [
+        *(("ae", {}, "amortised"), ("vae", {}, "amortised"), ("vae", {"likelihood": "gaussian"}, "amortised")),
+        *(("cvae", {}, "amortised"), ("cvae", {"conditioning": "concat"}, "amortised")),
+        *(("vae", {}, "refined"), ("cvae", {}, "refined"), ("cvae", {"conditioning": "concat"}, "refined")),
+    ],
+)
+def test_evaluation_on_a_card_is_evaluation_on_the_cpu(
+    kind: str,
+    settings: dict[str, str],
+    proposal: str,
+    digits_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = small(digits_file, tmp_path / "data.safetensors", 30)
+    folder = run(data, tmp_path / "run", kind, **settings)
+    config = EVALUATION.model_copy(update={"proposal": proposal})
+    monkeypatch.setattr(ExPost, "_jacobian", differences)
+    here = evaluated(folder, data, config)
+    monkeypatch.setattr("aebench.evaluation.evaluate.available", lambda _: DEVICE)
+    with Card():
+        there = evaluated(folder, data, config)
+    assert there.metrics == pytest.approx(here.metrics, rel=1e-4)
+    for found, expected in ((there.per_image, here.per_image), (there.arrays, here.arrays)):
+        assert set(found) == set(expected)
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
