@@ -37,10 +37,11 @@ article: $(READY) ## the source article's experiment, into article/
 bench: $(READY) ## how fast training, estimates and stages are, beside the obvious and the possible; needs the data of `make repro`
 	@$(RUN) python benchmarks/bench.py
 
-lint: $(READY) ## check style and types
+lint: $(READY) ## check style, types and the directions of imports
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) mypy
+	@$(RUN) lint-imports --no-logo --no-cache
 
 clean: ## delete the environment, scratch files and the demo; results stay
 	rm -rf $(VENV) .aebench demo
