@@ -1,14 +1,27 @@
 """params.yaml as frozen, typed values. Whatever is wrong with it ends in one line that names the key."""
 
 import difflib
-import math
+import re
+import reprlib
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
 
 from aebench.errors import ConfigError
 from aebench.numerics import Numerics
@@ -24,9 +37,25 @@ def _workers(value: object) -> object:
 
 
 def _sigma(value: object) -> object:
-    if value == "learned" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf):
+    if value == "learned":
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
         return value
     raise ValueError("allowed: learned, or a number greater than 0")
+
+
+def _line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("allowed: text in one line, without control characters")
+    return value
+
+
+def _folder(value: str) -> str:
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("allowed: a folder; there is no user of the name after ~") from None
+    return value
 
 
 NAME = r"^[a-z0-9][a-z0-9_]{0,63}$"
@@ -35,6 +64,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # Far beyond any use, and well below what would end in a failure to allocate memory.
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Line = Annotated[str, AfterValidator(_line)]
 Hidden = Annotated[tuple[Width, ...], _from_list]
 LearningRate = Annotated[float, Field(gt=0)]
 Selection = Literal["best_validation", "last"]
@@ -122,7 +152,7 @@ class PixelLikelihood(Block):
 class Expost(Block):
     """Ex-post density estimation: on how many test images (0: none), with how many importance samples for each."""
 
-    images: Annotated[int, Field(ge=0)]
+    images: Annotated[int, Field(ge=0, le=100_000_000)]
     importance_samples: Count
 
 
@@ -138,10 +168,10 @@ class Execution(Block):
     """How the work is done; no result depends on it."""
 
     workers: Annotated[int | str, BeforeValidator(_workers)]
-    source_dir: str | None
+    source_dir: Annotated[Line, AfterValidator(_folder)] | None
     store_megabytes: Annotated[int, Field(ge=0)] = 2000
     engine: Literal["processes", "dask"] = "processes"
-    address: str | None = None
+    address: Line | None = None
 
     @model_validator(mode="after")
     def _a_cluster_has_an_address(self) -> "Execution":
@@ -244,16 +274,18 @@ def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mappin
         raw["models"] = {name: _variant(name, block, kinds) for name, block in blocks.items()}
     params = parse(Params, raw)
     for key, values, known in (
-        ("datasets", params.datasets, tuple(datasets)),
-        ("variants", params.variants, tuple(params.models)),
-        ("seeds", params.seeds, params.seeds),
+        ("datasets", params.datasets, datasets),
+        ("variants", params.variants, params.models),
+        ("seeds", params.seeds, None),
     ):
+        seen: set[object] = set()
         for position, value in enumerate(values):
-            if value not in known:
+            if value in seen:
+                raise ConfigError(f"{key}[{position}]: found {_show(value)} twice, allowed: each once")
+            if known is not None and value not in known:
                 allowed = _allowed(str(value), map(str, known)) + _BESIDES.get(key, "")
                 raise ConfigError(f"{key}[{position}]: found {_show(value)}, {allowed}")
-            if value in values[:position]:
-                raise ConfigError(f"{key}[{position}]: found {_show(value)} twice, allowed: each once")
+            seen.add(value)
     for variant in params.variants:
         run = params.run(variant)
         if run.training.select == "best_validation" and params.data.validation_fraction == 0:
@@ -284,26 +316,87 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
             )
 
 
+# Far beyond what the file needs; what stays below them is read in seconds, whatever is in it.
+_BYTES, _DEPTH, _VALUES = 100_000, 20, 100_000
+
+
 def _load(path: Path) -> dict[Any, Any]:
     try:
-        # The reader that DVC uses, so that both see the same values; it refuses a key given twice.
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_BYTES + 1)
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"no such file; expected at {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}") from None
+    if len(content) > _BYTES:
+        raise ConfigError(f"found more than {_BYTES} bytes, allowed: {_BYTES}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an anchor that stands for one thing here and for another there
+            _measure(text)
+            # The reader that DVC uses, so that both see the same values; it refuses a key given twice.
+            raw = YAML(typ="safe", pure=True).load(text)
+    except ConfigError:
+        raise
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"{line}not valid YAML: {' '.join(str(error.problem).split())}") from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{line}not valid YAML: {_plain(error.problem)}") from None
+    except YAMLError as error:
+        raise ConfigError(f"not valid YAML: {_plain(error)}") from None
+    except Exception as error:  # whatever Python says of a value: the reader lets it through
+        raise ConfigError(f"{_unreadable(text)}not valid YAML: {_plain(error)}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"found {_show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
     return raw
 
 
+def _measure(text: str) -> None:
+    """Refuse what would take long to read or grow in memory, deep nesting and aliases that multiply; and tags."""
+    values, total = dict[str, int](), 0  # how many values each anchor stands for, and all of them with their aliases
+    inside: list[tuple[str | None, int]] = []
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, AliasEvent):
+            if any(event.anchor == anchor for anchor, _ in inside):
+                raise ConfigError(f"{_at(event)}: found *{event.anchor} inside of itself, allowed: after its end")
+            total += values.get(event.anchor, 1)
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = inside.pop()
+            values |= {anchor: total - before} if anchor else {}
+        elif isinstance(event, ScalarEvent | CollectionStartEvent):
+            if event.tag is not None:
+                tag = _plain(str(event.tag).replace("tag:yaml.org,2002:", "!!"))
+                raise ConfigError(f"{_at(event)}: found the tag {tag}, allowed: values without tags")
+            if isinstance(event, ScalarEvent) and re.search("[\ud800-\udfff]", event.value):
+                raise ConfigError(f"{_at(event)}: found half a character in {_show(event.value)}, allowed: whole ones")
+            values |= {event.anchor: 1} if event.anchor else {}
+            total += 1
+            if isinstance(event, CollectionStartEvent):
+                inside.append((event.anchor, total))
+        for what, found, allowed in (("values", total, _VALUES), ("levels", len(inside), _DEPTH)):
+            if found > allowed:
+                raise ConfigError(f"{_at(event)}: found more than {allowed} {what}, allowed: {allowed}")
+
+
+def _at(event: Event) -> str:
+    return f"line {event.start_mark.line + 1}"
+
+
+def _unreadable(text: str) -> str:
+    """Where the first value stands that cannot be read: a day 40, or digits by the thousand."""
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, ScalarEvent) and len(event.value) >= len("2000-1-1"):
+            try:
+                YAML(typ="safe", pure=True).load(event.value)
+            except YAMLError:  # quoted text may be anything
+                pass
+            except Exception:
+                return f"{_at(event)}: "
+    return ""
+
+
 def _variant(name: object, block: object, kinds: Mapping[str, type[VariantConfig]]) -> VariantConfig:
-    where = f"models.{name}"
+    where = f"models.{_plain(name)}"
     if not isinstance(block, dict):
         raise ConfigError(f"{where}: found {_show(block)}, allowed: a mapping with a kind")
     if "kind" not in block:
@@ -343,7 +436,7 @@ def parse(block: type[B], value: object, where: str = "") -> B:
     except ValidationError as invalid:
         error = invalid.errors()[0]
         location = [part for part in error["loc"] if part != "[key]"]
-        key = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+        key = where + "".join(f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in location)
         key = key.removeprefix(".") or "the file"
         found = f"found {_show(error['input'])}"
         message = error["msg"].removeprefix("Value error, ")
@@ -378,9 +471,22 @@ def _fields(block: type[Block], location: Iterable[int | str]) -> list[str]:
     return list(block.model_fields)
 
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 200
+
+
 def _show(value: object) -> str:
-    text = repr(value)
+    try:
+        text = _BRIEF.repr(value)
+    except ValueError:  # Python does not write out whole numbers beyond some length
+        text = f"a number of more than {sys.get_int_max_str_digits()} digits"
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _plain(value: object) -> str:
+    """Text as it is where it can stand in a line, else as Python would write it."""
+    text = " ".join(str(value).split()) if isinstance(value, str | Exception) else _show(value)
+    return text if text.isprintable() and len(text) <= 200 else _show(text)
 
 
 def _allowed(found: str, names: Iterable[str] | str) -> str:

@@ -30,7 +30,7 @@ class Config(VariantConfig, PixelLikelihood):
     kind: Literal["cvae"]
     conditioning: Literal["class_prior", "concat"] = "class_prior"
     beta: float = Field(default=1.0, ge=0)
-    beta_warmup_epochs: int = Field(default=0, ge=0)
+    beta_warmup_epochs: int = Field(default=0, ge=0, le=100_000_000)
 
 
 @final

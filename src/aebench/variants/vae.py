@@ -21,9 +21,9 @@ class Config(VariantConfig, PixelLikelihood):
 
     kind: Literal["vae"]
     objective: Literal["elbo", "iwae"] = "elbo"
-    samples: int = Field(default=1, ge=1)
+    samples: int = Field(default=1, ge=1, le=100_000_000)
     beta: float = Field(default=1.0, ge=0)
-    beta_warmup_epochs: int = Field(default=0, ge=0)
+    beta_warmup_epochs: int = Field(default=0, ge=0, le=100_000_000)
 
     @model_validator(mode="after")
     def _one_objective(self) -> "Config":
