@@ -213,10 +213,11 @@ def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
         (images, labels), test = (_labelled(content, split, about) for split in ("train", "test"))
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; run `dvc repro fetch@{name}`") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         where = "the data set" if isinstance(data, bytes) else data
-        reason = " ".join(str(error).split())
-        raise DataError(f"{where} is damaged ({reason}); delete it and run `dvc repro fetch@{name}`") from None
+        raise DataError(
+            f"{where} is damaged ({_in_words(error)}); delete it and run `dvc repro fetch@{name}`"
+        ) from None
     held_out = held_out_images(validation_fraction, len(labels))
     if (held_out < SMALLEST_SPLIT and validation_fraction > 0) or len(labels) - held_out < SMALLEST_SPLIT:
         raise DataError(
@@ -251,3 +252,8 @@ def _labelled(content: Mapping[str, NDArray[np.generic]], split: str, about: Des
     if labels.shape != images.shape[:1] or not np.isin(labels, np.arange(len(about.classes))).all():
         raise ValueError(f"{split}_labels do not fit the images and the classes")
     return torch.from_numpy(images).flatten(1), torch.from_numpy(labels)
+
+
+def _in_words(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return words if words.isprintable() and len(words) < 200 else ascii(words[:200])

@@ -4,9 +4,7 @@ The chain: files already there, the user's folder, torchvision's mirrors, the op
 Nothing is parsed before it is verified, and a file appears in its folder whole or not at all.
 """
 
-import gzip
 import hashlib
-import io
 import os
 import shutil
 import subprocess
@@ -85,11 +83,13 @@ def _sha256(content: bytes) -> str:
 def _verified(file: RawFile, content: bytes) -> bytes:
     """The decompressed content, never more than a byte beyond the size that is expected."""
     if content[:2] == b"\x1f\x8b":
+        unpacker = zlib.decompressobj(wbits=31)  # of gzip; takes memory as it unpacks, not beforehand
         try:
-            with gzip.open(io.BytesIO(content)) as stream:
-                content = stream.read(file.size + 1)
-        except (OSError, EOFError, zlib.error) as error:
+            content = unpacker.decompress(content, file.size + 1)
+        except zlib.error as error:
             raise DataError(f"{file.name}: damaged gzip ({error})") from None
+        if not unpacker.eof and len(content) <= file.size:
+            raise DataError(f"{file.name}: damaged gzip (it breaks off)")
     if len(content) != file.size:
         size = "more" if len(content) > file.size else f"{len(content)}"
         raise DataError(f"{file.name}: {size} bytes, expected {file.size}")

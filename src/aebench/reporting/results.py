@@ -1,28 +1,31 @@
 """What the report is made of, read from the files that the other stages wrote."""
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import HISTORY, Layout
+from aebench.reporting.files import Baselines, Metrics, arrays, damaged, document, found
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant on one data set: its metric file, and its files for each seed that has not failed."""
+    """One variant on one data set: its metric file, and its files for each seed that has not failed.
+
+    `data` describes the data set.
+    """
 
     dataset: str
     variant: str
     metrics: dict[str, Any]
+    data: dict[str, Any]
     seeds: tuple[int, ...]
     layout: Layout
 
@@ -32,38 +35,102 @@ class Cell:
         reasons: dict[str, str] = self.metrics["failed"]
         return reasons
 
+    @property
+    def _evaluated_by(self) -> str:
+        return f"evaluate@{self.dataset}-{self.variant}"
+
     def history(self, seed: int) -> dict[str, list[float]]:
         """The columns of a run's history."""
-        path = self.layout.run(self.dataset, self.variant, seed) / HISTORY
-        with _found(path, f"train@{self.dataset}-{self.variant}").open(newline="") as lines:
-            rows = list(csv.DictReader(lines))
-        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+        path, stage = (
+            self.layout.run(self.dataset, self.variant, seed) / HISTORY,
+            f"train@{self.dataset}-{self.variant}",
+        )
+        try:
+            with found(path, stage).open(newline="", encoding="utf-8") as lines:
+                first, *rows = csv.reader(lines)
+            columns = {name: [float(row[place]) for row in rows] for place, name in enumerate(first)}
+            if not rows or "train_loss" not in columns:
+                raise ValueError("it has no train_loss")
+        except (ValueError, IndexError, csv.Error) as error:
+            raise damaged(path, stage, str(error)) from None
+        return columns
 
     def seed_vectors(self, name: str) -> list[list[float]]:
         """A vector of the metric file, for every seed."""
-        return [self.metrics["vectors"][name][str(seed)] for seed in self.seeds]
+        return [self._of_seed(seed, "vectors", name, str(seed)) for seed in self.seeds]
 
     def seed_values(self, metric: str) -> list[float]:
         """A metric of every seed."""
-        return [self.metrics["seeds"][str(seed)][metric] for seed in self.seeds]
+        return [self._of_seed(seed, "seeds", str(seed), metric) for seed in self.seeds]
+
+    def _of_seed(self, seed: int, *keys: str) -> Any:
+        value: Any = self.metrics
+        for key in keys:
+            if key not in value:
+                path = self.layout.metrics(self.dataset, self.variant)
+                raise damaged(path, self._evaluated_by, f"{'.'.join(keys)} is missing")
+            value = value[key]
+        return value
 
     def values(self, metric: str, seeds: Iterable[int]) -> NDArray[np.float64]:
         """The per-image values of a metric, `[S, N]`."""
-        found = []
+        images = self.metrics["protocol"]["images"]
+        if metric.startswith("expost_"):
+            images = min(images, self.metrics["protocol"]["evaluation"]["expost"]["images"])
+        found_values = []
         for seed in seeds:
-            with self._archive(seed) as archive:
-                found.append(archive[metric])
-        return np.stack(found)
-
-    def _archive(self, seed: int) -> NpzFile:
-        path = self.layout.evaluation(self.dataset, self.variant, seed)
-        archive: NpzFile = np.load(_found(path, f"evaluate@{self.dataset}-{self.variant}"), allow_pickle=False)
-        return archive
+            values = arrays(self._archive(seed), self._evaluated_by, [metric])[metric]
+            self._check(seed, metric, values, (images,))
+            found_values.append(values)
+        return np.stack(found_values)
 
     def arrays(self, seed: int) -> dict[str, NDArray[Any]]:
-        """A run's per-image values, codes and pictures."""
-        with self._archive(seed) as archive:
-            return dict(archive)
+        """A run's per-image values, codes and pictures; of the form in which pictures need them."""
+        read = arrays(self._archive(seed), self._evaluated_by)
+        shape, classes, images = (
+            tuple(self.data["shape"]),
+            len(self.data["classes"]),
+            self.metrics["protocol"]["images"],
+        )
+        optional = {"samples", "neighbourhoods", "mapped_images"}
+        for name, form in _shapes(shape, images).items():
+            if name in read:
+                self._check(seed, name, read[name], form)
+            elif name not in optional:
+                raise damaged(self._archive(seed), self._evaluated_by, f"it holds no {name}")
+        for name in ("labels", "probe_predictions"):
+            if read[name].dtype.kind not in "iu" or read[name].min() < 0 or read[name].max() >= classes:
+                raise damaged(self._archive(seed), self._evaluated_by, f"{name} are not those of {self.dataset}")
+        rows = [("traversal", len(read["traversed"])), ("originals", len(np.unique(read["labels"])))]
+        rows += [("samples", classes)] if self.metrics["protocol"]["trained_with_labels"] else []
+        for name, expected in rows:
+            if len(read[name]) != expected:
+                raise damaged(self._archive(seed), self._evaluated_by, f"{name} has {len(read[name])} rows")
+        return read
+
+    def _check(self, seed: int, name: str, values: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+        fits = len(shape) == values.ndim and all(
+            a == b or (b is None and a > 0) for a, b in zip(values.shape, shape, strict=True)
+        )
+        fits = fits or (name == "interpolations" and values.shape[:1] == (0,))  # of a data set with one class
+        if not fits or not np.isfinite(values).all():
+            reason = "has numbers that are not finite" if fits else f"has the shape {list(values.shape)}"
+            raise damaged(self._archive(seed), self._evaluated_by, f"{name} {reason}")
+
+    def _archive(self, seed: int) -> Path:
+        return self.layout.evaluation(self.dataset, self.variant, seed)
+
+
+def _shapes(image: tuple[int, ...], images: int) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of the arrays behind pictures; none stands for any number but 0."""
+    return {
+        **dict.fromkeys(("labels", "probe_predictions"), (images,)),
+        **{"codes": (images, None), "plane": (images, 2), "neighbourhoods": (None, 2), "mapped_images": (None, *image)},
+        **dict.fromkeys(("originals", "reconstructions", "corrupted", "restored"), (None, *image)),
+        **dict.fromkeys(("best", "worst"), (2, None, *image)),
+        **{"traversed": (None,), "traversal": (None, None, *image), "samples": (None, None, *image)},
+        "interpolations": (None, None, *image),
+    }
 
 
 @dataclass(frozen=True)
@@ -99,30 +166,16 @@ def load(params: Params, layout: Layout) -> Results:
     """Read what `params` names.
 
     Raises:
-        DataError: a file is missing, and the message names the stage that makes it; or there is nothing to compare.
+        DataError: a file is missing or damaged, and the message names the stage that makes it; or all runs have failed.
     """
-    cells = []
+    cells, baselines = [], {}
     for dataset in params.datasets:
+        baselines[dataset] = document(layout.baseline(dataset), Baselines, f"baseline@{dataset}")
         for variant in params.variants:
-            metrics = _json(layout.metrics(dataset, variant), f"evaluate@{dataset}-{variant}")
+            metrics = document(layout.metrics(dataset, variant), Metrics, f"evaluate@{dataset}-{variant}")
             seeds = tuple(seed for seed in params.seeds if str(seed) not in metrics["failed"])
-            cells.append(Cell(dataset, variant, metrics, seeds, layout))
+            cells.append(Cell(dataset, variant, metrics, baselines[dataset]["data"], seeds, layout))
         if not any(cell.seeds for cell in cells if cell.dataset == dataset):
             seed, reason = next(iter(cells[-1].failed.items()))
             raise DataError(f"{dataset}: every run has failed, e.g. {variant} seed {seed}: {reason}")
-    baselines = {dataset: _json(layout.baseline(dataset), f"baseline@{dataset}") for dataset in params.datasets}
     return Results(tuple(cells), baselines)
-
-
-def _found(path: Path, stage: str) -> Path:
-    if not path.is_file():
-        raise DataError(f"{path} is missing; run `dvc repro {stage}`")
-    return path
-
-
-def _json(path: Path, stage: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(_found(path, stage).read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and run `dvc repro {stage}`") from None
-    return content

@@ -99,7 +99,7 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
                 metric: _entry(
                     column,
                     cell.metrics["summary"].get(metric),
-                    cell.metrics["not_defined"].get(metric, ""),
+                    cell.metrics["not_defined"].get(metric, "is not in the metric file"),
                     best=cell.variant in leaders.get(metric, ()),
                 )
                 for metric, column in COLUMNS.items()

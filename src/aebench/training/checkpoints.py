@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from aebench.config import Network, RunConfig, parse
-from aebench.errors import TrainingError
+from aebench.errors import TrainingError, UserError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, write
 from aebench.store import pack_files, unpack_files
 from aebench.training.state import History
 from aebench.variants import build, kinds
+
+# Numbers of classes times latent dimensions, of which some variants keep a table; 40 MB.
+MOST_MEANS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,18 @@ class StoredRun:
             description = self.description
             config = parse(kinds()[description["model"]["kind"]], description["model"])
             network = parse(Network, description["network"])
-            images = description["images"]
-            model = build(config, network, ImageSpec(images["pixels"], tuple(images["class_shares"])))
-            model.load_state_dict(load(self.weights))
-        except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            spec = ImageSpec(description["images"]["pixels"], tuple(description["images"]["class_shares"]))
+            weights = load(self.weights)
+            # Before memory is taken for a network: what the description says must be in the weights.
+            sizes = [spec.pixels, *network.hidden, network.latent_dim]
+            stored = sum(weight.numel() for weight in weights.values())
+            if sum(map(mul, sizes, sizes[1:])) > stored or len(spec.class_shares) * network.latent_dim > MOST_MEANS:
+                raise ValueError(f"{CONFIG} describes a larger network than the {stored} weights of {WEIGHTS}")
+            model = build(config, network, spec)
+            model.load_state_dict(weights)
+        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError, UserError) as error:
             reason = " ".join(str(error).split())
+            reason = reason if reason.isprintable() and len(reason) < 300 else ascii(reason[:300])
             raise TrainingError(f"{self.folder} does not hold a run of this version: {reason}") from None
         return model.eval()
 
@@ -143,7 +154,7 @@ def read_run(folder: Path) -> StoredRun:
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise TrainingError(f"{folder} holds no trained run ({missing} is missing); run its train stage") from None
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{folder / CONFIG} is damaged: {error}") from None
 
 

@@ -1,0 +1,196 @@
+"""Files of other stages, read as if a stranger had written them.
+
+What is damaged ends in one line that names the stage which makes the file anew. Nothing is unpickled, and no array
+takes more memory than its file takes on the disk.
+"""
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aebench.errors import DataError
+
+Whole = Annotated[int, Field(ge=0, le=2**53)]
+Count = Annotated[int, Field(ge=1, le=2**53)]
+Interval = tuple[float, float]
+Vector = dict[str, list[float]]
+
+
+class _File(BaseModel):
+    """What a file must have; it may have more."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Expost(_File):
+    images: Whole
+    importance_samples: Count
+
+
+class _Evaluation(_File):
+    importance_samples: Count
+    proposal: str
+    expost: _Expost
+
+
+class _Network(_File):
+    latent_dim: Count
+
+
+class _Protocol(_File):
+    seeds: Whole
+    images: Whole
+    trained_with_labels: bool
+    network: _Network
+    evaluation: _Evaluation
+
+
+class _Likelihood(_Protocol):
+    likelihood: str
+    likelihood_note: str
+    binarization: str
+    importance_samples: Count
+    proposal: str
+
+
+class _Summary(_File):
+    mean: float
+    ci95_images: Interval | None = None
+    sd: float | None = None
+    ci95: Interval | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "_Summary":
+        if (self.sd is None) != (self.ci95 is None):
+            raise ValueError("sd and ci95 go together")
+        return self
+
+
+class Metrics(_File):
+    """What the report needs of a variant's metric file."""
+
+    dataset: str
+    variant: str
+    kind: str
+    parameters: Whole
+    protocol: _Likelihood | _Protocol
+    seeds: dict[str, dict[str, float]]
+    failed: dict[str, str]
+    weights_sha256: dict[str, str]
+    summary: dict[str, _Summary]
+    vectors: dict[str, Vector]
+    not_defined: dict[str, str]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Metrics":
+        for name, vector in self.vectors.items():
+            if len({len(values) for values in vector.values()}) > 1:
+                raise ValueError(f"vectors.{name} is not of one length")
+        samples, nats = (self.vectors.get(f"k_curve_{name}", {}) for name in ("samples", "nats"))
+        if {seed: len(values) for seed, values in samples.items()} != {s: len(values) for s, values in nats.items()}:
+            raise ValueError("vectors.k_curve_nats is not of the length of k_curve_samples")
+        bounds = [name for name in self.summary if name.startswith(("iw_", "elbo_"))]
+        if bounds and not isinstance(self.protocol, _Likelihood):
+            raise ValueError(f"protocol does not say which likelihood {bounds[0]} is of")
+        return self
+
+
+class _OverImages(_File):
+    mean: float
+    ci95_images: Interval
+
+
+class _Measured(_File):
+    mean_image: dict[str, _OverImages]
+    pca: dict[str, _OverImages]
+    raw_pixels: dict[str, _OverImages]
+
+
+class _Data(_File):
+    shape: tuple[Count, Count, Count]
+    classes: Annotated[list[str], Field(min_length=1)]
+    files: dict[str, str]
+
+
+class Baselines(_File):
+    """What the report needs of a data set's baselines, and of the data set."""
+
+    data: _Data
+    latent_dim: Count
+    baselines: _Measured
+
+
+def document(path: Path, schema: type[BaseModel], stage: str) -> dict[str, Any]:
+    """A JSON file that `stage` wrote, as `schema` has it.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    content = found(path, stage).read_bytes()
+    try:
+        schema.model_validate_json(content)
+        read: dict[str, Any] = json.loads(content)
+    except ValidationError as invalid:
+        error = invalid.errors(include_url=False, include_input=False)[0]
+        raise damaged(path, stage, ".".join(map(str, error["loc"])), error["msg"]) from None
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, stage, str(error)) from None
+    return read
+
+
+def arrays(path: Path, stage: str, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """The numeric arrays of a NumPy archive that `stage` wrote, all or those of these `names`.
+
+    Raises:
+        DataError: it is missing or damaged, or lacks one of them.
+    """
+    try:
+        with zipfile.ZipFile(found(path, stage)) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members.values())
+            if not stored or sum(member.file_size for member in members.values()) > path.stat().st_size:
+                raise ValueError("it would be larger in memory than on the disk")
+            return {name: _array(archive.read(members[name])) for name in (members if names is None else names)}
+    except DataError:
+        raise
+    except KeyError as error:
+        raise damaged(path, stage, f"it holds no {error}") from None
+    except Exception as error:  # zipfile and NumPy have no error of their own for each kind of damage
+        raise damaged(path, stage, str(error)) from None
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    stream = io.BytesIO(content)
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(stream)]
+    shape, columns_first, dtype = read_header(stream)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"an array of {dtype}, which are no numbers")
+    values = np.frombuffer(content, dtype, count=math.prod(shape), offset=stream.tell())
+    return values.reshape(shape, order="F" if columns_first else "C")
+
+
+def found(path: Path, stage: str) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        DataError: it is missing.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; run `dvc repro {stage}`")
+    return path
+
+
+def damaged(path: Path, stage: str, *what: str) -> DataError:
+    """What to say of a file that is not as `stage` wrote it."""
+    reason = " ".join(": ".join(filter(None, what)).split())
+    reason = reason if reason.isprintable() and len(reason) < 200 else ascii(reason[:200])
+    return DataError(f"{path} is damaged ({reason}); delete it and run `dvc repro {stage}`")

@@ -1,0 +1,257 @@
+"""Damaged and hostile files end in one line, and take no more memory than they have bytes."""
+
+import gzip
+import json
+import struct
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_train import config, silent
+
+from aebench import load_run
+from aebench.data import datasets
+from aebench.data.sources import local_folder
+from aebench.errors import UserError
+from aebench.training.run import train_run
+
+FUZZING = settings(
+    max_examples=60, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+MANY = settings(FUZZING, max_examples=1000)
+
+
+def refuses(read: Callable[[], object], size: int) -> str | None:
+    """The line with which `read` refuses; none where it is content. Memory stays within what the files justify."""
+    said = None
+    tracemalloc.start()
+    try:
+        read()
+    except UserError as error:
+        said = str(error)
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 20_000_000 + 40 * size
+    assert said is None or said.isprintable(), said
+    return said
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, content: bytes) -> bytes:
+    """Bytes with a few of them changed, cut, doubled or put in; most often near the beginning, where headers are."""
+    for _ in range(draw(st.integers(1, 3))):
+        limit = draw(st.sampled_from([16, 400, len(content)]))
+        start = draw(st.integers(0, min(limit, len(content))))
+        start = draw(st.sampled_from([start, max(0, len(content) - start)]))
+        end = min(len(content), start + draw(st.sampled_from([0, 1, 1, 4, 8, 50, len(content)])))
+        put_in = draw(st.sampled_from([b"", b"\xff" * 8, b"\0" * 8, b"9" * 12, b"[" * 3000, content[start:end] * 2]))
+        content = content[:start] + draw(st.sampled_from([put_in, draw(st.binary(max_size=9))])) + content[end:]
+    return content
+
+
+JSON = st.recursive(
+    st.sampled_from([None, True, 0, -1, 1.5, 10**400, 1e308, "", "x", "\n", "<b>", [], {}, [[]], float("nan")]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["0", "mean", "x"]), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@st.composite
+def spoilt_json(draw: st.DrawFn, document: Any) -> bytes:
+    """A document with a few of its values replaced, removed or added at any depth; or spoilt as bytes."""
+    content = json.dumps(document)
+    if draw(st.integers(0, 4)) == 0:
+        return draw(spoilt(content.encode()))
+    tree = json.loads(content)
+    for _ in range(draw(st.integers(1, 2))):
+        holder, key = None, None
+        value = tree
+        while isinstance(value, dict | list) and value and (holder is None or draw(st.integers(0, 3))):
+            holder, keys = value, sorted(value) if isinstance(value, dict) else range(len(value))
+            key = draw(st.sampled_from(list(keys)))
+            value = holder[key]
+        if holder is None:
+            break
+        if draw(st.integers(0, 3)) == 0:
+            del holder[key]
+        else:
+            holder[key] = draw(JSON)
+    return json.dumps(tree).encode()
+
+
+# Raw files
+
+
+def test_a_raw_file_that_is_not_the_published_one_is_never_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [file.name for file in datasets.DATASETS["fashion_mnist"].files]
+    header = struct.pack(">IIII", 0x803, 10**9, 28, 28)  # an IDX file that claims 784 GB
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    alone = replace(datasets.DATASETS["fashion_mnist"], sources=lambda: (local_folder(mine),), load=pytest.fail)
+    monkeypatch.setitem(datasets.DATASETS, "fashion_mnist", alone)  # type: ignore[misc]
+
+    @settings(FUZZING, max_examples=40)
+    @given(spoilt(header + bytes(5000)), st.booleans())
+    def is_refused(content: bytes, packed: bool) -> None:
+        for name in names:
+            (mine / name).unlink(missing_ok=True)
+            (mine / f"{name}.gz").unlink(missing_ok=True)
+            path = mine / (f"{name}.gz" if packed else name)
+            path.write_bytes(gzip.compress(content) if packed else content)
+        said = refuses(lambda: datasets.fetch("fashion_mnist", tmp_path / "raw", None, silent), len(content))
+        assert said
+        assert "no source has" in said
+
+    is_refused()
+
+
+# The data set's file
+
+
+def small_digits(content: bytes) -> Callable[[], object]:
+    return lambda: datasets.load(content, "digits", 0.1)
+
+
+def check_data(digits_file: Path, how_many: settings) -> int:
+    whole, refused = digits_file.read_bytes(), 0
+
+    @how_many
+    @given(spoilt(whole))
+    def is_refused_or_read(content: bytes) -> None:
+        nonlocal refused
+        refused += refuses(small_digits(content), len(content)) is not None
+
+    is_refused_or_read()
+    return refused
+
+
+def test_a_spoilt_data_set_is_refused(digits_file: Path) -> None:
+    assert check_data(digits_file, FUZZING) > 20
+
+
+@pytest.mark.slow
+def test_a_thousand_spoilt_data_sets_are_refused(digits_file: Path) -> None:
+    assert check_data(digits_file, MANY) > 300
+
+
+def safetensors(header: object, data: bytes = b"") -> bytes:
+    text = json.dumps(header).encode() if not isinstance(header, bytes) else header
+    return struct.pack("<Q", len(text)) + text + data
+
+
+HOSTILE = {
+    "nothing": b"",
+    "a header without end": struct.pack("<Q", 2**60) + b"{",
+    "more than there is": safetensors(
+        {"train_images": {"dtype": "U8", "shape": [10**12], "data_offsets": [0, 10**12]}}
+    ),
+    "a shape that overflows": safetensors(
+        {"train_images": {"dtype": "F64", "shape": [2**40, 2**40], "data_offsets": [0, 0]}}
+    ),
+    "deep nesting": safetensors(b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"),
+    "offsets backwards": safetensors({"x": {"dtype": "U8", "shape": [4], "data_offsets": [4, 0]}}, bytes(4)),
+    "a type that is none": safetensors({"x": {"dtype": "PICKLE", "shape": [4], "data_offsets": [0, 4]}}, bytes(4)),
+    "no images": safetensors({}),
+    "a pickle": b"\x80\x04\x95" + bytes(40),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_hostile_file_is_refused(tmp_path: Path, trained: dict[str, bytes], hostile: str) -> None:
+    said = refuses(small_digits(HOSTILE[hostile]), len(HOSTILE[hostile]))
+    assert said
+    assert "is damaged" in said
+    path = tmp_path / "digits.safetensors"
+    path.write_bytes(HOSTILE[hostile])
+    assert refuses(lambda: datasets.load(path, "digits", 0.1), len(HOSTILE[hostile]))
+    write(tmp_path, trained | {"model.safetensors": HOSTILE[hostile]})
+    assert refuses(lambda: load_run(tmp_path), len(HOSTILE[hostile]))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("train_images", np.zeros((1437, 1, 8, 8), np.float32)),
+        ("train_images", np.zeros((1437, 8, 8), np.uint8)),
+        ("train_images", np.zeros((1436, 1, 8, 8), np.uint8)),
+        ("train_labels", np.full(1437, 10)),
+        ("train_labels", np.full(1437, -1)),
+        ("train_labels", np.zeros(1437, np.int32)),
+        ("train_labels", np.zeros((1437, 1), np.int64)),
+        ("test_labels", np.zeros(0, np.int64)),
+    ],
+)
+def test_arrays_of_another_form_are_refused(digits_file: Path, name: str, values: np.ndarray[Any, Any]) -> None:
+    from safetensors.numpy import load, save
+
+    said = refuses(small_digits(save({**load(digits_file.read_bytes()), name: values})), 10**6)
+    assert said
+    assert name.split("_")[0] in said
+
+
+# A trained run
+
+
+@pytest.fixture(scope="module")
+def trained(digits_file: Path) -> dict[str, bytes]:
+    return dict(train_run(config("cvae", conditioning="concat"), "digits", 0, digits_file, silent).files)
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def check_run(folder: Path, trained: dict[str, bytes], how_many: settings) -> int:
+    refused = 0
+
+    @how_many
+    @given(spoilt(trained["model.safetensors"]), spoilt_json(json.loads(trained["config.json"])), st.booleans())
+    def is_refused_or_read(weights: bytes, description: bytes, which: bool) -> None:
+        nonlocal refused
+        write(folder, trained | ({"model.safetensors": weights} if which else {"config.json": description}))
+        refused += refuses(lambda: load_run(folder), len(weights) + len(description)) is not None
+
+    is_refused_or_read()
+    return refused
+
+
+def test_a_spoilt_run_is_refused(tmp_path: Path, trained: dict[str, bytes]) -> None:
+    assert check_run(tmp_path, trained, FUZZING) > 20
+
+
+@pytest.mark.slow
+def test_a_thousand_spoilt_runs_are_refused(tmp_path: Path, trained: dict[str, bytes]) -> None:
+    assert check_run(tmp_path, trained, MANY) > 300
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("network", "hidden"), [65_536, 65_536]),
+        (("images", "pixels"), 10**9),
+        (("images", "class_shares"), [0.1] * 300_000),
+        (("network", "latent_dim"), 60_000),
+    ],
+)
+def test_a_description_larger_than_the_weights_takes_no_memory(
+    tmp_path: Path, trained: dict[str, bytes], path: tuple[str, str], value: object
+) -> None:
+    import resource
+
+    description = json.loads(trained["config.json"])
+    description[path[0]][path[1]] = value
+    write(tmp_path, trained | {"config.json": json.dumps(description).encode()})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # torch's memory is not Python's
+    assert refuses(lambda: load_run(tmp_path), 3_000_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
