@@ -1,9 +1,14 @@
 """Damaged and hostile files end in one line, and take no more memory than they have bytes."""
 
+import copy
 import gzip
+import io
 import json
+import re
 import struct
+import sys
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +16,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkout import Checkout, checkout
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_train import config, silent
 
-from aebench import load_run
+from aebench import config as params_file
+from aebench import load_run, variants
 from aebench.data import datasets
 from aebench.data.sources import local_folder
 from aebench.errors import UserError
+from aebench.paths import Layout
+from aebench.reporting import exports, findings, pairs, results, tables
+from aebench.reporting.files import arrays
+from aebench.tracking.runs import found
+from aebench.tracking.sync import SyncState
 from aebench.training.run import train_run
 
 FUZZING = settings(
@@ -82,7 +94,7 @@ def spoilt_json(draw: st.DrawFn, document: Any) -> bytes:
         if draw(st.integers(0, 3)) == 0:
             del holder[key]
         else:
-            holder[key] = draw(JSON)
+            holder[key] = copy.deepcopy(draw(JSON))
     return json.dumps(tree).encode()
 
 
@@ -255,3 +267,211 @@ def test_a_description_larger_than_the_weights_takes_no_memory(
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # torch's memory is not Python's
     assert refuses(lambda: load_run(tmp_path), 3_000_000)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+# What the report and the sync read
+
+RESULTS = """\
+datasets: [digits]
+variants: [ae, cvae]
+seeds: [0, 1]
+numerics: native
+data: {validation_fraction: 0.1}
+network: {hidden: [32], latent_dim: 4}
+training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-3, select: best_validation}
+models:
+  ae: {kind: ae}
+  cvae: {kind: cvae}
+evaluation:
+  importance_samples: 20
+  expost: {images: 30, importance_samples: 20}
+  corruption: masking
+  corruption_rate: 0.3
+execution: {workers: auto, source_dir: null}
+tracking: {experiment: aebench}
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout with the results of two small variants."""
+    project = checkout(tmp_path_factory.mktemp("results") / "checkout")
+    (project.root / "params.yaml").write_text(RESULTS)
+    done = project.run("dvc", "repro", "--quiet", "report")
+    assert done.returncode == 0, done.stderr
+    return project
+
+
+def read_all(root: Path) -> None:
+    """All that the report and the sync read, and what the report says of it; its pictures are left out."""
+    layout = Layout(root)
+    params = params_file.read(layout.params, kinds=variants.kinds(), datasets=datasets.FACTS)
+    loaded = results.load(params, layout)
+    compared = {dataset: pairs.pairs(cells) for dataset, cells in loaded.datasets()}
+    leaders = {dataset: pairs.leaders(each) for dataset, each in compared.items()}
+    words = {dataset: findings.in_words(cells, compared[dataset]) for dataset, cells in loaded.datasets()}
+    assert tables.markdown(loaded, words, leaders)
+    assert exports.latex(loaded, leaders)
+    assert len(exports.long_table(loaded))
+    assert len(exports.wide_table(loaded))
+    assert exports.compact(loaded)
+    assert exports.plots(loaded)
+    for cell in loaded.cells:
+        assert all(cell.arrays(seed) and cell.history(seed) for seed in cell.seeds)
+    for variant in found(params, layout):
+        assert variant.settings()
+        assert variant.metrics()
+        assert all(run.settings() and list(run.epochs()) and run.wall_time() is not None for run in variant.runs)
+        assert all(run.description() for run in variant.runs)
+    SyncState(layout).complete()
+
+
+READ = {
+    "metrics": "reports/metrics/digits/cvae.json",
+    "baselines": "reports/baselines/digits.json",
+    "values": "evaluations/digits/cvae/seed-0.npz",
+    "history": "runs/digits/cvae/seed-1/history.csv",
+    "configuration": "runs/digits/ae/seed-0/config.json",
+    "times": ".aebench/runtime/digits/cvae/seed-0.json",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READ)
+def test_what_the_report_and_the_sync_read_may_be_spoilt(made: Checkout, name: str) -> None:
+    path = made.root / READ[name]
+    whole, refused = path.read_bytes(), 0
+    strategy = spoilt_json(json.loads(whole)) if path.suffix == ".json" else spoilt(whole)
+
+    @settings(FUZZING, max_examples=150)
+    @given(strategy)
+    def is_refused_or_read(content: bytes) -> None:
+        nonlocal refused
+        path.write_bytes(content)
+        refused += refuses(lambda: read_all(made.root), 10**6) is not None
+
+    read_all(made.root)
+    try:
+        is_refused_or_read()
+    finally:
+        path.write_bytes(whole)
+    assert refused > 10 or name == "times"  # which are only for show
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        *(("report", name) for name in ("metrics", "baselines", "values", "history")),
+        *(("track", name) for name in ("metrics", "values", "history", "configuration")),
+        ("evaluate", "configuration"),
+        ("train", "data"),
+    ],
+)
+def test_a_stage_ends_in_one_line(made: Checkout, stage: str, name: str) -> None:
+    path = made.root / (READ | {"data": "data/digits.safetensors"})[name]
+    whole = path.read_bytes()
+    cell = {"train": ["digits", "ae"], "evaluate": ["digits", "ae"], "track": ["always"]}.get(stage, [])
+    path.unlink()  # DVC has it as a link to its cache
+    path.write_bytes(whole[: len(whole) // 2])
+    try:
+        before = made.files()
+        done = made.run(sys.executable, f"stages/{stage}.py", *cell)
+        assert done.returncode == 1, done.stderr
+        lines = [line for line in done.stderr.splitlines() if "epochs" not in line]
+        assert len(lines) == 1, done.stderr
+        assert re.match(r"error: .*(is damaged \(|does not hold a run)", lines[0])
+        after = made.files()
+        assert {name for name in before if before[name] != after.get(name)} == set()
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_note_of_the_last_sync_may_be_anything(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    state = SyncState(Layout(tmp_path))
+    state.remember()
+    for content in (b"", b"{", b"\xff", b"[]", b"[" * 100_000, b'{"fingerprint": 1}', b"NaN", b"null"):
+        state.path.write_bytes(content)
+        assert not state.complete()
+
+
+# Archives
+
+
+def archive(*members: tuple[str, bytes], how: int = zipfile.ZIP_STORED) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", how) as packed:
+        for name, data in members:
+            packed.writestr(name, data)
+    return content.getvalue()
+
+
+def npy(shape: str, data: bytes = b"") -> bytes:
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"
+    header = text.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
+
+
+def saved(values: object) -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.asarray(values), allow_pickle=True)
+    return content.getvalue()
+
+
+ARCHIVES = {
+    "a shape beyond the file": (archive(("x.npy", npy("(10**12,)"))), ""),
+    "a billion numbers": (archive(("x.npy", npy("(1000000000,)"))), "buffer"),
+    "a negative shape": (archive(("x.npy", npy("(-8,)", bytes(64)))), ""),
+    "a compressed member": (archive(("x.npy", saved(np.zeros(10**7))), how=zipfile.ZIP_DEFLATED), "larger in memory"),
+    "objects": (archive(("x.npy", saved(np.array([{}], dtype=object)))), "no numbers"),
+    "text": (archive(("x.npy", saved(["a"]))), "no numbers"),
+    "a structure": (archive(("x.npy", saved(np.zeros(3, "f8,i4")))), "no numbers"),
+    "code for a header": (archive(("x.npy", npy("__import__('os').system('touch here')"))), ""),
+    "another name": (archive(("y.npy", saved([1.0]))), "it holds no 'x'"),
+    "no array": (archive(("x.npy", b"nothing")), ""),
+    "no archive": (b"PK\3\4 nothing", "zip"),
+    "nothing": (b"", "zip"),
+    "a pickle": (b"\x80\x04\x95" + bytes(40), "zip"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_an_archive_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    content, reason = ARCHIVES[kind]
+    (tmp_path / "values.npz").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    said = refuses(lambda: arrays(tmp_path / "values.npz", "evaluate@x", ["x"]), len(content))
+    assert said
+    assert "values.npz is damaged (" in said
+    assert reason in said
+    assert "run `dvc repro evaluate@x`" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["values.npz"]
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    """A thousand names for one member would make a small file large."""
+    path = tmp_path / "values.npz"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("x0.npy", saved(np.zeros(100_000)))
+        for number in range(1, 1000):
+            again = copy.copy(packed.infolist()[0])
+            again.filename = f"x{number}.npy"
+            packed.filelist.append(again)
+    said = refuses(lambda: arrays(path, "evaluate@x"), path.stat().st_size)
+    assert said
+    assert "larger in memory" in said
+
+
+def test_an_archive_of_numpys_comes_back(tmp_path: Path) -> None:
+    written = {
+        "a": np.arange(6.0).reshape(2, 3),
+        "b": np.asfortranarray(np.eye(3)),
+        "c": np.zeros((0, 2), np.uint8),
+    }
+    np.savez(tmp_path / "values.npz", **written)  # type: ignore[arg-type]
+    read = arrays(tmp_path / "values.npz", "evaluate@x")
+    assert set(read) == set(written)
+    for name, values in written.items():
+        np.testing.assert_array_equal(read[name], values)
+        assert read[name].dtype == values.dtype

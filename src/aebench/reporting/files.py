@@ -4,6 +4,7 @@ What is damaged ends in one line that names the stage which makes the file anew.
 takes more memory than its file takes on the disk.
 """
 
+import csv
 import io
 import json
 import math
@@ -174,8 +175,27 @@ def _array(content: bytes) -> NDArray[Any]:
     shape, columns_first, dtype = read_header(stream)
     if dtype.kind not in "biuf":
         raise ValueError(f"an array of {dtype}, which are no numbers")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array of the shape {shape}")
     values = np.frombuffer(content, dtype, count=math.prod(shape), offset=stream.tell())
     return values.reshape(shape, order="F" if columns_first else "C")
+
+
+def history(path: Path, stage: str) -> dict[str, list[float]]:
+    """The columns of a run's history that `stage` wrote.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        with found(path, stage).open(newline="", encoding="utf-8") as lines:
+            first, *rows = csv.reader(lines)
+        columns = {name: [float(row[place]) for row in rows] for place, name in enumerate(first)}
+        if not rows or not {"epoch", "train_loss"} <= set(columns):
+            raise ValueError("it has no epoch or no train_loss")
+    except (ValueError, IndexError, csv.Error) as error:
+        raise damaged(path, stage, str(error)) from None
+    return columns
 
 
 def found(path: Path, stage: str) -> Path:

@@ -1,6 +1,5 @@
 """What the report is made of, read from the files that the other stages wrote."""
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import HISTORY, Layout
-from aebench.reporting.files import Baselines, Metrics, arrays, damaged, document, found
+from aebench.reporting.files import Baselines, Metrics, arrays, damaged, document, history
 
 
 @dataclass(frozen=True)
@@ -41,19 +40,8 @@ class Cell:
 
     def history(self, seed: int) -> dict[str, list[float]]:
         """The columns of a run's history."""
-        path, stage = (
-            self.layout.run(self.dataset, self.variant, seed) / HISTORY,
-            f"train@{self.dataset}-{self.variant}",
-        )
-        try:
-            with found(path, stage).open(newline="", encoding="utf-8") as lines:
-                first, *rows = csv.reader(lines)
-            columns = {name: [float(row[place]) for row in rows] for place, name in enumerate(first)}
-            if not rows or "train_loss" not in columns:
-                raise ValueError("it has no train_loss")
-        except (ValueError, IndexError, csv.Error) as error:
-            raise damaged(path, stage, str(error)) from None
-        return columns
+        folder = self.layout.run(self.dataset, self.variant, seed)
+        return history(folder / HISTORY, f"train@{self.dataset}-{self.variant}")
 
     def seed_vectors(self, name: str) -> list[list[float]]:
         """A vector of the metric file, for every seed."""

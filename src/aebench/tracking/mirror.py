@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
 from aebench.reporting.figures import contact_sheet
+from aebench.reporting.files import arrays as read_arrays
 from aebench.tracking.runs import SeedRun, VariantRuns
 
 KEY, CELL, ROLE, SUPERSEDED = "aebench.key", "aebench.cell", "aebench.role", "aebench.superseded"
@@ -155,7 +156,8 @@ class _Experiment:
         for name in (WEIGHTS, CONFIG, HISTORY):
             self.client.log_artifact(run_id, str(run.folder / name))
         values = run.layout.evaluation(run.dataset, run.variant, run.seed)
-        with tempfile.TemporaryDirectory() as folder, np.load(values, allow_pickle=False) as arrays:
+        arrays = read_arrays(values, f"evaluate@{run.dataset}-{run.variant}")
+        with tempfile.TemporaryDirectory() as folder:
             rows = [arrays[name] for name in ("originals", "reconstructions", "corrupted", "restored")]
             sheets = {"reconstructions": np.stack(rows)}
             for name in ("samples", "interpolations", "traversal", "best", "worst"):

@@ -1,6 +1,5 @@
 """What is to be mirrored: the runs of this checkout, as files, and the keys by which a store knows them."""
 
-import csv
 import hashlib
 import inspect
 import json
@@ -15,6 +14,7 @@ from typing import Any
 from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import CONFIG, HISTORY, Layout
+from aebench.reporting.files import Metrics, damaged, document, history
 
 # What a variant's protocol says of all its seeds together.
 _OF_ALL_SEEDS = ("seeds", "selected_epoch")
@@ -54,6 +54,14 @@ class SeedRun:
         return found
 
     @property
+    def _trained_by(self) -> str:
+        return f"train@{self.dataset}-{self.variant}"
+
+    @cached_property
+    def _history(self) -> dict[str, list[float]]:
+        return history(self.folder / HISTORY, self._trained_by)
+
+    @property
     def _weights_sha256(self) -> str:
         return str(self.variant_metrics["weights_sha256"][str(self.seed)])
 
@@ -73,8 +81,9 @@ class SeedRun:
             runtime = json.loads(self.layout.runtime(self.dataset, self.variant, self.seed).read_bytes())
             if runtime["weights_sha256"] != self._weights_sha256:
                 return None
-            return [round(1000 * at) for at in (runtime["started_at"], *runtime["epochs_finished_at"])]
-        except (OSError, ValueError, KeyError):
+            times = [round(1000 * at) for at in (runtime["started_at"], *runtime["epochs_finished_at"])]
+            return times if len(times) == 1 + len(self._history["epoch"]) else None
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
             return None
 
     def wall_time(self) -> dict[str, float]:
@@ -87,9 +96,13 @@ class SeedRun:
 
     def settings(self) -> dict[str, str]:
         """Every setting by its name in params.yaml, a variant's own under `model.`: shared ones have the same name."""
-        description = json.loads((self.folder / CONFIG).read_bytes())
+        path = self.folder / CONFIG
+        try:
+            description = dict(json.loads(path.read_bytes()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise damaged(path, self._trained_by, str(error)) from None
         for key in ("images", "selected_epoch"):
-            del description[key]
+            description.pop(key, None)
         description["evaluation"] = self.variant_metrics["protocol"]["evaluation"]
         description["weights"] = self.variant_metrics["parameters"]
         return dict(_flat(description))
@@ -97,11 +110,10 @@ class SeedRun:
     def epochs(self) -> Iterator[tuple[str, float, int, int]]:
         """(name, value, milliseconds since 1970, epoch) for each number of the history."""
         now = round(1000 * time.time())
-        with (self.folder / HISTORY).open(newline="") as lines:
-            for epoch, row in enumerate(csv.DictReader(lines), start=1):
-                for name, value in row.items():
-                    if name != "epoch":
-                        yield name, float(value), self.times[epoch] if self.times else now, epoch
+        for name, values in self._history.items():
+            if name != "epoch":
+                for epoch, value in enumerate(values, start=1):
+                    yield name, value, self.times[epoch] if self.times else now, epoch
 
 
 @dataclass(frozen=True)
@@ -144,10 +156,11 @@ def found(params: Params, layout: Layout) -> list[VariantRuns]:
     try:
         for dataset in params.datasets:
             for variant in params.variants:
-                metrics = json.loads(layout.metrics(dataset, variant).read_bytes())
+                metrics = document(layout.metrics(dataset, variant), Metrics, f"evaluate@{dataset}-{variant}")
                 runs = tuple(SeedRun(dataset, variant, int(seed), layout, metrics) for seed in metrics["seeds"])
                 cells.append(VariantRuns(dataset, variant, runs))
-                _ = cells[-1].key  # reads the files, so that a missing one is noticed before anything is written
+                # Reads the files, so that a missing or damaged one is noticed before anything is written.
+                _ = cells[-1].key, [(run.settings(), run.times) for run in runs]
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; run `dvc repro` first") from None
     except (ValueError, KeyError) as error:

@@ -65,7 +65,7 @@ class SyncState:
         """Whether the store holds what lies here, as of the last sync from here."""
         try:
             return bool(json.loads(self.path.read_bytes()) == self._note())
-        except (OSError, ValueError, sqlite3.Error):
+        except (OSError, ValueError, RecursionError, sqlite3.Error):
             return False
 
     def remember(self) -> None:
