@@ -43,6 +43,12 @@ lint: $(READY) ## check style, types and the directions of imports
 	@$(RUN) mypy
 	@$(RUN) lint-imports --no-logo --no-cache
 
+.PHONY: audit
+audit: ## look the pinned versions up among known vulnerabilities; needs the network
+	@$(PYTHON) -m venv .aebench/audit
+	@.aebench/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2,<3'
+	@.aebench/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
 clean: ## delete the environment, scratch files and the demo; results stay
 	rm -rf $(VENV) .aebench demo
 

@@ -1,5 +1,6 @@
 """The whole pipeline on scikit-learn's digits, in demo/: a copy of the code with small parameters of its own."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,9 +24,10 @@ def main() -> None:
             shutil.copyfile(source, target)
     shutil.copyfile(ROOT / "settings" / "demo.yaml", DEMO / "params.yaml")
     if not (DEMO / ".dvc").exists():
-        subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=DEMO, check=True)
+        quiet = os.environ | {"DVC_NO_ANALYTICS": "true"}  # until the settings below say it
+        subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=DEMO, env=quiet, check=True)
         for setting in ("core.analytics", "core.check_update"):
-            subprocess.run(["dvc", "config", setting, "false"], cwd=DEMO, check=True)
+            subprocess.run(["dvc", "config", setting, "false"], cwd=DEMO, env=quiet, check=True)
     shutil.copytree(ROOT / ".dvc" / "plots", DEMO / ".dvc" / "plots", dirs_exist_ok=True)
     if subprocess.run(["dvc", "repro"], cwd=DEMO, check=False).returncode:
         sys.exit(1)

@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +19,35 @@ class Checkout:
 
     root: Path
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def _environment(self, changes: dict[str, str]) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW", "MALLOC"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**kept, "PATH": path, **changes}
+
+    @contextmanager
+    def start(self, *command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+        """A process with children of its own, all of which end with the block."""
+        process = subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self._environment(environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """What a command says, and how it ends."""
         return subprocess.run(
             command,
             cwd=self.root,
-            env={**kept, "PATH": path, **environment},
+            env=self._environment(environment),
             capture_output=True,
             text=True,
             errors="replace",

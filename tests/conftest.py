@@ -5,6 +5,7 @@ from aebench import numerics
 numerics.limit("native")
 
 from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -15,11 +16,35 @@ from aebench.data import datasets  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 
+if TYPE_CHECKING:
+    from checkout import Checkout
+
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 
 # What a kind's block must have besides its kind.
 NEEDED = {"dae": {"corruption": "masking", "corruption_rate": 0.3}}
+
+# Two small variants on the digits.
+RESULTS = """\
+datasets: [digits]
+variants: [ae, cvae]
+seeds: [0, 1]
+numerics: native
+data: {validation_fraction: 0.1}
+network: {hidden: [32], latent_dim: 4}
+training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-3, select: best_validation}
+models:
+  ae: {kind: ae}
+  cvae: {kind: cvae}
+evaluation:
+  importance_samples: 20
+  expost: {images: 30, importance_samples: 20}
+  corruption: masking
+  corruption_rate: 0.3
+execution: {workers: auto, source_dir: null}
+tracking: {experiment: aebench}
+"""
 
 
 def tiny(kind: str, pixels: int = 64, classes: int = 10, seed: int = 0, **settings: object) -> Autoencoder:
@@ -40,3 +65,15 @@ def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def digits(digits_file: Path) -> datasets.Splits:
     return datasets.load(digits_file, "digits", 0.1)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> "Checkout":
+    """A checkout with the results of two small variants."""
+    from checkout import checkout
+
+    project = checkout(tmp_path_factory.mktemp("results") / "checkout")
+    (project.root / "params.yaml").write_text(RESULTS)
+    done = project.run("dvc", "repro", "--quiet", "report")
+    assert done.returncode == 0, done.stderr
+    return project

@@ -158,6 +158,12 @@ def test_a_server_that_is_silent_or_breaks_off_is_given_up(served: tuple[str, Pa
             mirrors([served[0] + address], silence=0.5).read(FILES[0])
 
 
+def test_a_server_that_sends_too_much_is_given_up(served: tuple[str, Path]) -> None:
+    (served[1] / "images.gz").write_bytes(os.urandom(200_000))
+    with pytest.raises(DataError, match="is larger than 10000 bytes"):
+        mirrors([served[0]]).read(FILES[0])
+
+
 def test_a_slow_server_is_given_up(served: tuple[str, Path]) -> None:
     with pytest.raises(DataError, match="longer than 0 seconds"):
         mirrors([served[0]], seconds=0).read(FILES[0])

@@ -113,7 +113,8 @@ _TEX_SIGNS = {
 
 
 def _tex(text: str) -> str:
-    """Text with what means something to LaTeX made harmless, and mathematical signs as LaTeX writes them."""
+    """Text in one line, what means something to LaTeX made harmless, and mathematical signs as LaTeX writes them."""
+    text = " ".join(text.splitlines())
     for sign, written in _TEX_SIGNS.items():
         text = text.replace(sign, written)
     return text

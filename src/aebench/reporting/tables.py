@@ -1,5 +1,6 @@
 """The comparison as tables: numbers with their uncertainty, and reasons where there is no number."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,7 +163,7 @@ def markdown(results: Results, findings: Mapping[str, Sequence[str]], leaders: M
         table = pd.DataFrame(
             [
                 {
-                    "": f"*{row.name}*" if row.baseline else f"**{row.name}**" + (" †" if row.supervised else ""),
+                    "": f"*{row.name}*" if row.baseline else f"**{_plain(row.name)}**" + " †" * row.supervised,
                     **{
                         COLUMNS[metric].heading: _marked(row.entries[metric])
                         or (f"[{notes[row.entries[metric].reason]}]" if not row.baseline else "")
@@ -175,10 +176,20 @@ def markdown(results: Results, findings: Mapping[str, Sequence[str]], leaders: M
         )
         head = "| " + " | ".join(table.columns) + " |\n|" + " --- |" + " ---: |" * (len(table.columns) - 1)
         body = "\n".join("| " + " | ".join(row) + " |" for row in table.itertuples(index=False))
-        found = "\n".join(f"- {line}" for line in findings[dataset])
-        notes_on_it = "\n".join(f"- {line}" for line in remarks(cells, lines, notes))
+        found = "\n".join(f"- {_without_html(line)}" for line in findings[dataset])
+        notes_on_it = "\n".join(f"- {_without_html(line)}" for line in remarks(cells, lines, notes))
         parts.append(f"### {dataset}\n\n{head}\n{body}\n\n{found}\n\nNotes\n\n{notes_on_it}")
     return "\n\n".join(parts) + "\n"
+
+
+def _without_html(text: str) -> str:
+    """Text in one line in which nothing is taken for an HTML element."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", re.sub(r"[\r\n]+", " ", text))
+
+
+def _plain(name: str) -> str:
+    """A name that cannot end the cell of a table in which it stands."""
+    return _without_html(name).replace("|", "\\|")
 
 
 def _marked(entry: Entry) -> str:
