@@ -8,7 +8,7 @@ RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro verify demo test ui article bench lint clean
+.PHONY: help repro verify demo test test-all ui article bench lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -25,7 +25,10 @@ demo: $(READY) ## the whole pipeline on small digits, in demo/, in a minute or t
 	@$(RUN) python scripts/demo.py
 
 test: $(READY) ## run the tests
-	@$(RUN) python -m pytest
+	@$(RUN) python -m pytest -m 'not slow'
+
+test-all: $(READY) ## run the tests that take long: faults of servers, browsers, long walks
+	@$(RUN) python -m pytest -m slow
 
 ui: $(READY) ## sync the results into MLflow and open its UI on 127.0.0.1 (PORT=5000)
 	@$(RUN) python stages/track.py always
