@@ -17,6 +17,7 @@ from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 
 if TYPE_CHECKING:
+    import results as small_results
     from checkout import Checkout
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,3 +78,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> "Checkout":
     done = project.run("dvc", "repro", "--quiet", "report")
     assert done.returncode == 0, done.stderr
     return project
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> "small_results.Checkout":
+    from results import make
+
+    return make(tmp_path_factory.mktemp("small results"))

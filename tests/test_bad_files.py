@@ -322,7 +322,7 @@ def test_what_the_report_and_the_sync_read_may_be_spoilt(made: Checkout, name: s
             read_all(made.root)
         except UserError as error:
             refused += 1
-            assert str(error).isprintable()
+            assert str(error).isprintable()  # noqa: PT017
 
     read_all(made.root)
     try:

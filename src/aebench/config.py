@@ -1,13 +1,10 @@
 """params.yaml as frozen, typed values. Whatever is wrong with it ends in one line that names the key."""
 
 import difflib
-import re
-import reprlib
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -19,11 +16,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
 
-from aebench.errors import ConfigError
+from aebench.errors import ConfigError, plain, show
 from aebench.numerics import Numerics
 
 # YAML gives lists; frozen values are tuples.
@@ -261,14 +255,21 @@ def read(path: Path, *, kinds: Mapping[str, type[VariantConfig]], datasets: Mapp
 
 def read_numerics(path: Path) -> Numerics:
     """`numerics` alone, which is needed before torch is; `portable` where the file is not in order."""
+    from aebench.yaml import read as read_yaml
+
     try:
-        return "native" if _load(path).get("numerics") == "native" else "portable"
+        found = read_yaml(path)
+        return "native" if isinstance(found, dict) and found.get("numerics") == "native" else "portable"
     except ConfigError:
         return "portable"
 
 
 def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, DatasetFacts]) -> Params:
-    raw = _load(path)
+    from aebench.yaml import read as read_yaml  # here, so that a model can be built where nothing reads params.yaml
+
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"found {show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
     blocks = raw.get("models")
     if isinstance(blocks, dict):
         raw["models"] = {name: _variant(name, block, kinds) for name, block in blocks.items()}
@@ -281,10 +282,10 @@ def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mappin
         seen: set[object] = set()
         for position, value in enumerate(values):
             if value in seen:
-                raise ConfigError(f"{key}[{position}]: found {_show(value)} twice, allowed: each once")
+                raise ConfigError(f"{key}[{position}]: found {show(value)} twice, allowed: each once")
             if known is not None and value not in known:
                 allowed = _allowed(str(value), map(str, known)) + _BESIDES.get(key, "")
-                raise ConfigError(f"{key}[{position}]: found {_show(value)}, {allowed}")
+                raise ConfigError(f"{key}[{position}]: found {show(value)}, {allowed}")
             seen.add(value)
     for variant in params.variants:
         run = params.run(variant)
@@ -316,94 +317,15 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
             )
 
 
-# Far beyond what the file needs; what stays below them is read in seconds, whatever is in it.
-_BYTES, _DEPTH, _VALUES = 100_000, 20, 100_000
-
-
-def _load(path: Path) -> dict[Any, Any]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_BYTES + 1)
-        text = content.decode("utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"no such file; expected at {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}") from None
-    if len(content) > _BYTES:
-        raise ConfigError(f"found more than {_BYTES} bytes, allowed: {_BYTES}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an anchor that stands for one thing here and for another there
-            _measure(text)
-            # The reader that DVC uses, so that both see the same values; it refuses a key given twice.
-            raw = YAML(typ="safe", pure=True).load(text)
-    except ConfigError:
-        raise
-    except MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"{line}not valid YAML: {_plain(error.problem)}") from None
-    except YAMLError as error:
-        raise ConfigError(f"not valid YAML: {_plain(error)}") from None
-    except Exception as error:  # whatever Python says of a value: the reader lets it through
-        raise ConfigError(f"{_unreadable(text)}not valid YAML: {_plain(error)}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"found {_show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
-    return raw
-
-
-def _measure(text: str) -> None:
-    """Refuse what would take long to read or grow in memory, deep nesting and aliases that multiply; and tags."""
-    values, total = dict[str, int](), 0  # how many values each anchor stands for, and all of them with their aliases
-    inside: list[tuple[str | None, int]] = []
-    for event in YAML(typ="safe", pure=True).parse(text):
-        if isinstance(event, AliasEvent):
-            if any(event.anchor == anchor for anchor, _ in inside):
-                raise ConfigError(f"{_at(event)}: found *{event.anchor} inside of itself, allowed: after its end")
-            total += values.get(event.anchor, 1)
-        elif isinstance(event, CollectionEndEvent):
-            anchor, before = inside.pop()
-            values |= {anchor: total - before} if anchor else {}
-        elif isinstance(event, ScalarEvent | CollectionStartEvent):
-            if event.tag is not None:
-                tag = _plain(str(event.tag).replace("tag:yaml.org,2002:", "!!"))
-                raise ConfigError(f"{_at(event)}: found the tag {tag}, allowed: values without tags")
-            if isinstance(event, ScalarEvent) and re.search("[\ud800-\udfff]", event.value):
-                raise ConfigError(f"{_at(event)}: found half a character in {_show(event.value)}, allowed: whole ones")
-            values |= {event.anchor: 1} if event.anchor else {}
-            total += 1
-            if isinstance(event, CollectionStartEvent):
-                inside.append((event.anchor, total))
-        for what, found, allowed in (("values", total, _VALUES), ("levels", len(inside), _DEPTH)):
-            if found > allowed:
-                raise ConfigError(f"{_at(event)}: found more than {allowed} {what}, allowed: {allowed}")
-
-
-def _at(event: Event) -> str:
-    return f"line {event.start_mark.line + 1}"
-
-
-def _unreadable(text: str) -> str:
-    """Where the first value stands that cannot be read: a day 40, or digits by the thousand."""
-    for event in YAML(typ="safe", pure=True).parse(text):
-        if isinstance(event, ScalarEvent) and len(event.value) >= len("2000-1-1"):
-            try:
-                YAML(typ="safe", pure=True).load(event.value)
-            except YAMLError:  # quoted text may be anything
-                pass
-            except Exception:
-                return f"{_at(event)}: "
-    return ""
-
-
 def _variant(name: object, block: object, kinds: Mapping[str, type[VariantConfig]]) -> VariantConfig:
-    where = f"models.{_plain(name)}"
+    where = f"models.{plain(name)}"
     if not isinstance(block, dict):
-        raise ConfigError(f"{where}: found {_show(block)}, allowed: a mapping with a kind")
+        raise ConfigError(f"{where}: found {show(block)}, allowed: a mapping with a kind")
     if "kind" not in block:
         raise ConfigError(f"{where}.kind: missing, allowed: {', '.join(kinds)}")
     kind = block["kind"]
     if not isinstance(kind, str) or kind not in kinds:
-        raise ConfigError(f"{where}.kind: found {_show(kind)}, {_allowed(str(kind), kinds)}")
+        raise ConfigError(f"{where}.kind: found {show(kind)}, {_allowed(str(kind), kinds)}")
     return parse(kinds[kind], block, where)
 
 
@@ -436,9 +358,9 @@ def parse(block: type[B], value: object, where: str = "") -> B:
     except ValidationError as invalid:
         error = invalid.errors()[0]
         location = [part for part in error["loc"] if part != "[key]"]
-        key = where + "".join(f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in location)
+        key = where + "".join(f"[{part}]" if isinstance(part, int) else f".{plain(part)}" for part in location)
         key = key.removeprefix(".") or "the file"
-        found = f"found {_show(error['input'])}"
+        found = f"found {show(error['input'])}"
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             text = f"unknown key, {_allowed(str(location[-1]), _fields(block, location[:-1]))}"
@@ -469,24 +391,6 @@ def _fields(block: type[Block], location: Iterable[int | str]) -> list[str]:
         assert issubclass(annotation, Block)
         block = annotation
     return list(block.model_fields)
-
-
-_BRIEF = reprlib.Repr()
-_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 200
-
-
-def _show(value: object) -> str:
-    try:
-        text = _BRIEF.repr(value)
-    except ValueError:  # Python does not write out whole numbers beyond some length
-        text = f"a number of more than {sys.get_int_max_str_digits()} digits"
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _plain(value: object) -> str:
-    """Text as it is where it can stand in a line, else as Python would write it."""
-    text = " ".join(str(value).split()) if isinstance(value, str | Exception) else _show(value)
-    return text if text.isprintable() and len(text) <= 200 else _show(text)
 
 
 def _allowed(found: str, names: Iterable[str] | str) -> str:

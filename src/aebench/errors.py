@@ -1,4 +1,7 @@
-"""The errors that a user can mend: one line each, printed without a traceback."""
+"""The errors that a user can mend: one line each, printed without a traceback; and words for them."""
+
+import reprlib
+import sys
 
 
 class UserError(Exception):
@@ -23,3 +26,22 @@ class TrainingError(UserError):
 
 class Diverged(TrainingError):
     """Training or a metric has left the finite numbers: a result to report, not a fault of files or settings."""
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 200
+
+
+def show(value: object) -> str:
+    """A value that was found, as Python would write it, in brief."""
+    try:
+        text = _BRIEF.repr(value)
+    except ValueError:  # Python does not write out whole numbers beyond some length
+        text = f"a number of more than {sys.get_int_max_str_digits()} digits"
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def plain(value: object) -> str:
+    """Text as it is where it can stand in a line, else as Python would write it."""
+    text = " ".join(str(value).split()) if isinstance(value, str | Exception) else show(value)
+    return text if text.isprintable() and len(text) <= 200 else show(text)

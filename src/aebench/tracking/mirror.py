@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from alembic.util import CommandError
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run
 from mlflow.exceptions import MlflowException
@@ -26,11 +25,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
 from aebench.reporting.figures import contact_sheet
 from aebench.reporting.files import arrays as read_arrays
-from aebench.tracking.runs import SeedRun, VariantRuns
+from aebench.tracking import facts
+from aebench.tracking.models import register
+from aebench.tracking.patience import NoAnswer, Patient
+from aebench.tracking.runs import KEY, SeedRun, VariantRuns
 
-KEY, CELL, ROLE, SUPERSEDED = "aebench.key", "aebench.cell", "aebench.role", "aebench.superseded"
+CELL, ROLE, SUPERSEDED = "aebench.cell", "aebench.role", "aebench.superseded"
+DIGEST, TRAINED_HERE = "aebench.dataset_digest", "aebench.trained_here"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on its training views
+WAIT = 15  # seconds for another sync to end
+# What SQLite, SQLAlchemy and alembic say of a file that is no database of MLflow's, or is one no more.
+DAMAGE = ("file is not a database", "disk image is malformed", "no such table", "no such column", "locate revision")
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
 
@@ -51,33 +57,55 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
     Raises:
         StoreError: the store cannot be reached.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     lock = Layout(home).scratch / "sync.lock"
     lock.parent.mkdir(exist_ok=True)
     try:
-        with FileLock(lock):  # processes that create one database at the same time damage it
-            client = MlflowClient(address)
-            artifacts = home / "mlruns" if address.startswith("sqlite:") else None
+        with FileLock(lock, WAIT):  # processes that create one database at the same time damage it
+            client, artifacts = connect(address), home / "mlruns" if address.startswith("sqlite:") else None
             experiments: dict[str, _Experiment] = {}
             for cell in cells:
                 if cell.dataset not in experiments:
-                    name = f"{experiment}/{cell.dataset}"
-                    experiments[cell.dataset] = _Experiment(client, name, artifacts, layout, cell.dataset)
+                    experiments[cell.dataset] = _Experiment(client, experiment, artifacts, layout, cell.dataset)
                 experiments[cell.dataset].add(cell)
-    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-        raise StoreError(" ".join(str(error).split())[:200]) from error
+            for one in experiments.values():
+                one.supersede()
+    except Timeout:
+        raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
+    except (NoAnswer, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+        raise StoreError(_in_a_line(error)) from error
     return sum(one.added for one in experiments.values()), sum(one.kept for one in experiments.values())
+
+
+def connect(address: str) -> MlflowClient:
+    """A client of the store; that of a server does not wait for long."""
+    client = MlflowClient(address)
+    return client if address.startswith("sqlite:") else Patient(client)
+
+
+def _in_a_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if "database is locked" in text:
+        return "its database is locked by another program"
+    if any(sign in text for sign in DAMAGE):
+        return "its database is damaged; `python stages/track.py rebuild` sets it aside and fills a new one"
+    return text[:200]
 
 
 class _Experiment:
     """The experiment of one data set: the runs that it holds, and those that are added."""
 
-    def __init__(self, client: MlflowClient, name: str, artifacts: Path | None, layout: Layout, dataset: str) -> None:
+    def __init__(
+        self, client: MlflowClient, experiment: str, artifacts: Path | None, layout: Layout, dataset: str
+    ) -> None:
         self.client = client
         self.added = self.kept = 0
-        self._id = _experiment_id(client, name, artifacts)
+        self._name = experiment
+        self._id = _experiment_id(client, f"{experiment}/{dataset}", artifacts)
         self._present = list(_all_runs(client, self._id))
-        self._tags = _git_tags(layout.root)
+        self._current: set[str] = set()
+        self._tags = facts.of_checkout(layout.root)
         self._main = "DVC_ROOT" not in os.environ or layout.root.samefile(os.environ["DVC_ROOT"])
         digest = hashlib.sha256(layout.data(dataset).read_bytes()).hexdigest()[:32]
         source = json.dumps({"path": str(layout.data(dataset).relative_to(layout.root))})
@@ -86,28 +114,41 @@ class _Experiment:
         )
 
     def add(self, cell: VariantRuns) -> None:
-        """A parent run with mean and spread, and under it a run for each seed, where they are not there yet."""
+        """A parent run with mean and spread, under it a run for each seed, and the best of them as a model.
+
+        What is there already stays as it is.
+        """
         name = f"{cell.dataset}/{cell.variant}"
         parent = self._known(name, cell.key)
         if parent is None:
-            tags = {ROLE: "variant", CELL: name, NOTE: cell.runs[0].description()}
-            with self._new_run(cell.variant, cell.key, cell.runs[0], tags) as parent:
+            with self._new_run(cell.variant, cell.key, cell.runs[0], {ROLE: "variant", CELL: name}) as parent:
                 self._log(parent, cell.settings(), cell.metrics(), ())
-                self.client.log_inputs(parent, datasets=[self._data])
+        ids = {}
         for run in cell.runs:
             child = self._known(f"{name}/seed-{run.seed}", run.key)
             if child is None:
-                tags = {ROLE: "seed", CELL: f"{name}/seed-{run.seed}", NOTE: run.description()}
+                tags = {ROLE: "seed", CELL: f"{name}/seed-{run.seed}", TRAINED_HERE: str(run.trained_here).lower()}
+                tags |= facts.of_system() if run.trained_here else {}
                 with self._new_run(f"{cell.variant} seed {run.seed}", run.key, run, tags) as child:
-                    self._log(child, run.settings(), {**run.metrics, **run.wall_time()}, run.epochs())
+                    self._log(child, run.settings(), {**run.metrics, **run.wall_times()}, run.epochs())
                     self._log_files(child, run)
             self.client.set_tag(child, PARENT, parent)
+            ids[run.seed] = child
+        model = f"{self._name}-{cell.dataset}-{cell.variant}"
+        register(self.client, self._id, ids[cell.best.seed], cell.best, model, current=self._main)
 
-    def _known(self, cell: str, key: str) -> str | None:
-        """The id of the run with this key; others of its cell are marked superseded, or removed if broken off.
+    def supersede(self) -> None:
+        """Mark the runs of other results than those that lie here; their mark goes when their results come back.
 
         A copy in which DVC runs an experiment supersedes nothing: the main checkout still has its results.
         """
+        for run in self._present if self._main else []:
+            mark = str(run.info.run_id not in self._current).lower()
+            if KEY in run.data.tags and run.data.tags.get(SUPERSEDED) != mark:
+                self.client.set_tag(run.info.run_id, SUPERSEDED, mark)
+
+    def _known(self, cell: str, key: str) -> str | None:
+        """The id of the run with this key; runs of its cell that were broken off are removed."""
         known = None
         for run in self._present:
             tags = run.data.tags
@@ -117,10 +158,7 @@ class _Experiment:
                 self.client.delete_run(run.info.run_id)
             elif tags[KEY] == key and known is None:
                 known = run.info.run_id
-                if SUPERSEDED in tags:
-                    self.client.delete_tag(known, SUPERSEDED)
-            elif SUPERSEDED not in tags and self._main:
-                self.client.set_tag(run.info.run_id, SUPERSEDED, "true")
+                self._current.add(known)
         self.kept += known is not None
         return known
 
@@ -128,10 +166,10 @@ class _Experiment:
     def _new_run(self, name: str, key: str, run: SeedRun, tags: dict[str, str]) -> Iterator[str]:
         """The id of a new run, which is finished and gets its key when the block ends without an error."""
         times = run.times or [round(1000 * time.time())]
-        source = {"mlflow.source.name": f"evaluate@{run.dataset}-{run.variant}", "mlflow.source.type": "LOCAL"}
-        created = self.client.create_run(
-            self._id, start_time=times[0], tags={**tags, **source, **self._tags}, run_name=name
-        )
+        tags |= {NOTE: run.description(), DIGEST: self._data.dataset.digest, SUPERSEDED: "false"}
+        tags |= {**facts.of_stages(run.dataset, run.variant), **self._tags}
+        created = self.client.create_run(self._id, start_time=times[0], tags=tags, run_name=name)
+        self.client.log_inputs(created.info.run_id, datasets=[self._data])
         yield created.info.run_id
         self.client.set_terminated(created.info.run_id, "FINISHED", times[-1])
         self.client.set_tag(created.info.run_id, KEY, key)
@@ -152,7 +190,7 @@ class _Experiment:
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
     def _log_files(self, run_id: str, run: SeedRun) -> None:
-        """Weights, configuration, history, pictures, and the data set's digest."""
+        """Weights, configuration, history and pictures."""
         for name in (WEIGHTS, CONFIG, HISTORY):
             self.client.log_artifact(run_id, str(run.folder / name))
         values = run.layout.evaluation(run.dataset, run.variant, run.seed)
@@ -164,10 +202,9 @@ class _Experiment:
                 if name in arrays and len(arrays[name]):
                     sheets[name] = arrays[name]
             for name, images in sheets.items():
-                (Path(folder) / f"{name}.png").write_bytes(contact_sheet(images))
-            self.client.log_artifacts(run_id, folder, "pictures")
-        self.client.log_inputs(run_id, datasets=[self._data])
-        self.client.set_tag(run_id, "aebench.dataset_digest", self._data.dataset.digest)
+                picture = Path(folder) / f"{name}.png"
+                picture.write_bytes(contact_sheet(images))
+                self.client.log_artifact(run_id, str(picture), "pictures")
 
 
 def _experiment_id(client: MlflowClient, name: str, artifacts: Path | None) -> str:
@@ -194,19 +231,3 @@ def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
         token = page.token
         if not token:
             return
-
-
-def _git_tags(root: Path) -> dict[str, str]:
-    """The commit, and whether the tree has changes that it lacks; results, which a run is about to change, aside."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
-
-    try:
-        changes = git("status", "--porcelain", "--", ".", ":!reports", ":!dvc.lock").strip()
-        return {
-            "mlflow.source.git.commit": git("rev-parse", "HEAD").strip(),
-            "aebench.uncommitted_changes": str(bool(changes)).lower(),
-        }
-    except (OSError, subprocess.CalledProcessError):
-        return {}

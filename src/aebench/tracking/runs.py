@@ -16,8 +16,12 @@ from aebench.errors import DataError
 from aebench.paths import CONFIG, HISTORY, Layout
 from aebench.reporting.files import Metrics, damaged, document, history
 
+KEY = "aebench.key"  # the tag by which a store knows a run
+
 # What a variant's protocol says of all its seeds together.
 _OF_ALL_SEEDS = ("seeds", "selected_epoch")
+# Seconds that a stage may take to write what its jobs have found.
+_WRITING = 60
 
 
 def sha256(*parts: bytes) -> str:
@@ -86,9 +90,32 @@ class SeedRun:
         except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
             return None
 
-    def wall_time(self) -> dict[str, float]:
-        """`training_seconds`, from the beginning to the end of the last epoch, where the run was trained here."""
-        return {"training_seconds": (self.times[-1] - self.times[0]) / 1000} if self.times else {}
+    @property
+    def trained_here(self) -> bool:
+        """Whether this checkout trained the run; else the result came from a cache, and nobody knows who did."""
+        return self.times is not None
+
+    def wall_times(self) -> dict[str, float]:
+        """`training_seconds`, from the start to the end of the last epoch, and `evaluation_seconds`, where known."""
+        found = {}
+        if self.times:
+            found["training_seconds"] = (self.times[-1] - self.times[0]) / 1000
+        try:
+            timing = json.loads(self.layout.timing("evaluate", self.dataset, self.variant).read_bytes())
+            written = self.layout.evaluation(self.dataset, self.variant, self.seed).stat().st_mtime
+            # The stage writes its results as soon as its jobs have ended; what DVC's cache brings back is younger.
+            if abs(written - timing["ended_at"]) < _WRITING:
+                found["evaluation_seconds"] = float(timing["seconds"][f"{self.variant} seed {self.seed}"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return found
+
+    @property
+    def validation_loss(self) -> float:
+        """That of the epoch whose weights were kept; the same for all where nothing was held out."""
+        selected = json.loads((self.folder / CONFIG).read_bytes())["selected_epoch"]
+        losses = self._history.get("validation_loss")
+        return losses[selected - 1] if losses else 0.0
 
     def description(self) -> str:
         """What the variant's kind is, in its author's words."""
@@ -128,6 +155,11 @@ class VariantRuns:
     def key(self) -> str:
         """The hash of all the runs' keys and of their summary."""
         return sha256(*(run.key.encode() for run in self.runs), _json(self.runs[0].variant_metrics["summary"]))
+
+    @property
+    def best(self) -> SeedRun:
+        """The run with the smallest validation loss."""
+        return min(self.runs, key=lambda run: (run.validation_loss, run.seed))
 
     def settings(self) -> dict[str, str]:
         """What the runs share."""

@@ -6,11 +6,13 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from aebench.config import Params
+from aebench.errors import DataError
 from aebench.paths import HISTORY, Layout
 from aebench.tracking.runs import found, sha256
 
@@ -19,7 +21,8 @@ _QUICK = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "6",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 
 
@@ -49,16 +52,17 @@ class SyncState:
         return {"fingerprint": self._fingerprint, "store": self._keys_held()}
 
     def _keys_held(self) -> list[str] | str:
-        """The keys of a database's runs, read without mlflow; a server is believed to keep what it was given."""
+        """The keys of a database's runs and models, read without mlflow; a server is believed to keep what it got."""
         if self.database is None:
             return self.address
         if not (self.database.is_file() and self.artifacts.is_dir()):
             return []
         query = (
             "select tags.value from tags join runs on runs.run_uuid = tags.run_uuid "
-            "where tags.key = 'aebench.key' and runs.lifecycle_stage = 'active' order by tags.value"
+            "where tags.key = 'aebench.key' and runs.lifecycle_stage = 'active' "
+            "union all select value from model_version_tags where key = 'aebench.key' order by 1"
         )
-        with closing(sqlite3.connect(f"file:{quote(str(self.database))}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"file:{quote(str(self.database))}?mode=ro", timeout=1, uri=True)) as database:
             return [str(key) for (key,) in database.execute(query)]
 
     def complete(self) -> bool:
@@ -72,6 +76,27 @@ class SyncState:
         """The store holds all that lies here."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self._note()))
+
+
+def set_aside(layout: Layout) -> Path | None:
+    """Rename the project's own database, so that the next sync fills a new one; its new name, or None without one.
+
+    What it held of results that lie here no more, such as earlier experiments', is in the renamed file alone.
+
+    Raises:
+        DataError: `MLFLOW_TRACKING_URI` names a store that is not a file of this project.
+    """
+    database = home(layout) / "mlflow.db"
+    if address(layout) != f"sqlite:///{database}":
+        raise DataError("rebuild: MLFLOW_TRACKING_URI names the store, allowed: the project's own mlflow.db")
+    if not database.exists():
+        return None
+    number = next(n for n in count(1) if not database.with_name(f"mlflow.db.{n}").exists())
+    for ending in ("", "-journal", "-wal", "-shm"):
+        part = database.with_name(database.name + ending)
+        if part.exists():
+            part.rename(database.with_name(f"mlflow.db.{number}{ending}"))
+    return database.with_name(f"mlflow.db.{number}")
 
 
 def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:

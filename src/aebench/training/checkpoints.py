@@ -6,23 +6,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import mul
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
-from aebench.config import Network, RunConfig, parse
+from aebench.config import RunConfig
 from aebench.errors import TrainingError, UserError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, write
 from aebench.store import pack_files, unpack_files
 from aebench.training.state import History
-from aebench.variants import build, kinds
-
-# Numbers of classes times latent dimensions, of which some variants keep a table; 40 MB.
-MOST_MEANS = 10_000_000
+from aebench.variants import restore
 
 
 @dataclass(frozen=True)
@@ -124,23 +120,11 @@ class StoredRun:
             TrainingError: the files are damaged, or of another version.
         """
         try:
-            description = self.description
-            config = parse(kinds()[description["model"]["kind"]], description["model"])
-            network = parse(Network, description["network"])
-            spec = ImageSpec(description["images"]["pixels"], tuple(description["images"]["class_shares"]))
-            weights = load(self.weights)
-            # Before memory is taken for a network: what the description says must be in the weights.
-            sizes = [spec.pixels, *network.hidden, network.latent_dim]
-            stored = sum(weight.numel() for weight in weights.values())
-            if sum(map(mul, sizes, sizes[1:])) > stored or len(spec.class_shares) * network.latent_dim > MOST_MEANS:
-                raise ValueError(f"{CONFIG} describes a larger network than the {stored} weights of {WEIGHTS}")
-            model = build(config, network, spec)
-            model.load_state_dict(weights)
+            return restore(self.description, self.weights)
         except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError, UserError) as error:
             reason = " ".join(str(error).split())
             reason = reason if reason.isprintable() and len(reason) < 300 else ascii(reason[:300])
             raise TrainingError(f"{self.folder} does not hold a run of this version: {reason}") from None
-        return model.eval()
 
 
 def read_run(folder: Path) -> StoredRun:

@@ -1,0 +1,104 @@
+"""A variant's best run as a registered MLflow model: the code that it needs, safetensors and JSON."""
+
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from numpy.typing import NDArray
+
+import aebench
+from aebench.paths import CONFIG, WEIGHTS
+from aebench.tracking import served
+from aebench.tracking.runs import KEY, SeedRun
+
+# The rooms on which `variants` stands: what a variant may import goes with it.
+_CODE = (
+    *("__init__.py", "config.py", "errors.py", "numerics.py", "paths.py", "randomness.py"),
+    *("data", "models", "variants"),
+)
+_REQUIREMENTS = ("torch", "numpy", "safetensors", "pydantic")
+CURRENT = "current"  # the alias of the version that belongs to the results as they are now
+_EXAMPLES = 3
+
+
+def save(folder: Path, target: Path, example: NDArray[np.float32], of: Model | None = None) -> None:
+    """Write a run as an MLflow model.
+
+    Args:
+        folder: the run's.
+        target: the folder that is made.
+        example: images `[B, D]` that show what goes in.
+        of: what MLflow is to note of the model besides.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        package = Path(scratch) / "aebench"
+        for name in _CODE:
+            source = Path(aebench.__file__).with_name(name)
+            if source.is_dir():
+                shutil.copytree(source, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                package.mkdir(exist_ok=True)
+                shutil.copyfile(source, package / name)
+        mlflow.pyfunc.save_model(
+            target,
+            python_model=served.__file__,
+            artifacts={"weights": str(folder / WEIGHTS), "config": str(folder / CONFIG)},
+            code_paths=[str(package)],
+            signature=served.signature(example.shape[1]),
+            input_example=example,
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS],
+            mlflow_model=of,
+        )
+
+
+def register(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun, name: str, *, current: bool) -> None:
+    """Log `run` as a model and register it, once.
+
+    A version gets its key as it is made, so one without this run's key is another's.
+
+    Args:
+        client: of the store.
+        experiment_id: of the run's experiment.
+        run_id: the run's in the store.
+        run: what is logged.
+        name: of the registered model.
+        current: whether `CURRENT` is to name its version.
+    """
+    try:
+        model = client.get_registered_model(name)
+        versions = client.search_model_versions(f"name='{name}'")
+    except MlflowException:
+        model = client.create_registered_model(name, description=run.description())
+        versions = []
+    found = next((each.version for each in versions if (each.run_id, each.tags.get(KEY)) == (run_id, run.key)), None)
+    if found is None:
+        for broken_off in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
+            client.delete_logged_model(broken_off.model_id)
+        uri, model_id = _log(client, experiment_id, run_id, run, name)
+        tags = {KEY: run.key, "aebench.seed": str(run.seed)}
+        found = client.create_model_version(name, uri, run_id, tags=tags, model_id=model_id).version
+    if current and str(model.aliases.get(CURRENT)) != str(found):
+        client.set_registered_model_alias(name, CURRENT, found)
+
+
+def _log(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun, name: str) -> tuple[str, str]:
+    """The address of the logged model's files, and its id."""
+    logged = client.create_logged_model(experiment_id, name, run_id, tags={KEY: run.key}, model_type="autoencoder")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    with np.load(run.layout.evaluation(run.dataset, run.variant, run.seed), allow_pickle=False) as arrays:
+        example = arrays["originals"][:_EXAMPLES].reshape(_EXAMPLES, -1).astype(np.float32)
+    with tempfile.TemporaryDirectory() as scratch:
+        note = Model(model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id)
+        folder = Path(scratch) / "model"
+        save(run.folder, folder, example, note)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):  # each is an answer to wait for
+            client.log_model_artifact(logged.model_id, str(path), path.relative_to(folder).parent.as_posix())
+    client.finalize_logged_model(logged.model_id, "READY")
+    return f"models:/{logged.model_id}", logged.model_id

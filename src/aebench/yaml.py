@@ -1,0 +1,93 @@
+"""YAML as DVC reads it, from a file that anybody may have written."""
+
+import re
+import warnings
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
+
+from aebench.errors import ConfigError, plain, show
+
+# Far beyond what the file needs; what stays below them is read in seconds, whatever is in it.
+_BYTES, _DEPTH, _VALUES = 100_000, 20, 100_000
+
+
+def read(path: Path) -> object:
+    """What a YAML file holds.
+
+    Raises:
+        ConfigError: one line with its place and what is wrong.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_BYTES + 1)
+        text = content.decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no such file; expected at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}") from None
+    if len(content) > _BYTES:
+        raise ConfigError(f"found more than {_BYTES} bytes, allowed: {_BYTES}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an anchor that stands for one thing here and for another there
+            _measure(text)
+            # The reader that DVC uses, so that both see the same values; it refuses a key given twice.
+            raw = YAML(typ="safe", pure=True).load(text)
+    except ConfigError:
+        raise
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{line}not valid YAML: {plain(error.problem)}") from None
+    except YAMLError as error:
+        raise ConfigError(f"not valid YAML: {plain(error)}") from None
+    except Exception as error:  # whatever Python says of a value: the reader lets it through
+        raise ConfigError(f"{_unreadable(text)}not valid YAML: {plain(error)}") from None
+    found: object = raw
+    return found
+
+
+def _measure(text: str) -> None:
+    """Refuse what would take long to read or grow in memory, deep nesting and aliases that multiply; and tags."""
+    values, total = dict[str, int](), 0  # how many values each anchor stands for, and all of them with their aliases
+    inside: list[tuple[str | None, int]] = []
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, AliasEvent):
+            if any(event.anchor == anchor for anchor, _ in inside):
+                raise ConfigError(f"{_at(event)}: found *{event.anchor} inside of itself, allowed: after its end")
+            total += values.get(event.anchor, 1)
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = inside.pop()
+            values |= {anchor: total - before} if anchor else {}
+        elif isinstance(event, ScalarEvent | CollectionStartEvent):
+            if event.tag is not None:
+                tag = plain(str(event.tag).replace("tag:yaml.org,2002:", "!!"))
+                raise ConfigError(f"{_at(event)}: found the tag {tag}, allowed: values without tags")
+            if isinstance(event, ScalarEvent) and re.search("[\ud800-\udfff]", event.value):
+                raise ConfigError(f"{_at(event)}: found half a character in {show(event.value)}, allowed: whole ones")
+            values |= {event.anchor: 1} if event.anchor else {}
+            total += 1
+            if isinstance(event, CollectionStartEvent):
+                inside.append((event.anchor, total))
+        for what, found, allowed in (("values", total, _VALUES), ("levels", len(inside), _DEPTH)):
+            if found > allowed:
+                raise ConfigError(f"{_at(event)}: found more than {allowed} {what}, allowed: {allowed}")
+
+
+def _at(event: Event) -> str:
+    return f"line {event.start_mark.line + 1}"
+
+
+def _unreadable(text: str) -> str:
+    """Where the first value stands that cannot be read: a day 40, or digits by the thousand."""
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, ScalarEvent) and len(event.value) >= len("2000-1-1"):
+            try:
+                YAML(typ="safe", pure=True).load(event.value)
+            except YAMLError:  # quoted text may be anything
+                pass
+            except Exception:
+                return f"{_at(event)}: "
+    return ""
