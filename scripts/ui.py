@@ -16,6 +16,7 @@ def main(port: str) -> None:
     page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
     print(f"MLflow's UI: {page} (Ctrl-C ends it)", file=sys.stderr)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # what evaluates language models
     os.execvp(
         "mlflow",
         ["mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", port, "--workers", "1"],

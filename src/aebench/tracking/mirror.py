@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
 from aebench.reporting.figures import contact_sheet
 from aebench.reporting.files import arrays as read_arrays
-from aebench.tracking import facts
+from aebench.tracking import facts, views
 from aebench.tracking.models import register
 from aebench.tracking.patience import NoAnswer, Patient
 from aebench.tracking.runs import KEY, SeedRun, VariantRuns
@@ -103,6 +103,10 @@ class _Experiment:
         self.added = self.kept = 0
         self._name = experiment
         self._id = _experiment_id(client, f"{experiment}/{dataset}", artifacts)
+        shown = client.get_experiment(self._id).tags
+        for tag, view in views.tags().items():
+            if shown.get(tag) != view:
+                client.set_experiment_tag(self._id, tag, view)
         self._present = list(_all_runs(client, self._id))
         self._current: set[str] = set()
         self._tags = facts.of_checkout(layout.root)

@@ -99,6 +99,7 @@ def _log(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun, na
         folder = Path(scratch) / "model"
         save(run.folder, folder, example, note)
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):  # each is an answer to wait for
-            client.log_model_artifact(logged.model_id, str(path), path.relative_to(folder).parent.as_posix())
+            below = path.relative_to(folder).parent
+            client.log_model_artifact(logged.model_id, str(path), below.as_posix() if below.parts else None)
     client.finalize_logged_model(logged.model_id, "READY")
     return f"models:/{logged.model_id}", logged.model_id

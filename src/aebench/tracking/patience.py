@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 15.0  # seconds for one answer; requests are given up before, unless a server answers drop by drop
+PATIENCE = 12.0  # seconds for one answer; requests are given up before, unless a server answers drop by drop
 
 
 class NoAnswer(BaseException):

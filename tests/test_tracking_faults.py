@@ -1,0 +1,148 @@
+"""A sync with stores that fail: a line of warning, a few seconds, and nothing lost."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from socket import socket
+
+import pytest
+from results import CELLS, Checkout, tags
+from servers import dripping, failing, listening, mlflow_server, passing, silent
+
+from aebench.tracking.patience import NoAnswer, Patient
+
+PROMISED = 20  # seconds, at most, that a store which does not do its part may cost a sync
+
+
+@pytest.fixture
+def checkout(results: Checkout, tmp_path: Path) -> Checkout:
+    return results.copy(tmp_path / "checkout")
+
+
+@pytest.fixture
+def server(checkout: Checkout, tmp_path: Path) -> Iterator[int]:
+    with mlflow_server(tmp_path, checkout.environment()) as port:
+        yield port
+
+
+def timed(checkout: Checkout, store: str) -> tuple[str, float]:
+    """What a sync said, and how long it took."""
+    started = time.monotonic()
+    return checkout.track(MLFLOW_TRACKING_URI=store), time.monotonic() - started
+
+
+def complete(checkout: Checkout, store: str | None = None) -> None:
+    """Each run once, finished, with a key."""
+    runs = checkout.runs(store)
+    assert sorted(runs) == CELLS
+    for (run,) in runs.values():
+        assert run.info.status == "FINISHED"
+        assert tags(run)["aebench.key"]
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [failing, pytest.param(silent, marks=pytest.mark.slow), pytest.param(dripping, marks=pytest.mark.slow)],
+)
+def test_a_server_that_does_not_do_its_part_is_a_warning(checkout: Checkout, serve: Callable[[socket], None]) -> None:
+    before = {path: path.read_bytes() for path in checkout.root.rglob("*") if path.is_file()}
+    _, seconds_of_starting = timed(checkout, "http://127.0.0.1:9")  # where nobody listens
+    with listening(serve) as port:
+        said, seconds = timed(checkout, f"http://127.0.0.1:{port}")
+    assert seconds - seconds_of_starting < PROMISED
+    (line,) = said.splitlines()
+    assert line.startswith(f"warning: MLflow at http://127.0.0.1:{port} was not synced, the next sync tries again: ")
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allowance", [2_000, 40_000, 200_000])
+def test_a_server_that_dies_in_the_middle_is_filled_by_a_later_sync(
+    checkout: Checkout, server: int, allowance: int
+) -> None:
+    with listening(passing(server, allowance)) as port:
+        address = f"http://127.0.0.1:{port}"
+        said = checkout.track(MLFLOW_TRACKING_URI=address)
+    assert said.startswith(f"warning: MLflow at {address} was not synced")
+    assert len(said.splitlines()) == 1
+    with listening(passing(server), port):
+        assert "runs added" in checkout.track(MLFLOW_TRACKING_URI=address)
+        complete(checkout, address)
+        assert checkout.track(MLFLOW_TRACKING_URI=address) == ""
+
+
+def test_an_answer_is_waited_for_only_so_long() -> None:
+    class Store:
+        def ask(self, seconds: float) -> str:
+            try:
+                time.sleep(seconds)
+            except Exception:
+                return "mistaken for an answer"
+            return "answer"
+
+    patient = Patient(Store(), seconds=0.2)
+    assert patient.ask(0) == "answer"
+    with pytest.raises(NoAnswer, match=r"no answer within 0\.2 seconds"):
+        patient.ask(60)
+    assert patient.ask(0) == "answer"
+
+
+def test_a_locked_database_is_a_warning(checkout: Checkout) -> None:
+    checkout.track()
+    shutil.rmtree(checkout.root / ".aebench" / "sync")
+    with closing(sqlite3.connect(checkout.root / "mlflow.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        said, seconds = timed(checkout, checkout.store)
+        assert seconds < 2 * PROMISED  # with its start
+    (line,) = said.splitlines()
+    assert line.endswith("tries again: its database is locked by another program")
+    assert "0 runs added, 6 already there" in checkout.track()
+
+
+@pytest.mark.parametrize("damage", ["text", "page"])
+def test_a_damaged_database_is_named_and_rebuilt_on_request(checkout: Checkout, damage: str) -> None:
+    database = checkout.root / "mlflow.db"
+    checkout.track()
+    content = bytearray(database.read_bytes())
+    content[:] = b"this is no database" if damage == "text" else content[:4096] + bytes(len(content) - 4096)
+    database.write_bytes(content)
+    (line,) = checkout.track().splitlines()
+    assert line.startswith(f"warning: MLflow at {checkout.store} was not synced")
+    assert line.endswith("its database is damaged; `python stages/track.py rebuild` sets it aside and fills a new one")
+    said = checkout.track("rebuild").splitlines()
+    assert said[0] == f"the old database is {database}.1"
+    assert "6 runs added" in said[1]
+    assert Path(f"{database}.1").read_bytes() == bytes(content)
+    complete(checkout)
+    assert checkout.track() == ""
+
+
+def test_rebuild_is_for_the_projects_own_database(checkout: Checkout) -> None:
+    done = checkout.run("stages/track.py", "rebuild", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["error: rebuild: MLFLOW_TRACKING_URI names the store, allowed: the project's own mlflow.db"],
+    )
+    done = checkout.run("stages/track.py", "rebiuld")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["error: found 'rebiuld', allowed: if-needed, always, rebuild"],
+    )
+
+
+def test_two_syncs_at_once_add_each_run_once(checkout: Checkout) -> None:
+    command = [sys.executable, "stages/track.py"]
+    both = [
+        subprocess.Popen(command, cwd=checkout.root, env=checkout.environment(), stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = sorted(one.communicate()[1].split(": ", 1)[-1] for one in both)
+    assert [one.returncode for one in both] == [0, 0]
+    complete(checkout)
+    assert "6 runs added, 0 already there" in said[1] or "another sync" in said[1]
+    assert checkout.track() == ""
