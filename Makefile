@@ -8,7 +8,7 @@ RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro verify demo test test-all ui article bench lint clean
+.PHONY: help repro verify demo test test-all ui watch article bench audit lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -34,6 +34,9 @@ ui: $(READY) ## sync the results into MLflow and open its UI on 127.0.0.1 (PORT=
 	@$(RUN) python stages/track.py always
 	@$(RUN) python scripts/ui.py $(PORT)
 
+watch: $(READY) ## show runs in MLflow while they train, from a second terminal
+	@$(RUN) python stages/track.py watch
+
 article: $(READY) ## the source article's experiment, into article/
 	@$(RUN) python scripts/article.py
 
@@ -46,7 +49,6 @@ lint: $(READY) ## check style, types and the directions of imports
 	@$(RUN) mypy
 	@$(RUN) lint-imports --no-logo --no-cache
 
-.PHONY: audit
 audit: ## look the pinned versions up among known vulnerabilities; needs the network
 	@$(PYTHON) -m venv .aebench/audit
 	@.aebench/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2,<3'

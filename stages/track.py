@@ -1,19 +1,21 @@
 """track: what the other stages wrote, mirrored into MLflow.
 
-`python stages/track.py always` asks the store; `rebuild` first sets the project's own database aside.
+`python stages/track.py always` asks the store; `rebuild` first sets the project's own database aside; `watch`
+shows the histories of runs in training until it is interrupted.
 """
 
+import signal
 import sys
 
 import _stage
 
-WHEN = ("if-needed", "always", "rebuild")
+WHEN = ("if-needed", "always", "rebuild", "watch")
 
 
 def track(when: str = "if-needed") -> None:
-    """Sync; at once done where the store is known to hold all, unless `when` is `always` or `rebuild`."""
+    """Sync; at once done where the store is known to hold all, unless `when` is another of `WHEN`."""
     from aebench.errors import UserError
-    from aebench.tracking.sync import SyncState, set_aside, sync
+    from aebench.tracking.sync import SyncState, quick, set_aside, sync
 
     layout = _stage.LAYOUT
     if when not in WHEN:
@@ -21,9 +23,21 @@ def track(when: str = "if-needed") -> None:
     if when == "if-needed" and layout.params.is_file() and SyncState(layout).complete():
         return
     params = _stage.params()
+    if when == "watch":
+        quick()
+        from aebench.tracking.watch import watch
+
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends as Ctrl-C does, with nothing left RUNNING
+        watch(params, layout, say)
+        return
     if when == "rebuild" and (old := set_aside(layout)):
-        print(f"the old database is {old}", file=sys.stderr)
-    sync(params, layout, lambda line: print(line, file=sys.stderr))
+        say(f"the old database is {old}")
+    sync(params, layout, say)
+
+
+def say(line: str) -> None:
+    """On the side of messages, at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,13 @@ OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe"),
 )
 LOCAL = ("127.0.0.1", "")  # an address without a host, such as data: or blob:, stays in the page
+# The browser takes its orders on descriptor 3 and answers on 4.
+BECOME = """
+import os, sys
+for old, new in ((int(sys.argv[1]), 103), (int(sys.argv[2]), 104), (103, 3), (104, 4)):
+    os.dup2(old, new)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 PATIENCE = 60.0  # seconds for what is waited for
 
 
@@ -177,10 +185,17 @@ def page(scratch: Path) -> Iterator[Page]:
     assert program
     reads, to = os.pipe()
     out, writes = os.pipe()
-    # The browser takes its orders on descriptor 3 and answers on 4.
-    command = ["sh", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "sh", program, *OPTIONS]
     running = subprocess.Popen(
-        [*command, f"--user-data-dir={scratch / 'profile'}"],
+        [
+            sys.executable,
+            "-c",
+            BECOME,
+            str(reads),
+            str(writes),
+            program,
+            *OPTIONS,
+            f"--user-data-dir={scratch / 'profile'}",
+        ],
         pass_fds=(reads, writes),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -131,7 +131,7 @@ def test_rebuild_is_for_the_projects_own_database(checkout: Checkout) -> None:
     done = checkout.run("stages/track.py", "rebiuld")
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
-        ["error: found 'rebiuld', allowed: if-needed, always, rebuild"],
+        ["error: found 'rebiuld', allowed: if-needed, always, rebuild, watch"],
     )
 
 

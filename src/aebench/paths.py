@@ -59,6 +59,14 @@ class Layout:
         """When a run was trained and for how long: facts that differ from one rerun to the next."""
         return self.scratch / "runtime" / dataset / variant / f"seed-{seed}.json"
 
+    def live(self, dataset: str, variant: str, seed: int) -> Path:
+        """The history of a run that is in training: `history.csv` as it grows, gone when the results are written."""
+        return self.scratch / "live" / dataset / variant / f"seed-{seed}.csv"
+
+    def lives(self) -> list[Path]:
+        """All histories of runs that are in training."""
+        return sorted(self.scratch.glob("live/*/*/seed-*.csv"))
+
     def timing(self, stage: str, *item: str) -> Path:
         """How long the jobs of a stage took when it last ran."""
         return self.scratch / "timing" / f"{'-'.join((stage, *item))}.json"

@@ -31,7 +31,7 @@ from aebench.tracking.patience import NoAnswer, Patient
 from aebench.tracking.runs import KEY, SeedRun, VariantRuns
 
 CELL, ROLE, SUPERSEDED = "aebench.cell", "aebench.role", "aebench.superseded"
-DIGEST, TRAINED_HERE = "aebench.dataset_digest", "aebench.trained_here"
+DIGEST, TRAINED_HERE, LIVE = "aebench.dataset_digest", "aebench.trained_here", "aebench.live"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on its training views
 WAIT = 15  # seconds for another sync to end
@@ -57,25 +57,31 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
     Raises:
         StoreError: the store cannot be reached.
     """
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     lock = Layout(home).scratch / "sync.lock"
     lock.parent.mkdir(exist_ok=True)
+    with store_errors(), FileLock(lock, WAIT):  # processes that create one database at the same time damage it
+        client, artifacts = connect(address), home / "mlruns" if address.startswith("sqlite:") else None
+        experiments: dict[str, _Experiment] = {}
+        for cell in cells:
+            if cell.dataset not in experiments:
+                experiments[cell.dataset] = _Experiment(client, experiment, artifacts, layout, cell.dataset)
+            experiments[cell.dataset].add(cell)
+        for one in experiments.values():
+            one.supersede()
+    return sum(one.added for one in experiments.values()), sum(one.kept for one in experiments.values())
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Whatever a store does wrong inside the block is a `StoreError`."""
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        with FileLock(lock, WAIT):  # processes that create one database at the same time damage it
-            client, artifacts = connect(address), home / "mlruns" if address.startswith("sqlite:") else None
-            experiments: dict[str, _Experiment] = {}
-            for cell in cells:
-                if cell.dataset not in experiments:
-                    experiments[cell.dataset] = _Experiment(client, experiment, artifacts, layout, cell.dataset)
-                experiments[cell.dataset].add(cell)
-            for one in experiments.values():
-                one.supersede()
+        yield
     except Timeout:
         raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
     except (NoAnswer, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
         raise StoreError(_in_a_line(error)) from error
-    return sum(one.added for one in experiments.values()), sum(one.kept for one in experiments.values())
 
 
 def connect(address: str) -> MlflowClient:
@@ -102,7 +108,7 @@ class _Experiment:
         self.client = client
         self.added = self.kept = 0
         self._name = experiment
-        self._id = _experiment_id(client, f"{experiment}/{dataset}", artifacts)
+        self._id = experiment_id(client, f"{experiment}/{dataset}", artifacts)
         shown = client.get_experiment(self._id).tags
         for tag, view in views.tags().items():
             if shown.get(tag) != view:
@@ -137,9 +143,16 @@ class _Experiment:
                     self._log(child, run.settings(), {**run.metrics, **run.wall_times()}, run.epochs())
                     self._log_files(child, run)
             self.client.set_tag(child, PARENT, parent)
+            self._replace_live(f"{name}/seed-{run.seed}", run.layout.live(run.dataset, run.variant, run.seed))
             ids[run.seed] = child
         model = f"{self._name}-{cell.dataset}-{cell.variant}"
         register(self.client, self._id, ids[cell.best.seed], cell.best, model, current=self._main)
+
+    def _replace_live(self, cell: str, history: Path) -> None:
+        """Remove what was shown of this run while it was in training, unless it is so again."""
+        for run in self._present:
+            if run.data.tags.get(LIVE) == cell and not history.exists():
+                self.client.delete_run(run.info.run_id)
 
     def supersede(self) -> None:
         """Mark the runs of other results than those that lie here; their mark goes when their results come back.
@@ -211,8 +224,11 @@ class _Experiment:
                 self.client.log_artifact(run_id, str(picture), "pictures")
 
 
-def _experiment_id(client: MlflowClient, name: str, artifacts: Path | None) -> str:
-    """The experiment's id; it is made, or made anew where it was deleted or its artifacts lie in an abandoned place."""
+def experiment_id(client: MlflowClient, name: str, artifacts: Path | None) -> str:
+    """The id of the experiment of this name, whose artifacts lie under `artifacts`, or where the server says.
+
+    It is made, or made anew where it was deleted or its artifacts lie in an abandoned place.
+    """
     location = (artifacts / name).as_uri() if artifacts else None
     there: Experiment | None = client.get_experiment_by_name(name)
     if there is not None:

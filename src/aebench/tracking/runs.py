@@ -132,7 +132,7 @@ class SeedRun:
             description.pop(key, None)
         description["evaluation"] = self.variant_metrics["protocol"]["evaluation"]
         description["weights"] = self.variant_metrics["parameters"]
-        return dict(_flat(description))
+        return dict(flat(description))
 
     def epochs(self) -> Iterator[tuple[str, float, int, int]]:
         """(name, value, milliseconds since 1970, epoch) for each number of the history."""
@@ -200,9 +200,10 @@ def found(params: Params, layout: Layout) -> list[VariantRuns]:
     return cells
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by their names in params.yaml, e.g. `training.epochs`."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", str(value)

@@ -26,6 +26,12 @@ _QUICK = {
 }
 
 
+def quick() -> None:
+    """Let MLflow give up soon; before it is imported."""
+    for name, value in _QUICK.items():
+        os.environ.setdefault(name, value)
+
+
 def home(layout: Layout) -> Path:
     """The project's main checkout, also for a copy that DVC works in: its store is the one that is used."""
     return Path(os.environ.get("DVC_ROOT", layout.root)).resolve()
@@ -113,8 +119,7 @@ def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:
         DataError: a result is missing.
     """
     cells = found(params, layout)
-    for name, value in _QUICK.items():
-        os.environ.setdefault(name, value)
+    quick()
     from aebench.tracking.mirror import StoreError, mirror  # imports mlflow, which takes a second
 
     state = SyncState(layout)
