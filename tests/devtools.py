@@ -135,7 +135,7 @@ class Page:
     def wait(self, expression: str, seconds: float = PATIENCE) -> Any:
         """The value of an expression as soon as it is true."""
         deadline = time.monotonic() + seconds
-        while not (value := self.ask(expression)):
+        while not (value := self.ask(f"document.body && ({expression})")):
             assert time.monotonic() < deadline, f"{expression} never came true; the page shows:\n{self.text()[:2000]}"
             self._read(time.monotonic() + 0.1)
         return value

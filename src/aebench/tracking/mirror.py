@@ -68,6 +68,7 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
             experiments[cell.dataset].add(cell)
         for one in experiments.values():
             one.supersede()
+            one.offer_views()
     return sum(one.added for one in experiments.values()), sum(one.kept for one in experiments.values())
 
 
@@ -109,12 +110,9 @@ class _Experiment:
         self.added = self.kept = 0
         self._name = experiment
         self._id = experiment_id(client, f"{experiment}/{dataset}", artifacts)
-        shown = client.get_experiment(self._id).tags
-        for tag, view in views.tags().items():
-            if shown.get(tag) != view:
-                client.set_experiment_tag(self._id, tag, view)
         self._present = list(_all_runs(client, self._id))
         self._current: set[str] = set()
+        self._metrics: list[set[str]] = []
         self._tags = facts.of_checkout(layout.root)
         self._main = "DVC_ROOT" not in os.environ or layout.root.samefile(os.environ["DVC_ROOT"])
         digest = hashlib.sha256(layout.data(dataset).read_bytes()).hexdigest()[:32]
@@ -129,6 +127,7 @@ class _Experiment:
         What is there already stays as it is.
         """
         name = f"{cell.dataset}/{cell.variant}"
+        self._metrics.append(set(cell.metrics()))
         parent = self._known(name, cell.key)
         if parent is None:
             with self._new_run(cell.variant, cell.key, cell.runs[0], {ROLE: "variant", CELL: name}) as parent:
@@ -153,6 +152,13 @@ class _Experiment:
         for run in self._present:
             if run.data.tags.get(LIVE) == cell and not history.exists():
                 self.client.delete_run(run.info.run_id)
+
+    def offer_views(self) -> None:
+        """Keep the UI's views of the experiment as they are made here; a chart wants axes that all runs have."""
+        shown = self.client.get_experiment(self._id).tags
+        for tag, view in views.tags(set.intersection(*self._metrics)).items():
+            if shown.get(tag) != view:
+                self.client.set_experiment_tag(self._id, tag, view)
 
     def supersede(self) -> None:
         """Mark the runs of other results than those that lie here; their mark goes when their results come back.

@@ -7,26 +7,31 @@ reads it otherwise ignores it.
 import base64
 import json
 import zlib
+from collections.abc import Collection
 from typing import Any
 
 PREFIX = "mlflow.sharedViewState."
 _CURRENT = "tags.`aebench.superseded` = 'false' and tags.`aebench.role` = "
-_OF_ALL_VARIANTS = (
+_AXES = (
     "reconstruction_mse",
     "denoising_mse",
     "expost_log_likelihood_nats",
     "probe_accuracy",
     "knn_accuracy",
 )
-_COLUMNS = (*_OF_ALL_VARIANTS, "elbo_nats", "iw_log_likelihood_nats")
+_COLUMNS = (*_AXES, "elbo_nats", "iw_log_likelihood_nats")
 _CURVES = ("validation_reconstruction_mse", "validation_loss", "train_loss")
 
 
-def tags() -> dict[str, str]:
-    """The tags of an experiment that hold its views, by name."""
+def tags(metrics: Collection[str]) -> dict[str, str]:
+    """The tags of an experiment that hold its views, by name; `metrics` are those that all its variants have."""
     plain = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "displayPoints": False}
     lines = [_chart("LINE", name, metricKey=name, selectedMetricKeys=[name], **plain) for name in _CURVES]
-    axes = {"selectedParams": ["variant"], "selectedMetrics": list(_OF_ALL_VARIANTS), "showAllRuns": True}
+    axes = {
+        "selectedParams": ["variant"],
+        "selectedMetrics": [name for name in _AXES if name in metrics],
+        "showAllRuns": True,
+    }
     return {
         **_view("aebench-variants", "Variants", _state("variant", [])),
         **_view("aebench-seeds", "Seeds", _state("seed", [])),
