@@ -84,10 +84,6 @@ class Layout:
         """Finished runs and checkpoints, which DVC does not know of."""
         return self.scratch / "store"
 
-    def live(self, dataset: str, variant: str, seed: int) -> Path:
-        """The history so far of a run in training."""
-        return self.scratch / "live" / dataset / variant / f"seed-{seed}.csv"
-
     @property
     def reports(self) -> Path:
         """What people read."""
