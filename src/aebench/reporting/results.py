@@ -160,7 +160,10 @@ def load(params: Params, layout: Layout) -> Results:
     for dataset in params.datasets:
         baselines[dataset] = document(layout.baseline(dataset), Baselines, f"baseline@{dataset}")
         for variant in params.variants:
-            metrics = document(layout.metrics(dataset, variant), Metrics, f"evaluate@{dataset}-{variant}")
+            path, stage = layout.metrics(dataset, variant), f"evaluate@{dataset}-{variant}"
+            metrics = document(path, Metrics, stage)
+            if missing := {str(seed) for seed in params.seeds} - metrics["seeds"].keys() - metrics["failed"].keys():
+                raise DataError(f"{path} lacks the seeds {', '.join(sorted(missing))}; run `dvc repro {stage}`")
             seeds = tuple(seed for seed in params.seeds if str(seed) not in metrics["failed"])
             cells.append(Cell(dataset, variant, metrics, baselines[dataset]["data"], seeds, layout))
         if not any(cell.seeds for cell in cells if cell.dataset == dataset):

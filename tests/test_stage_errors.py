@@ -1,0 +1,103 @@
+"""What is missing or damaged is named by the stage that meets it, with the stage to run; nothing else is printed."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_pipeline import PARAMS, Project, working_tree
+
+pytestmark = pytest.mark.slow
+
+VAE = ("digits", "vae")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """One variant on the digits, made without DVC."""
+    made = working_tree(tmp_path_factory.mktemp("stages"))
+    params = PARAMS.replace("[ae, dae, vae, cvae, cvae_concat]", "[vae]").replace("seeds: [0, 1]", "seeds: [0]")
+    (made.root / "params.yaml").write_text(params)
+    for stage in (
+        *(("check",), ("fetch", "digits"), ("train", *VAE), ("evaluate", *VAE), ("baseline", "digits")),
+        *(("report",), ("track",)),
+    ):
+        done = made.run(sys.executable, f"stages/{stage[0]}.py", *stage[1:])
+        assert done.returncode == 0, done.stderr
+    return made
+
+
+@pytest.fixture
+def mended(project: Project) -> Iterator[None]:
+    """Every file as it was before."""
+    before = project.snapshot()
+    yield
+    for name, content in before.items():
+        path = project.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+DATA, RUN = "data/digits.safetensors", "runs/digits/vae/seed-0"
+METRICS, ARCHIVE = "reports/metrics/digits/vae.json", "evaluations/digits/vae/seed-0.npz"
+FETCH, TRAIN, EVALUATE = (
+    f"run `dvc repro {stage}`" for stage in ("fetch@digits", "train@digits-vae", "evaluate@digits-vae")
+)
+TRACK = "run `dvc repro` first"
+CASES = [
+    (("train", *VAE), DATA, None, f"is missing; {FETCH}"),
+    (("train", *VAE), DATA, b"", f"is damaged .*; delete it and {FETCH}"),
+    (("train", *VAE), DATA, b"\xff" * 99, f"is damaged .*; delete it and {FETCH}"),
+    (("evaluate", *VAE), DATA, None, f"is missing; {FETCH}"),
+    (("baseline", "digits"), DATA, None, f"is missing; {FETCH}"),
+    (("evaluate", *VAE), f"{RUN}/model.safetensors", None, "model.safetensors is missing"),
+    (("evaluate", *VAE), f"{RUN}/model.safetensors", b"\0" * 99, "does not hold a run of this version"),
+    (("evaluate", *VAE), f"{RUN}/config.json", None, "config.json is missing"),
+    (("evaluate", *VAE), f"{RUN}/config.json", b"{", "is damaged"),
+    (("report",), f"{RUN}/history.csv", None, f"is missing; {TRAIN}"),
+    (("report",), f"{RUN}/history.csv", b"epoch,train_loss\n1,much\n", f"is damaged .*; delete it and {TRAIN}"),
+    (("report",), f"{RUN}/history.csv", b"", f"is damaged .*; delete it and {TRAIN}"),
+    (("report",), METRICS, None, f"is missing; {EVALUATE}"),
+    (("report",), METRICS, b"{", f"is damaged .*; delete it and {EVALUATE}"),
+    (("report",), METRICS, b"[]", f"is damaged .it lacks summary, .*; delete it and {EVALUATE}"),
+    (("report",), ARCHIVE, None, f"is missing; {EVALUATE}"),
+    (("report",), ARCHIVE, b"", f"is damaged .*; delete it and {EVALUATE}"),
+    (("report",), ARCHIVE, b"PK\x03\x04 no archive", f"is damaged .*; delete it and {EVALUATE}"),
+    (("report",), "reports/baselines/digits.json", None, "is missing; run `dvc repro baseline@digits`"),
+    (("report",), "reports/baselines/digits.json", b"{}", "lacks baselines, data, latent_dim"),
+    (("track", "always"), METRICS, None, f"is missing; {TRACK}"),
+    (("track", "always"), METRICS, b"{", f"a result of vae on digits is damaged .*; {TRACK}"),
+    (("track", "always"), f"{RUN}/history.csv", None, f"is missing; {TRACK}"),
+]
+
+
+@pytest.mark.usefixtures("mended")
+@pytest.mark.parametrize(("stage", "name", "content", "message"), CASES)
+def test_a_result_that_is_missing_or_damaged(
+    project: Project, stage: tuple[str, ...], name: str, content: bytes | None, message: str
+) -> None:
+    path: Path = project.root / name
+    path.unlink() if content is None else path.write_bytes(content)
+    done = project.run(sys.executable, f"stages/{stage[0]}.py", *stage[1:])
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("vae seed", "pca", "mean_image"))]
+    assert re.fullmatch(f"error: .*{message}.*", line)
+    if stage[0] == "report":  # named before anything of the old report is gone
+        assert (project.root / "reports" / "index.html").is_file()
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_seed_that_was_not_evaluated(project: Project) -> None:
+    project.edit("params.yaml", "seeds: [0]", "seeds: [0, 5]")
+    try:
+        done = project.run(sys.executable, "stages/report.py")
+        path = project.root / METRICS
+        assert done.stderr.splitlines() == [f"error: {path} lacks the seeds 5; {EVALUATE}"]
+    finally:
+        project.edit("params.yaml", "seeds: [0, 5]", "seeds: [0]")
+
+
+def test_an_unknown_cell(project: Project) -> None:
+    done = project.run(sys.executable, "stages/evaluate.py", "digits", "vea")
+    assert done.stderr.splitlines() == ["error: 'vea' is not among variants in params.yaml, allowed: vae"]
