@@ -93,6 +93,8 @@ BAD: list[tuple[Edit, str]] = [
         r"models.\.\./evil: found '../evil', allowed: small letters",
     ),
     (lambda c: c["models"].update({"<b>": {"kind": "ae"}}), "models.<b>: found '<b>', allowed: small letters"),
+    (put("datasets", ["../evil"]), r"datasets\[0\]: found '../evil', allowed: small letters, digits and underscores"),
+    (put("datasets", ["mine"]), r"found 'mine', allowed: fashion_mnist, .*; or NAME where datasets/ holds NAME.npz"),
     (put("evaluation.importance_samples", 0), "evaluation.importance_samples: found 0, allowed: greater"),
     (put("evaluation.proposal", "refine"), r"evaluation.proposal: found 'refine', .*did you mean refined\?"),
     (put("evaluation.expost", None), "evaluation.expost: found None, allowed: "),
