@@ -275,7 +275,7 @@ def test_a_description_larger_than_the_weights_takes_no_memory(
 def read_all(root: Path) -> None:
     """All that the report and the sync read, and what the report says of it; its pictures are left out."""
     layout = Layout(root)
-    params = params_file.read(layout.params, kinds=variants.kinds(), datasets=datasets.FACTS)
+    params = params_file.read(layout.params, kinds=variants.kinds(), datasets=datasets.facts(()))
     loaded = results.load(params, layout)
     compared = {dataset: pairs.pairs(cells) for dataset, cells in loaded.datasets()}
     leaders = {dataset: pairs.leaders(each) for dataset, each in compared.items()}

@@ -62,6 +62,12 @@ def test_a_seed_that_diverges_is_reported_as_such_and_leaves_the_others(project:
         assert f"unstable ({len(well)} of 4 seeds)" in text
         assert f"unstable: {len(failed)} of 4 runs failed (seed {min(failed)}: train_loss is nan" in text
         assert f"its figures are those of the other {len(well)} alone" in text
+    script = (
+        "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db'); "
+        "runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]; print(sorted((r.data.tags['aebench.cell'][-1], "
+        "r.data.tags['aebench.failed']) for r in runs if r.info.status == 'FAILED'))"
+    )
+    assert project.run("python", "-c", script).stdout.strip() == str(sorted(metrics["failed"].items()))
     assert f"on the same {len(well)} seeds" in (project.root / "reports/comparison.md").read_text()
 
 
@@ -159,7 +165,8 @@ def test_an_interrupt_leaves_no_process_and_no_run_that_claims_to_run(project: P
         assert "Traceback" not in output
     mlflow = (
         "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db'); print([r.info.status for e in "
-        "client.search_experiments() for r in client.search_runs([e.experiment_id]) if r.info.status != 'FINISHED'])"
+        "client.search_experiments() for r in client.search_runs([e.experiment_id]) "
+        "if r.info.status not in ('FINISHED', 'FAILED')])"
     )
     project.repro()
     assert project.run("python", "-c", mlflow).stdout == "[]\n"

@@ -17,7 +17,7 @@ from checkout import Checkout
 from conftest import RESULTS, ROOT
 
 from aebench import config, variants
-from aebench.data.datasets import FACTS
+from aebench.data.datasets import facts
 from aebench.errors import ConfigError
 from aebench.paths import Layout
 from aebench.pruning import prune
@@ -103,13 +103,13 @@ def test_a_name_is_letters_and_digits(tmp_path: Path, name: str, key: str) -> No
         content["tracking"]["experiment"] = name
     (tmp_path / "params.yaml").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=f"^params.yaml: (line 1|{key}|models|tracking)") as caught:
-        config.read(tmp_path / "params.yaml", kinds=variants.kinds(), datasets=FACTS)
+        config.read(tmp_path / "params.yaml", kinds=variants.kinds(), datasets=facts(()))
     assert str(caught.value).isprintable()
 
 
 def test_pruning_removes_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(RESULTS)
-    params = config.read(tmp_path / "params.yaml", kinds=variants.kinds(), datasets=FACTS)
+    params = config.read(tmp_path / "params.yaml", kinds=variants.kinds(), datasets=facts(()))
     outside, root = tmp_path / "outside", tmp_path / "checkout"
     for folder in (outside / "deep", root / "runs/digits/old", root / "runs/gone/ae", root / "reports/metrics"):
         folder.mkdir(parents=True)

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from results import CELLS, Checkout, tags
 
 from aebench import config, variants
-from aebench.data.datasets import FACTS
+from aebench.data.datasets import facts
 from aebench.paths import HISTORY, Layout
 from aebench.tracking.mirror import StoreError
 from aebench.tracking.watch import Watch
@@ -30,7 +30,7 @@ def checkout(results: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def watching(checkout: Checkout) -> Watch:
-    params = config.read(checkout.root / "params.yaml", kinds=variants.kinds(), datasets=FACTS)
+    params = config.read(checkout.root / "params.yaml", kinds=variants.kinds(), datasets=facts(()))
     return Watch(params, Layout(checkout.root))
 
 

@@ -181,8 +181,8 @@ def _array(content: bytes) -> NDArray[Any]:
     return values.reshape(shape, order="F" if columns_first else "C")
 
 
-def history(path: Path, stage: str) -> dict[str, list[float]]:
-    """The columns of a run's history that `stage` wrote.
+def history(path: Path, stage: str, *, may_be_empty: bool = False) -> dict[str, list[float]]:
+    """The columns of a run's history that `stage` wrote; a run that failed at once has no epoch.
 
     Raises:
         DataError: it is missing or damaged.
@@ -191,7 +191,7 @@ def history(path: Path, stage: str) -> dict[str, list[float]]:
         with found(path, stage).open(newline="", encoding="utf-8") as lines:
             first, *rows = csv.reader(lines)
         columns = {name: [float(row[place]) for row in rows] for place, name in enumerate(first)}
-        if not rows or not {"epoch", "train_loss"} <= set(columns):
+        if not may_be_empty and not (rows and {"epoch", "train_loss"} <= set(columns)):
             raise ValueError("it has no epoch or no train_loss")
     except (ValueError, IndexError, csv.Error) as error:
         raise damaged(path, stage, str(error)) from None

@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from aebench.tracking.models import register
 from aebench.tracking.patience import NoAnswer, Patient
 from aebench.tracking.runs import KEY, SeedRun, VariantRuns
 
-CELL, ROLE, SUPERSEDED = "aebench.cell", "aebench.role", "aebench.superseded"
+CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.superseded", "aebench.failed"
 DIGEST, TRAINED_HERE, LIVE = "aebench.dataset_digest", "aebench.trained_here", "aebench.live"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on its training views
@@ -137,15 +137,16 @@ class _Experiment:
             child = self._known(f"{name}/seed-{run.seed}", run.key)
             if child is None:
                 tags = {ROLE: "seed", CELL: f"{name}/seed-{run.seed}", TRAINED_HERE: str(run.trained_here).lower()}
-                tags |= facts.of_system() if run.trained_here else {}
+                tags |= (facts.of_system() if run.trained_here else {}) | ({FAILED: run.failed} if run.failed else {})
                 with self._new_run(f"{cell.variant} seed {run.seed}", run.key, run, tags) as child:
                     self._log(child, run.settings(), {**run.metrics, **run.wall_times()}, run.epochs())
                     self._log_files(child, run)
             self.client.set_tag(child, PARENT, parent)
             self._replace_live(f"{name}/seed-{run.seed}", run.layout.live(run.dataset, run.variant, run.seed))
             ids[run.seed] = child
-        model = f"{self._name}-{cell.dataset}-{cell.variant}"
-        register(self.client, self._id, ids[cell.best.seed], cell.best, model, current=self._main)
+        if cell.best:
+            model = f"{self._name}-{cell.dataset}-{cell.variant}"
+            register(self.client, self._id, ids[cell.best.seed], cell.best, model, current=self._main)
 
     def _replace_live(self, cell: str, history: Path) -> None:
         """Remove what was shown of this run while it was in training, unless it is so again."""
@@ -187,14 +188,19 @@ class _Experiment:
 
     @contextmanager
     def _new_run(self, name: str, key: str, run: SeedRun, tags: dict[str, str]) -> Iterator[str]:
-        """The id of a new run, which is finished and gets its key when the block ends without an error."""
+        """The id of a new run, which ends and gets its key when the block ends without an error."""
         times = run.times or [round(1000 * time.time())]
         tags |= {NOTE: run.description(), DIGEST: self._data.dataset.digest, SUPERSEDED: "false"}
         tags |= {**facts.of_stages(run.dataset, run.variant), **self._tags}
         created = self.client.create_run(self._id, start_time=times[0], tags=tags, run_name=name)
-        self.client.log_inputs(created.info.run_id, datasets=[self._data])
-        yield created.info.run_id
-        self.client.set_terminated(created.info.run_id, "FINISHED", times[-1])
+        try:
+            self.client.log_inputs(created.info.run_id, datasets=[self._data])
+            yield created.info.run_id
+        except BaseException:  # an interrupt too: nothing claims to run that does not
+            with suppress(Exception):
+                self.client.set_terminated(created.info.run_id, "KILLED")
+            raise
+        self.client.set_terminated(created.info.run_id, "FAILED" if FAILED in tags else "FINISHED", times[-1])
         self.client.set_tag(created.info.run_id, KEY, key)
         self.added += 1
 
@@ -213,9 +219,11 @@ class _Experiment:
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
     def _log_files(self, run_id: str, run: SeedRun) -> None:
-        """Weights, configuration, history and pictures."""
+        """Weights, configuration, history and, unless it has failed, pictures."""
         for name in (WEIGHTS, CONFIG, HISTORY):
             self.client.log_artifact(run_id, str(run.folder / name))
+        if run.failed:
+            return
         values = run.layout.evaluation(run.dataset, run.variant, run.seed)
         arrays = read_arrays(values, f"evaluate@{run.dataset}-{run.variant}")
         with tempfile.TemporaryDirectory() as folder:

@@ -54,8 +54,13 @@ class SeedRun:
     @property
     def metrics(self) -> dict[str, float]:
         """The final metrics."""
-        found: dict[str, float] = self.variant_metrics["seeds"][str(self.seed)]
+        found: dict[str, float] = self.variant_metrics["seeds"].get(str(self.seed), {})
         return found
+
+    @property
+    def failed(self) -> str:
+        """Why the run has no final metrics; empty where it has."""
+        return str(self.variant_metrics["failed"].get(str(self.seed), ""))
 
     @property
     def _trained_by(self) -> str:
@@ -63,7 +68,7 @@ class SeedRun:
 
     @cached_property
     def _history(self) -> dict[str, list[float]]:
-        return history(self.folder / HISTORY, self._trained_by)
+        return history(self.folder / HISTORY, self._trained_by, may_be_empty=bool(self.failed))
 
     @property
     def _weights_sha256(self) -> str:
@@ -128,7 +133,7 @@ class SeedRun:
             description = dict(json.loads(path.read_bytes()))
         except (ValueError, TypeError, RecursionError) as error:
             raise damaged(path, self._trained_by, str(error)) from None
-        for key in ("images", "selected_epoch"):
+        for key in ("images", "selected_epoch", "failed"):
             description.pop(key, None)
         description["evaluation"] = self.variant_metrics["protocol"]["evaluation"]
         description["weights"] = self.variant_metrics["parameters"]
@@ -157,9 +162,10 @@ class VariantRuns:
         return sha256(*(run.key.encode() for run in self.runs), _json(self.runs[0].variant_metrics["summary"]))
 
     @property
-    def best(self) -> SeedRun:
-        """The run with the smallest validation loss."""
-        return min(self.runs, key=lambda run: (run.validation_loss, run.seed))
+    def best(self) -> SeedRun | None:
+        """The run with the smallest validation loss, of those that have not failed."""
+        well = (run for run in self.runs if not run.failed)
+        return min(well, key=lambda run: (run.validation_loss, run.seed), default=None)
 
     def settings(self) -> dict[str, str]:
         """What the runs share."""
@@ -189,7 +195,10 @@ def found(params: Params, layout: Layout) -> list[VariantRuns]:
         for dataset in params.datasets:
             for variant in params.variants:
                 metrics = document(layout.metrics(dataset, variant), Metrics, f"evaluate@{dataset}-{variant}")
-                runs = tuple(SeedRun(dataset, variant, int(seed), layout, metrics) for seed in metrics["seeds"])
+                runs = tuple(
+                    SeedRun(dataset, variant, int(seed), layout, metrics)
+                    for seed in sorted({*metrics["seeds"], *metrics["failed"]}, key=int)
+                )
                 cells.append(VariantRuns(dataset, variant, runs))
                 # Reads the files, so that a missing or damaged one is noticed before anything is written.
                 _ = cells[-1].key, [(run.settings(), run.times) for run in runs]
