@@ -64,8 +64,9 @@ def test_a_seed_that_diverges_is_reported_as_such_and_leaves_the_others(project:
         assert f"its figures are those of the other {len(well)} alone" in text
     script = (
         "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db'); "
-        "runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]; print(sorted((r.data.tags['aebench.cell'][-1], "
-        "r.data.tags['aebench.failed']) for r in runs if r.info.status == 'FAILED'))"
+        "runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]; "
+        "failed = [r.data.tags for r in runs if r.info.status == 'FAILED']; "
+        "print(sorted((tags['aebench.cell'][-1], tags['aebench.failed']) for tags in failed))"
     )
     assert project.run("python", "-c", script).stdout.strip() == str(sorted(metrics["failed"].items()))
     assert f"on the same {len(well)} seeds" in (project.root / "reports/comparison.md").read_text()

@@ -1,6 +1,5 @@
 """What is to be mirrored: the runs of this checkout, as files, and the keys by which a store knows them."""
 
-import hashlib
 import inspect
 import json
 import time
@@ -15,6 +14,7 @@ from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import CONFIG, HISTORY, Layout
 from aebench.reporting.files import Metrics, damaged, document, history
+from aebench.tracking.sync import sha256
 
 KEY = "aebench.key"  # the tag by which a store knows a run
 
@@ -22,14 +22,6 @@ KEY = "aebench.key"  # the tag by which a store knows a run
 _OF_ALL_SEEDS = ("seeds", "selected_epoch")
 # Seconds that a stage may take to write what its jobs have found.
 _WRITING = 60
-
-
-def sha256(*parts: bytes) -> str:
-    """One hash for several pieces, whose borders count."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()
 
 
 def _json(value: object) -> bytes:

@@ -1,5 +1,6 @@
 """When there is something to mirror, and where to."""
 
+import hashlib
 import json
 import os
 import re
@@ -14,7 +15,6 @@ from urllib.parse import quote
 from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import HISTORY, Layout
-from aebench.tracking.runs import found, sha256
 
 # A server that does not answer costs seconds.
 _QUICK = {
@@ -24,6 +24,14 @@ _QUICK = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
+
+
+def sha256(*parts: bytes) -> str:
+    """One hash for several pieces, whose borders count."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
 
 
 def quick() -> None:
@@ -118,6 +126,9 @@ def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:
     Raises:
         DataError: a result is missing.
     """
+    # Here, since a sync with nothing to do needs neither, and NumPy's limits are set by the check of params.yaml.
+    from aebench.tracking.runs import found
+
     cells = found(params, layout)
     quick()
     from aebench.tracking.mirror import StoreError, mirror  # imports mlflow, which takes a second
