@@ -10,15 +10,21 @@ from pathlib import Path
 from devtools import Page, page
 
 PICTURES = {"runs": "variants", "parallel-coordinates": "parallel", "curves": "curves"}
+# What is there as soon as a view's charts are drawn.
+DRAWN = {
+    "parallel": "/Parallel Coordinates/.test(document.body.innerText) && !!document.querySelector('canvas')",
+    "curves": "!!document.querySelector('.scatterlayer .trace')",
+}
 CLOSE = "[...document.querySelectorAll('button')].filter((e) => /close/i.test(e.ariaLabel ?? '')).pop()"
 
 
 def show(tab: Page, server: str, experiment: str, view: str) -> None:
     """Open one of the experiment's views, and wait until it stands still."""
-    mode = "&compareRunsMode=CHART" if view in ("parallel", "curves") else ""
+    mode = "&compareRunsMode=CHART" if view in DRAWN else ""
     address = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning{mode}"
     tab.open(f"{address}&viewStateShareKey=aebench-{view}")
     tab.wait("/matching runs/.test(document.body.innerText)")
+    tab.wait(DRAWN.get(view, "true"))
     tab.rest()
 
 
@@ -28,7 +34,7 @@ def take(server: str, experiment: str, folder: Path) -> None:
 
     from PIL import Image
 
-    with tempfile.TemporaryDirectory() as scratch, page(Path(scratch)) as tab:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, page(Path(scratch)) as tab:
         tab.size(1560, 860)
         show(tab, server, experiment, "variants")
         tab.click(CLOSE)  # the panel of the assistant, which opens at the first visit
