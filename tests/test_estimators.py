@@ -18,7 +18,18 @@ from torch.distributions import Distribution, Independent, Laplace, Multivariate
 
 from aebench.config import Evaluation, Training
 from aebench.data.datasets import Splits, load
-from aebench.evaluation.estimators import Draws, amortised, drawn_classes, elbo, estimate, rate, sharing
+from aebench.evaluation.estimators import (
+    Draws,
+    Prepared,
+    amortised,
+    drawn_classes,
+    elbo,
+    estimate,
+    estimates,
+    rate,
+    rates,
+    sharing,
+)
 from aebench.evaluation.likelihoods import likelihoods
 from aebench.models.autoencoder import LatentVariableModel, LatentVariables
 from aebench.models.labels import class_log_posterior, inferred_label
@@ -176,6 +187,38 @@ class TestEveryModel:
             found = estimate(model, image, 4000, generator("alone"))
             its_rate = rate(model, amortised(model, image), log_q_y=found.log_q_y)
             assert -found.marginal.distortion - its_rate == pytest.approx(value.item(), abs=0.25)
+
+    def test_a_group_is_estimated_as_its_images_are(self, model: LatentVariableModel, digits: Splits) -> None:
+        x, label = digits.test.pixels(slice(0, 4)), digits.test.labels[:4] if model.label_enters else None
+        samples, proposals = 4000, Prepared(model.posterior, x, drawn_classes(model))
+        group = estimates(model, proposals, x, samples, generator("group"), label=label)
+        log_q_y = [found.log_q_y for found in group if found.log_q_y is not None]
+        group_rates = rates(model, proposals, log_q_y=torch.stack(log_q_y) if log_q_y else None)
+        given_rates = rates(model, proposals, y=label) if label is not None else []
+        for place, (image, found) in enumerate(zip(x.split(1), group, strict=True)):
+            of_image = None if label is None else label[place : place + 1]
+            alone = estimate(model, image, samples, generator("alone", place), label=of_image)
+            q = amortised(model, image)
+            assert len(found.marginal.log_weights) == len(alone.marginal.log_weights)
+            assert group_rates[place] == pytest.approx(rate(model, q, log_q_y=alone.log_q_y), rel=1e-4)
+            for ours, theirs in ((found.marginal, alone.marginal), (found.given_label, alone.given_label)):
+                if ours is None or theirs is None:
+                    assert ours is theirs
+                    continue
+                assert ours.iw_log_likelihood == pytest.approx(theirs.iw_log_likelihood, abs=0.1)
+                assert ours.distortion == pytest.approx(theirs.distortion, abs=0.25)
+            if of_image is not None:
+                assert found.given_label is not None
+                assert len(found.given_label.log_weights) == samples
+                assert given_rates[place] == pytest.approx(rate(model, q, y=of_image), rel=1e-4)
+
+    def test_a_group_of_one_is_that_image(self, model: LatentVariableModel, digits: Splits) -> None:
+        (x,) = some_images(digits, 1)
+        proposals = Prepared(model.posterior, x, drawn_classes(model))
+        (found,) = estimates(model, proposals, x, 1000, generator("noise"))
+        alone = estimate(model, x, 1000, generator("noise"))
+        torch.testing.assert_close(found.marginal.log_weights, alone.marginal.log_weights, atol=1e-4, rtol=0)
+        assert found.marginal.distortion == pytest.approx(alone.marginal.distortion, rel=1e-5)
 
     def test_the_label_leaves_the_marginal_as_it_is(self, model: LatentVariableModel, digits: Splits) -> None:
         (x,) = some_images(digits, 1)

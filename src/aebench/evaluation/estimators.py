@@ -1,8 +1,8 @@
 """Held-out ELBO and importance-weighted log-likelihood, for any model with prior, posterior and likelihood.
 
-Images are taken one at a time: the logits of one image's samples stay in the processor's cache, memory depends neither
-on the number of images nor, but for the weights themselves, on the number of samples, and no image's value depends on
-the images beside it.
+On the CPU images are taken one at a time: the logits of one image's samples stay in the processor's cache, memory
+depends neither on the number of images nor, but for the weights themselves, on the number of samples, and no image's
+value depends on the images beside it. A GPU, which one image cannot fill, takes a group of them.
 """
 
 import math
@@ -22,13 +22,18 @@ from aebench.randomness import drawing_from
 
 # Samples that are decoded together: more would not leave the processor's cache, fewer would not fill its units.
 CHUNK = 512
+# Logits of a group of images that are computed together on a GPU.
+LOGITS = 2**26
 # Samples that are drawn together.
 BLOCK = 1024
 # They are drawn and decoded in multiples of this: torch draws and multiplies few rows differently.
 ROWS = 32
 
 Proposal = Callable[[Tensor | None], Distribution]
-"""From labels `[B]`, or none, to what one image's samples are drawn from: batch shape `[B]`, or `[1]`."""
+"""From labels `[B]`, or none, to what one image's samples are drawn from: batch shape `[B]`, or `[1]`.
+
+For a group of G images: from labels `[…, G]`, or none, to a batch shape `[…, G]`, or `[G]`.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,17 +73,23 @@ class Prepared:
         """`make` gives q of batch shape `[B]` for images `[B, D]` and, where `classes` is not 0, labels `[B]`."""
         self._classes, self._places = classes, torch.arange(len(x), device=x.device)
         if classes:
-            self._q = make(x.repeat_interleave(classes, dim=0), torch.arange(classes, device=x.device).repeat(len(x)))
+            self.q = make(x.repeat_interleave(classes, dim=0), torch.arange(classes, device=x.device).repeat(len(x)))
         else:
-            self._q = make(x, None)
+            self.q = make(x, None)
 
     def of(self, image: int) -> Proposal:
         """The proposal of the image at this place of the group, for labels `[B]` where it depends on them."""
         place = self._places[image : image + 1]
         if not self._classes:
-            q = _rows(self._q, place)
+            q = _rows(self.q, place)
             return lambda _: q
-        return lambda y: _rows(self._q, place if y is None else place * self._classes + y)
+        return lambda y: _rows(self.q, place if y is None else place * self._classes + y)
+
+    def of_all(self) -> Proposal:
+        """The proposal of the whole group."""
+        if not self._classes:
+            return lambda _: self.q
+        return lambda y: _rows(self.q, self._places if y is None else self._places * self._classes + y)
 
 
 def _rows(q: Distribution, index: Tensor) -> Distribution:
@@ -145,8 +156,8 @@ def estimate(
     q = proposal or amortised(model, x)
     if not drawn_classes(model):
         priors = [model.prior()] if label is None else [model.prior(), model.prior(label)]
-        marginal, *given = _draws(q(None), priors, model.likelihood, x, samples, generator, chunk)
-        return Estimate(marginal, given[0] if given else None)
+        (marginal,), *given = _draws(q(None), priors, model.likelihood, x, samples, generator, chunk)
+        return Estimate(marginal, given[0][0] if given else None)
 
     classes = torch.arange(drawn_classes(model), device=x.device)
     pilot, drawn = sharing(samples, len(classes))
@@ -173,9 +184,62 @@ def rate(model: LatentVariables, q: Proposal, *, y: Tensor | None = None, log_q_
     """
     if log_q_y is None:
         return kl_divergence(q(y), model.prior(y)).item()
-    labels = (log_q_y > -math.inf).nonzero()[:, 0]
-    each = kl_divergence(q(labels), model.prior(labels)).double() + (log_q_y - model.log_class_shares)[labels].double()
-    return float((log_q_y[labels].double().exp() * each).sum())
+    labels = torch.arange(len(log_q_y), device=log_q_y.device)
+    return _of_joint(log_q_y, model.log_class_shares, kl_divergence(q(labels), model.prior(labels)))
+
+
+def _of_joint(log_q_y: Tensor, log_p_y: Tensor, divergences: Tensor) -> float:
+    """KL(q(z, y|x) ‖ p(z, y)) of one image from the divergences of z for each class, all `[C]`."""
+    possible = (log_q_y > -math.inf).nonzero()[:, 0]
+    each = divergences[possible].double() + (log_q_y - log_p_y)[possible].double()
+    return float((log_q_y[possible].double().exp() * each).sum())
+
+
+@torch.no_grad()
+def estimates(
+    model: LatentVariables,
+    proposals: Prepared,
+    x: Tensor,
+    samples: int,
+    generator: torch.Generator,
+    *,
+    label: Tensor | None = None,
+) -> list[Estimate]:
+    """`estimate` of a group of images `[B, D]` at once, drawn from one generator; the results are on the CPU.
+
+    Given the labels `[B]`, all K samples are drawn afresh, where `estimate` takes those that the marginal has of them.
+    """
+    q, chunk = proposals.of_all(), max(1, LOGITS // x.numel())
+    if not drawn_classes(model):
+        priors = [model.prior()] if label is None else [model.prior(), model.prior(label)]
+        each = zip(*_draws(q(None), priors, model.likelihood, x, samples, generator, chunk), strict=True)
+        return [Estimate(*of_image) for of_image in each]
+
+    pilot, drawn = sharing(samples, drawn_classes(model))
+    log_q_y = class_log_posterior(model, x, pilot, proposals.q)
+    y = torch.stack([_labels(of_image, drawn, generator) for of_image in log_q_y.cpu()], dim=1).to(x.device)
+    log_px, log_ratio = _given(model, q, y, x, generator, chunk)
+    log_ratio += (model.log_class_shares - log_q_y).T.gather(0, y).double()
+    marginal = _for_each_image(log_px, log_ratio)
+    if label is None:
+        return [Estimate(draws, log_q_y=of_image) for draws, of_image in zip(marginal, log_q_y.cpu(), strict=True)]
+    given = _for_each_image(*_given(model, q, label.expand(samples, -1), x, generator, chunk))
+    return [Estimate(*of_image) for of_image in zip(marginal, given, log_q_y.cpu(), strict=True)]
+
+
+@torch.no_grad()
+def rates(
+    model: LatentVariables, proposals: Prepared, *, y: Tensor | None = None, log_q_y: Tensor | None = None
+) -> list[float]:
+    """`rate` of a group of images at once; `log_q_y` is `[B, C]`, on the CPU."""
+    q = proposals.of_all()
+    if log_q_y is None:
+        found: list[float] = kl_divergence(q(y), model.prior(y)).tolist()
+        return found
+    images, classes = log_q_y.shape
+    labels = torch.arange(classes, device=model.log_class_shares.device)[:, None].expand(classes, images)
+    divergences, log_p_y = kl_divergence(q(labels), model.prior(labels)).T.cpu(), model.log_class_shares.cpu()
+    return [_of_joint(of_image, log_p_y, each) for of_image, each in zip(log_q_y, divergences, strict=True)]
 
 
 def _draws(
@@ -186,26 +250,35 @@ def _draws(
     samples: int,
     generator: torch.Generator,
     chunk: int,
-) -> list[Draws]:
-    """K samples of q, weighted under each of `priors`; the first K are the same whatever K."""
-    log_px = x.new_empty(samples, dtype=torch.float64)
-    log_ratios = x.new_empty(len(priors), samples, dtype=torch.float64)
+) -> list[list[Draws]]:
+    """K samples of q for each image, weighted under each of `priors`; the first K are the same whatever K."""
+    log_px = x.new_empty(samples, len(x), dtype=torch.float64)
+    log_ratios = x.new_empty(len(priors), samples, len(x), dtype=torch.float64)
     with drawing_from(generator):
         for start in range(0, samples, BLOCK):
             block = slice(start, min(start + BLOCK, samples))
             used = block.stop - start
             z = q.rsample(torch.Size((-(-used // ROWS) * ROWS,)))
-            log_px[block] = torch.cat([likelihood(part).log_prob(x) for part in z.split(chunk)])[:used, 0]
+            log_px[block] = torch.cat([likelihood(part).log_prob(x) for part in z.split(chunk)])[:used]
             log_q = q.log_prob(z[:used])
             for prior, ratios in zip(priors, log_ratios, strict=True):
-                ratios[block] = (prior.log_prob(z[:used]) - log_q)[:, 0]
-    return [Draws(log_px + ratios, -log_px.mean().item()) for ratios in log_ratios]
+                ratios[block] = prior.log_prob(z[:used]) - log_q
+    return [_for_each_image(log_px, ratios) for ratios in log_ratios]
+
+
+def _for_each_image(log_px: Tensor, log_ratios: Tensor) -> list[Draws]:
+    """From `[K, B]` both, float64."""
+    log_weights, log_px = (values.T.contiguous().cpu() for values in (log_px + log_ratios, log_px))
+    return [Draws(weights, -each.mean().item()) for weights, each in zip(log_weights, log_px, strict=True)]
 
 
 def _given(
     model: LatentVariables, q: Proposal, y: Tensor, x: Tensor, generator: torch.Generator, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """log p(x|z, y) and log p(z|y) / q(z|x, y), float64 `[K]`, of one z ~ q(z|x, y) for each of the labels `[K]`."""
+    """log p(x|z, y) and log p(z|y) / q(z|x, y), float64 `[K]`, of one z ~ q(z|x, y) for each of the labels `[K]`.
+
+    For a group of images the labels are `[K, B]`, and so is the result.
+    """
     log_px, log_ratio = [x.new_zeros(0)], [x.new_zeros(0)]
     with drawing_from(generator):
         for labels in y.split(BLOCK) if len(y) else ():

@@ -1,7 +1,7 @@
 """What is measured of every image's likelihood: bounds, their health, the generalisation gap, ex-post densities."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,13 @@ from aebench.evaluation.estimators import (
     Draws,
     Estimate,
     Prepared,
-    Proposal,
     amortised,
     drawn_classes,
     elbo,
     estimate,
+    estimates,
     rate,
+    rates,
     sharing,
 )
 from aebench.evaluation.expost import ExPost
@@ -52,42 +53,36 @@ def likelihoods(
 ) -> tuple[PerImage, Vectors]:
     """ELBO, its two parts, the importance-weighted log-likelihood and its health for every image; also given its label.
 
-    Every image has generators of its own, so its value does not depend on the images beside it. The ELBO is always that
-    of the encoder's q(z|x), whatever the importance samples are drawn from.
+    On the CPU every image has generators of its own, so its value does not depend on the images beside it; a GPU takes
+    groups. The ELBO is always that of the encoder's q(z|x), whatever the importance samples are drawn from.
     """
     samples = config.importance_samples
     weighted = sharing(samples, drawn_classes(model))[1]
     values: dict[str, list[float]] = defaultdict(list)
     curve = np.zeros(len(k_values(weighted)))
-    proposals = _refined_proposals(model, test, seed) if config.proposal == "refined" else None
+    measure = _one_by_one if test.images.is_cpu else _together
+    refining = config.proposal == "refined"
     # One kind of work after the other, on a group of images: what is interleaved image by image finds its code and its
     # data gone from the processor's cache each time, which costs a tenth.
     for group in torch.arange(len(test)).split(max(1, min(GROUP, HELD // samples))):
-        places = [slice(place, place + 1) for place in group.tolist()]
-        images = [(test.pixels(place), test.labels[place]) for place in places]
-        encoders = [amortised(model, x) for x, _ in images]
-        estimates: list[Estimate] = []
-        of_encoder: list[Estimate] = []
-        for place, (x, label), encoder in zip(group.tolist(), images, encoders, strict=True):
-            noise = generator(seed, "importance samples", place)
-            weigh = partial(estimate, model, x, samples, noise, label=label if model.label_enters else None)
-            estimates.append(weigh(proposal=proposals(place) if proposals else encoder))
-            of_encoder.append(weigh(proposal=encoder) if proposals else estimates[-1])
-        for found in estimates:
-            values["iw_log_likelihood_nats"].append(found.marginal.iw_log_likelihood)
-            if found.given_label is not None:
-                values["iw_log_likelihood_given_label_nats"].append(found.given_label.iw_log_likelihood)
-            curve += k_curve(found.marginal.log_weights)
-            _health(values, found.marginal)
-        for (_, label), encoder, found in zip(images, encoders, of_encoder, strict=True):
-            distortion, its_rate = found.marginal.distortion, rate(model, encoder, log_q_y=found.log_q_y)
+        places = slice(int(group[0]), int(group[-1]) + 1)
+        found = measure(model, test, places, samples, seed, refining)
+        for weighed in found.weighed:
+            values["iw_log_likelihood_nats"].append(weighed.marginal.iw_log_likelihood)
+            if weighed.given_label is not None:
+                values["iw_log_likelihood_given_label_nats"].append(weighed.given_label.iw_log_likelihood)
+            curve += k_curve(weighed.marginal.log_weights)
+            _health(values, weighed.marginal)
+        for encoded, its_rate, rate_given_label in zip(
+            found.encoded, found.rates, found.rates_given_label, strict=True
+        ):
+            distortion = encoded.marginal.distortion
             values["distortion_nats"].append(distortion)
             values["rate_nats"].append(its_rate)
             values["elbo_nats"].append(-distortion - its_rate)
-            if found.given_label is not None:
-                rate_given_label = rate(model, encoder, y=label)
-                values["elbo_given_label_nats"].append(-found.given_label.distortion - rate_given_label)
-        report(places[-1].stop, len(test), f"log-likelihood, K = {samples}")
+            if encoded.given_label is not None:
+                values["elbo_given_label_nats"].append(-encoded.given_label.distortion - rate_given_label)
+        report(places.stop, len(test), f"log-likelihood, K = {samples}")
     vectors = {"k_curve_samples": [*map(float, k_values(weighted))], "k_curve_nats": (curve / len(test)).tolist()}
     return {name: np.asarray(column) for name, column in values.items()}, vectors
 
@@ -101,24 +96,62 @@ def _health(values: dict[str, list[float]], draws: Draws, prefix: str = "") -> N
         values[f"{prefix}pareto_k_unreliable_share"].append(float(khat > pareto_k_limit(samples)))
 
 
-def _refined_proposals(model: LatentVariableModel, test: Split, seed: int) -> Callable[[int], Proposal]:
-    """From an image's place to its proposal; those of `GROUP` images are made together when the first is asked for."""
-    classes = drawn_classes(model)
-    prepared: dict[int, Prepared] = {}
+@dataclass(frozen=True)
+class _Measured:
+    """Of each image of a group: its importance weights, those of the encoder's own proposal, and that one's rates."""
 
-    def proposal(position: int) -> Proposal:
-        group = position // GROUP
-        if group not in prepared:
-            prepared.clear()
-            images = range(group * GROUP, min((group + 1) * GROUP, len(test)))
-            noise = [
-                generator(seed, "refinement", image, label) for image in images for label in range(max(classes, 1))
-            ]
-            x = test.pixels(slice(images.start, images.stop))
-            prepared[group] = Prepared(lambda x, y: refined(model, x, noise, y), x, classes)
-        return prepared[group].of(position % GROUP)
+    weighed: list[Estimate]
+    encoded: list[Estimate]
+    rates: list[float]
+    rates_given_label: list[float]
 
-    return proposal
+
+def _one_by_one(
+    model: LatentVariableModel, test: Split, places: slice, samples: int, seed: int, refining: bool
+) -> _Measured:
+    """On the CPU; each image has a generator of its own."""
+    images = range(places.start, places.stop)
+    each = list(zip(test.pixels(places).split(1), test.labels[places].split(1), strict=True))
+    encoders = [amortised(model, x) for x, _ in each]
+    refined_proposals = _refined(model, test, places, seed) if refining else None
+    weighed: list[Estimate] = []
+    encoded: list[Estimate] = []
+    for place, image, (x, label), encoder in zip(range(len(each)), images, each, encoders, strict=True):
+        noise = generator(seed, "importance samples", image)
+        weigh = partial(estimate, model, x, samples, noise, label=label if model.label_enters else None)
+        weighed.append(weigh(proposal=refined_proposals.of(place) if refined_proposals else encoder))
+        encoded.append(weigh(proposal=encoder) if refining else weighed[-1])
+    rates_of_each = [rate(model, q, log_q_y=found.log_q_y) for q, found in zip(encoders, encoded, strict=True)]
+    given = [
+        rate(model, q, y=label) if model.label_enters else 0.0 for q, (_, label) in zip(encoders, each, strict=True)
+    ]
+    return _Measured(weighed, encoded, rates_of_each, given)
+
+
+def _together(
+    model: LatentVariableModel, test: Split, places: slice, samples: int, seed: int, refining: bool
+) -> _Measured:
+    """On a GPU; the group has one generator."""
+    x, label = test.pixels(places), test.labels[places] if model.label_enters else None
+    encoder = Prepared(model.posterior, x, drawn_classes(model))
+    noise = generator(seed, "importance samples", places.start)
+    weigh = partial(estimates, model, x=x, samples=samples, generator=noise, label=label)
+    weighed = weigh(_refined(model, test, places, seed) if refining else encoder)
+    encoded = weigh(encoder) if refining else weighed
+    log_q_y = [found.log_q_y for found in encoded if found.log_q_y is not None]
+    return _Measured(
+        weighed,
+        encoded,
+        rates(model, encoder, log_q_y=torch.stack(log_q_y) if log_q_y else None),
+        rates(model, encoder, y=label) if label is not None else [0.0] * len(x),
+    )
+
+
+def _refined(model: LatentVariableModel, test: Split, places: slice, seed: int) -> Prepared:
+    """The refined proposals of a group of images."""
+    classes, images = drawn_classes(model), range(places.start, places.stop)
+    noise = [generator(seed, "refinement", image, label) for image in images for label in range(max(classes, 1))]
+    return Prepared(lambda x, y: refined(model, x, noise, y), test.pixels(places), classes)
 
 
 def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: Evaluation, seed: int) -> float:
@@ -143,13 +176,18 @@ def expost_likelihoods(
     done = 0
     for group in chosen.split(max(1, GROUP // max(classes, 1))):
         x = splits.test.pixels(group.to(splits.test.labels.device))
-        prepared = Prepared(expost.posterior, x, classes)
-        for place, position in enumerate(group.tolist()):
-            noise = generator(seed, "ex-post samples", position)
-            samples = config.expost.importance_samples
-            draws = estimate(expost, x[place : place + 1], samples, noise, proposal=prepared.of(place)).marginal
-            values["expost_log_likelihood_nats"].append(draws.iw_log_likelihood)
-            _health(values, draws, "expost_")
+        prepared, samples = Prepared(expost.posterior, x, classes), config.expost.importance_samples
+        noise = [generator(seed, "ex-post samples", position) for position in group.tolist()]
+        if x.is_cpu:
+            each = [
+                estimate(expost, image, samples, of_image, proposal=prepared.of(place))
+                for place, (image, of_image) in enumerate(zip(x.split(1), noise, strict=True))
+            ]
+        else:
+            each = estimates(expost, prepared, x, samples, noise[0])
+        for found in each:
+            values["expost_log_likelihood_nats"].append(found.marginal.iw_log_likelihood)
+            _health(values, found.marginal, "expost_")
         done += len(group)
         report(done, len(chosen), f"ex-post log-likelihood, K = {config.expost.importance_samples}")
     return {name: np.asarray(column) for name, column in values.items()}, expost.log_sigma.exp().item()
