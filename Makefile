@@ -8,7 +8,7 @@ RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro verify demo test test-all ui watch article bench audit lint clean
+.PHONY: help repro verify demo test test-all ui watch article bench bench-gpu audit lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -42,6 +42,9 @@ article: $(READY) ## the source article's experiment, into article/
 
 bench: $(READY) ## how fast training, estimates and stages are, beside the obvious and the possible; needs the data of `make repro`
 	@$(RUN) python benchmarks/bench.py
+
+bench-gpu: $(READY) ## runs a minute and estimates a second on a GPU, beside the CPU; needs the data of `make repro`
+	@$(RUN) python benchmarks/gpu.py
 
 lint: $(READY) ## check style, types and the directions of imports
 	@$(RUN) ruff format --check .

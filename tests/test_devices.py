@@ -35,6 +35,14 @@ def test_the_check_stops_before_any_stage_that_would_need_a_gpu(tmp_path: Path) 
         [sys.executable, "stages/check.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: params.yaml: device: found cuda, but torch")
+    assert done.stderr.startswith("error: device: found cuda, but torch")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / ".aebench").exists()
+
+
+@without_a_gpu
+def test_the_benchmark_of_a_gpu_ends_in_one_line_without_one() -> None:
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "gpu.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: device: found cuda, but torch")
+    assert done.stderr.count("\n") == 1

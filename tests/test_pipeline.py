@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from browser import visit
 from conftest import ROOT
 
@@ -421,6 +422,23 @@ def test_a_bad_parameter_stops_before_anything_is_deleted(project: Project) -> N
         assert project.snapshot() == before
     finally:
         (project.root / "params.yaml").write_text(good)
+    assert project.repro()[-1] == "track"
+    assert project.snapshot() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_stops_before_anything_is_deleted(project: Project) -> None:
+    before = project.snapshot()
+    project.edit("params.yaml", "device: cpu", "device: cuda")
+    try:
+        done = project.run("dvc", "repro")
+        assert done.returncode != 0
+        assert "error: device: found cuda, but torch" in done.stdout + done.stderr
+        assert project.snapshot() == before
+        # What needs no GPU works without one.
+        assert project.run(sys.executable, "stages/report.py").returncode == 0
+    finally:
+        project.edit("params.yaml", "device: cuda", "device: cpu")
     assert project.repro()[-1] == "track"
     assert project.snapshot() == before
 

@@ -16,7 +16,7 @@ def available(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         reason = "finds no GPU" if torch.version.cuda else "is built without CUDA"
         raise ConfigError(
-            f"params.yaml: device: found cuda, but torch {torch.__version__} {reason}, "
+            f"device: found cuda, but torch {torch.__version__} {reason}, "
             "allowed: cpu, or cuda with an NVIDIA GPU and a CUDA build of torch"
         )
     return torch.device(device)

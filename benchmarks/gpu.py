@@ -1,0 +1,172 @@
+"""`make bench-gpu`: runs a minute and estimates a second on a GPU, and whether they are what the CPU gives.
+
+The network is the source article's, on Fashion-MNIST. Writes benchmarks/gpu.json with the card's name; needs the data
+of `make repro`, or its file as an argument. Without a GPU it ends in one line.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from aebench import numerics  # noqa: E402
+
+if __name__ == "__main__":
+    numerics.limit("native")
+
+import torch  # noqa: E402
+
+from aebench.config import Network, Training, parse  # noqa: E402
+from aebench.data.datasets import Splits, load  # noqa: E402
+from aebench.devices import available  # noqa: E402
+from aebench.errors import UserError  # noqa: E402
+from aebench.evaluation.estimators import Prepared, estimate, estimates  # noqa: E402
+from aebench.execution.processes import one_thread  # noqa: E402
+from aebench.models.autoencoder import Autoencoder, ImageSpec, LatentVariableModel  # noqa: E402
+from aebench.paths import Layout  # noqa: E402
+from aebench.randomness import drawing_from, generator  # noqa: E402
+from aebench.training.stacked import train_stacked  # noqa: E402
+from aebench.training.train import History, train  # noqa: E402
+from aebench.variants import build, kinds  # noqa: E402
+
+BLOCKS: dict[str, dict[str, Any]] = {
+    "vae": {"kind": "vae"},
+    "dae": {"kind": "dae", "corruption": "masking", "corruption_rate": 0.3},  # whose masks the CPU draws
+    "cvae": {"kind": "cvae"},
+    "cvae_concat": {"kind": "cvae", "conditioning": "concat"},
+}
+TIMED_VARIANTS = ("vae", "dae")
+SEEDS = (1, 8, 32)
+# Epochs of a run in the default benchmark, and epochs that are timed, after one that is not.
+EPOCHS, TIMED = 10, 3
+K, GROUP, GROUPS, CHECKED = 1000, 100, 20, 200
+NETWORK = Network(hidden=(256,), latent_dim=16)
+
+
+def made(name: str, seed: int, splits: Splits) -> Autoencoder:
+    """An untrained model."""
+    with drawing_from(generator(seed, "weights")):
+        spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
+        return build(parse(kinds()[BLOCKS[name]["kind"]], BLOCKS[name]), NETWORK, spec)
+
+
+def training(epochs: int) -> Training:
+    """The default protocol."""
+    return Training(epochs=epochs, batch_size=64, learning_rate=1e-3, select="best_validation")
+
+
+def runs_a_minute(name: str, seeds: int, splits: Splits, device: torch.device) -> dict[str, float]:
+    """How many runs of `EPOCHS` epochs a minute gives, validation included: the median epoch's and the spread."""
+    ended: list[float] = []
+    train_stacked(
+        [made(name, seed, splits) for seed in range(seeds)],
+        splits.train,
+        splits.validation,
+        training(1 + TIMED),
+        range(seeds),
+        device,
+        after_epoch=lambda *_: ended.append(time.perf_counter()),
+    )
+    rates = [60 * seeds / (EPOCHS * (end - begin)) for begin, end in pairwise(ended)]
+    return {"median": statistics.median(rates), "smallest": min(rates), "largest": max(rates)}
+
+
+def estimates_a_second(splits: Splits, device: torch.device) -> dict[str, float]:
+    """How many images' likelihoods, of `K` samples each, a second gives, in groups of `GROUP`."""
+    model, test = made("vae", 0, splits).requires_grad_(False).to(device), splits.test.to(device)
+    assert isinstance(model, LatentVariableModel)
+    rates = []
+    for group in range(1 + GROUPS):
+        begin = time.perf_counter()
+        x = test.pixels(slice(group * GROUP, (group + 1) * GROUP))
+        found = estimates(model, Prepared(model.posterior, x), x, K, generator("noise", group))
+        sum(of_image.marginal.iw_log_likelihood for of_image in found)
+        rates.append(len(x) / (time.perf_counter() - begin))
+    timed = rates[1:]
+    return {"median": statistics.median(timed), "smallest": min(timed), "largest": max(timed)}
+
+
+def beside_the_cpu(name: str, splits: Splits, device: torch.device) -> dict[str, Any]:
+    """An epoch of two seeds on the device, twice, beside each alone on the CPU."""
+
+    def on_the_device() -> tuple[list[Autoencoder], list[History]]:
+        models = [made(name, seed, splits) for seed in range(2)]
+        found = train_stacked(models, splits.train, splits.validation, training(1), range(2), device)
+        return [model.cpu() for model in models], [history for history in found if isinstance(history, History)]
+
+    (models, histories), (again, _) = on_the_device(), on_the_device()
+    losses, weights = [], []
+    for seed, (model, history) in enumerate(zip(models, histories, strict=True)):
+        alone = made(name, seed, splits)
+        (expected,) = train(alone, splits.train, splits.validation, training(1), seed).epochs
+        losses += [abs(history.epochs[0][key] / value - 1) for key, value in expected.items()]
+        pairs = zip(model.parameters(), alone.parameters(), strict=True)
+        weights += [((a - b).norm() / b.norm()).item() for a, b in pairs]
+    return {
+        "largest relative difference of a loss": max(losses),
+        "largest relative difference of a layer's weights": max(weights),
+        "bit for bit the same when repeated": all(
+            torch.equal(a, b)
+            for one, other in zip(models, again, strict=True)
+            for a, b in zip(one.parameters(), other.parameters(), strict=True)
+        ),
+    }
+
+
+def estimates_beside_the_cpu(splits: Splits, device: torch.device) -> float:
+    """How far the mean estimate of `CHECKED` images lies from the CPU's, in nats; they come from other samples."""
+    model = made("vae", 0, splits).requires_grad_(False)
+    assert isinstance(model, LatentVariableModel)
+    x = splits.test.pixels(slice(0, CHECKED))
+    here = [estimate(model, image, K, generator("here", place)) for place, image in enumerate(x.split(1))]
+    model, x = model.to(device), x.to(device)
+    there = estimates(model, Prepared(model.posterior, x), x, K, generator("there"))
+    means = [sum(found.marginal.iw_log_likelihood for found in each) / CHECKED for each in (here, there)]
+    return abs(means[0] - means[1])
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What was measured on."""
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
+    return {"card": card, "torch": torch.__version__, "cuda": torch.version.cuda, "cores": os.cpu_count()}
+
+
+def measured(splits: Splits, device: torch.device) -> dict[str, Any]:
+    """All figures."""
+    return {
+        "machine": machine(device),
+        f"runs of {EPOCHS} epochs a minute": {
+            name: {f"{seeds} seeds": runs_a_minute(name, seeds, splits, device) for seeds in SEEDS}
+            for name in TIMED_VARIANTS
+        },
+        f"estimates a second, K = {K}": estimates_a_second(splits, device),
+        "beside the CPU": {
+            **{name: beside_the_cpu(name, splits, device) for name in BLOCKS},
+            "mean estimate, nats apart": estimates_beside_the_cpu(splits, device),
+        },
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    one_thread()
+    try:
+        device = available("cuda")
+        file = Path(sys.argv[1]) if len(sys.argv) > 1 else Layout(ROOT).data("fashion_mnist")
+        splits = load(file, "fashion_mnist", 0.1)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    found = json.dumps(measured(splits, device), indent=1) + "\n"
+    (ROOT / "benchmarks" / "gpu.json").write_text(found)
+    print(found, end="")
+
+
+if __name__ == "__main__":
+    main()
