@@ -33,7 +33,8 @@ from aebench.models.autoencoder import Autoencoder, ImageSpec, LatentVariableMod
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.stacked import train_stacked  # noqa: E402
-from aebench.training.train import History, train  # noqa: E402
+from aebench.training.state import History  # noqa: E402
+from aebench.training.train import train  # noqa: E402
 from aebench.variants import build, kinds  # noqa: E402
 
 BLOCKS: dict[str, dict[str, Any]] = {
