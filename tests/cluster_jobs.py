@@ -1,6 +1,7 @@
 """Jobs for the workers of a cluster: a module without the tests' own imports."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -29,3 +30,10 @@ def failing(data: bytes, report: Report) -> None:
 
 def dying(data: bytes, report: Report) -> None:
     os._exit(9)
+
+
+def deadly(folder: Path, data: bytes, report: Report) -> None:
+    """Take the worker with it."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    while not (folder / "end").exists():
+        time.sleep(0.05)

@@ -1,26 +1,30 @@
 """A real Dask scheduler and two worker processes on loopback, against processes on this machine."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from cluster_jobs import capability, dying, failing, slow
+from cluster_jobs import capability, deadly, dying, failing, slow
 from conftest import ROOT
 from test_evaluate import EVALUATION, config
 
 from aebench.config import Execution
 from aebench.errors import UserError
 from aebench.evaluation.evaluate import evaluate_run
-from aebench.execution.jobs import run_all
+from aebench.execution.jobs import Kept, run_all
+from aebench.store import Store
 from aebench.training.checkpoints import StoredRun, TrainedRun, read_run
 from aebench.training.run import train_run
 
@@ -177,10 +181,38 @@ def test_failures_on_a_cluster_are_the_users_to_read(cluster: Cluster, tmp_path:
             )
 
 
+def test_a_job_that_takes_its_workers_with_it_is_named_and_the_others_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    cluster: Cluster = request.getfixturevalue("cluster")
+    (tmp_path / "data").write_bytes(b"")
+    jobs = {"good": capability, "bad": partial(deadly, tmp_path)}
+    store = Store(tmp_path / "store", 10**6)
+    kept: Kept[Any] = Kept(store, {name: name for name in jobs}, pickle.dumps, pickle.loads)
+    with pytest.raises(UserError, match=r"^bad: several workers died of it, .* want of memory$"):
+        run_all(jobs, tmp_path / "data", execution=cluster.execution, numerics="native", unit="steps", kept=kept)
+    assert store.get("good")
+
+
+def test_a_scheduler_that_dies_in_the_middle_is_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"")
+
+    def fell() -> None:
+        while not list(tmp_path.glob("one-*")):
+            time.sleep(0.05)
+        cluster.scheduler.kill()
+
+    threading.Thread(target=fell).start()
+    jobs = {name: partial(slow, tmp_path, name) for name in ("one", "two")}
+    said = r"^(one|two): the connection to the scheduler at tcp://\S+ broke; run the stage again$"
+    with pytest.raises(UserError, match=said):
+        run_all(jobs, tmp_path / "data", execution=cluster.execution, numerics="native", unit="steps")
+
+
 def test_a_scheduler_that_does_not_answer_is_one_line_within_15_seconds(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"the data")
     execution = Execution(workers="auto", source_dir=None, engine="dask", address="tcp://127.0.0.1:9")
-    begun = time.monotonic()
     with pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as caught:
         run_all({"bad": failing}, tmp_path / "data", execution=execution, numerics="native", unit="steps")  # type: ignore[dict-item]
     assert time.monotonic() - begun < 15
