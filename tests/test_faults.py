@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from test_pipeline import PARAMS, Project, working_tree
 
+pytestmark = pytest.mark.slow
+
 # An AE that leaves the finite numbers for about every other seed, in its second epoch.
 UNSTABLE = """\
 class Config(VariantConfig):
@@ -112,13 +114,12 @@ def test_a_stage_whose_worker_is_killed_names_the_run_and_keeps_the_others(proje
     project.repro()
 
 
-@pytest.mark.parametrize(("blocks", "line"), [(8, r"runs/digits/vae/seed-0/\S+"), (0, r"\S+")])
-def test_a_full_disk_is_one_line_that_names_the_file(project: Project, blocks: int, line: str) -> None:
+def test_a_full_disk_is_one_line_that_names_the_file(project: Project) -> None:
     """A limit on the size of files stands for the disk, in units of 1024 bytes."""
-    done = project.run("bash", "-c", f"rm -r .aebench/store; ulimit -f {blocks}; python stages/train.py digits vae")
+    done = project.run("bash", "-c", "rm -r .aebench/store; ulimit -f 8; python stages/train.py digits vae")
     assert done.returncode == 1
     *_, last = done.stderr.splitlines()
-    assert re.fullmatch(rf"error: \S*/{line} cannot be written: File too large", last)
+    assert re.fullmatch(r"error: \S*/runs/digits/vae/seed-0/\S+ cannot be written: File too large", last)
     assert "Traceback" not in done.stderr
     assert project.run("python", "stages/train.py", "digits", "vae").returncode == 0
     assert project.git("status", "--porcelain", "--", "dvc.lock", "src") == "?? dvc.lock\n"
