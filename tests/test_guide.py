@@ -16,14 +16,18 @@ BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOT
 
 def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
     clone = working_tree(tmp_path / "checkout")
-    small = (
-        PARAMS.replace("seeds: [0, 1]", "seeds: [0]")
-        .replace("latent_dim: 4", "latent_dim: 5")
-        .replace("expost: {images: 30", "expost: {images: 0")
-    )
-    (clone.root / "settings" / "demo.yaml").write_text(
-        small.replace("importance_samples: 97", "importance_samples: 10")
-    )
+    small = PARAMS
+    for old, new in (
+        ("seeds: [0, 1]", "seeds: [0]"),
+        ("variants: [ae, dae, vae, cvae, cvae_concat]", "variants: [vae]"),
+        ("latent_dim: 4", "latent_dim: 5"),
+        ("epochs: 2", "epochs: 1"),
+        ("importance_samples: 97", "importance_samples: 10"),
+        ("images: 30", "images: 0"),
+    ):
+        assert old in small
+        small = small.replace(old, new)
+    (clone.root / "settings" / "demo.yaml").write_text(small)
     clone.git("init", "--quiet", "--initial-branch=main")
     clone.git("config", "user.name", "test")
     clone.git("config", "user.email", "test@localhost")
@@ -39,7 +43,7 @@ def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
         if "queue start" in block:
             while re.search("Running|Queued", clone.run("dvc", "queue", "status").stdout):
                 pass
-    assert re.search(r"params.yaml +network.latent_dim +5 +4 ", said)
+    assert re.search(r"params.yaml +network.latent_dim +5 +4$", said, re.MULTILINE)
     assert re.search(r"reports/summary.json +digits.vae.elbo_nats ", said)
     assert "torch.Size([5, 5]) torch.Size([5, 64]) torch.Size([3, 5])" in said
     assert {"2.0", "4.0"} <= {run["params"].get("model.beta") for run in runs_in(clone)}  # type: ignore[attr-defined]
