@@ -213,6 +213,7 @@ def test_a_scheduler_that_dies_in_the_middle_is_one_line(cluster: Cluster, tmp_p
 def test_a_scheduler_that_does_not_answer_is_one_line_within_15_seconds(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"the data")
     execution = Execution(workers="auto", source_dir=None, engine="dask", address="tcp://127.0.0.1:9")
+    begun = time.monotonic()
     with pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as caught:
         run_all({"bad": failing}, tmp_path / "data", execution=execution, numerics="native", unit="steps")  # type: ignore[dict-item]
     assert time.monotonic() - begun < 15

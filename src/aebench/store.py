@@ -87,6 +87,8 @@ class Store:
         except Timeout:
             _say(f"another process works on {what}; waiting for it to end")
             lock.acquire()
+        except OSError as error:
+            _say_once(f"{self.folder} cannot be written to: {error.strerror}; the work goes on without it")
         try:
             yield
         finally:
