@@ -32,6 +32,7 @@ datasets: [digits]
 variants: [ae, cvae]
 seeds: [0, 1]
 numerics: native
+device: cpu
 data: {validation_fraction: 0.1}
 network: {hidden: [32], latent_dim: 4}
 training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-3, select: best_validation}

@@ -18,6 +18,7 @@ datasets: [digits]
 variants: [ae, cvae]
 seeds: [0, 1]
 numerics: native
+device: cpu
 data: {validation_fraction: 0.1}
 network: {hidden: [16], latent_dim: 3}
 training: {epochs: 3, batch_size: 64, learning_rate: 2.0e-3, select: best_validation}

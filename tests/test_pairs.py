@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,10 +44,11 @@ class FakeCell:
         protocol = {key: value for key, value in (PROTOCOL | self.protocol).items() if key != self.without}
         return {"summary": {metric: {"mean": 0.0} for metric in self.measured}, "protocol": protocol}
 
-    def values(self, metric: str) -> NDArray[np.float64]:
+    def values(self, metric: str, seeds: Sequence[int] = (0, 1, 2)) -> NDArray[np.float64]:
         assert metric in self.measured
-        noise = np.random.default_rng(list(self.variant.encode())).normal(size=(len(self.seeds), 50))
-        return self.of_metric.get(metric, self.mean) + noise
+        assert set(seeds) <= set(self.seeds)
+        noise = [np.random.default_rng([seed, *self.variant.encode()]).normal(size=50) for seed in seeds]
+        return self.of_metric.get(metric, self.mean) + np.stack(noise)
 
 
 def found_by(*cells: FakeCell) -> list[Pair]:
@@ -66,6 +68,15 @@ def test_every_pair_is_compared_once_in_every_metric_that_both_have() -> None:
     poor = replace(c, measured=("reconstruction_mse",))
     assert {pair.metric for pair in found_by(a, b, poor) if "c" in (pair.a, pair.b)} == {"reconstruction_mse"}
     assert found_by(a) == []
+
+
+def test_variants_are_compared_on_the_seeds_that_all_have() -> None:
+    a, b, alone = FakeCell("a", seeds=(0, 1, 2)), FakeCell("b", seeds=(1, 2)), FakeCell("c", seeds=(0,))
+    found = found_by(a, b, alone)
+    assert {(pair.a, pair.b) for pair in found} == {("a", "b")}  # one seed has no spread
+    for pair in found:
+        assert pair.difference == paired_difference(a.values(pair.metric, [1, 2]), b.values(pair.metric, [1, 2]))
+    assert found_by(FakeCell("a", seeds=(0, 1)), FakeCell("b", seeds=(1, 2))) == []  # nor has one in common
 
 
 def test_a_pair_is_of_the_first_minus_the_second() -> None:

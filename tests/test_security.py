@@ -16,7 +16,7 @@ import pytest
 from checkout import Checkout
 from conftest import RESULTS, ROOT
 
-from aebench import config, variants
+from aebench import config, variants, yaml
 from aebench.data.datasets import facts
 from aebench.errors import ConfigError
 from aebench.paths import Layout
@@ -94,7 +94,7 @@ HOSTILE = [
 def test_a_name_is_letters_and_digits(tmp_path: Path, name: str, key: str) -> None:
     if (key, name) in (("experiment", "a.b"), ("experiment", "A"), ("experiment", "a" * 65)):
         pytest.skip("an experiment may be named so")
-    content = config._load(ROOT / "params.yaml")
+    content = yaml.read(ROOT / "params.yaml")
     if key in ("models", "variants"):
         content["models"][name] = {"kind": "ae"}
     if key in ("variants", "datasets"):
@@ -207,7 +207,7 @@ def test_text_stays_in_its_line_of_latex() -> None:
 @pytest.mark.parametrize("name", ["$(touch here)", "a; touch here", "`touch here`", "a && touch here #"])
 def test_dvc_runs_no_command_that_a_name_holds(copy: Checkout, name: str) -> None:
     for key in ("variants", "datasets"):
-        content = config._load(copy.root / "params.yaml")
+        content = yaml.read(copy.root / "params.yaml")
         content[key] = [*content[key], name]
         (copy.root / "params.yaml").write_text(json.dumps(content))
         done = copy.run("dvc", "repro")

@@ -104,6 +104,31 @@ def test_a_locked_database_is_a_warning(checkout: Checkout) -> None:
     assert "0 runs added, 6 already there" in checkout.track()
 
 
+def test_a_full_disk_is_a_warning_and_a_later_sync_completes_it(checkout: Checkout) -> None:
+    """A limit on the size of files stands for the disk: enough for a new database, not for all runs."""
+    checkout.track()
+    held = (checkout.root / "mlflow.db").stat().st_size
+    for name in ("mlflow.db", "mlruns", ".aebench/sync"):
+        path = checkout.root / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    limit = f"ulimit -f {held // 1024 - 20}; exec '{sys.executable}' stages/track.py"
+    done = subprocess.run(
+        ["bash", "-c", limit],
+        cwd=checkout.root,
+        env=checkout.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    line = done.stderr.rstrip()
+    assert line.endswith("tries again: its disk is full, or fails")
+    assert line.startswith(f"warning: MLflow at {checkout.store} was not synced, the next sync tries again: ")
+    assert "runs added" in checkout.track()
+    complete(checkout)
+
+
 @pytest.mark.parametrize("damage", ["text", "page"])
 def test_a_damaged_database_is_named_and_rebuilt_on_request(checkout: Checkout, damage: str) -> None:
     database = checkout.root / "mlflow.db"

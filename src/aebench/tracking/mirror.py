@@ -75,8 +75,8 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
 @contextmanager
 def store_errors() -> Iterator[None]:
     """Whatever a store does wrong inside the block is a `StoreError`."""
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it prints what it raises, too, over many lines
     try:
         yield
     except Timeout:
@@ -95,6 +95,8 @@ def _in_a_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if "database is locked" in text:
         return "its database is locked by another program"
+    if "disk I/O error" in text or "disk is full" in text:
+        return "its disk is full, or fails"
     if any(sign in text for sign in DAMAGE):
         return "its database is damaged; `python stages/track.py rebuild` sets it aside and fills a new one"
     return text[:200]
