@@ -29,7 +29,7 @@ def data_sha256(dataset: str) -> str:
     try:
         return digest(_stage.LAYOUT.data(dataset).read_bytes())
     except FileNotFoundError as error:
-        raise DataError(f"{error.filename} is missing; run the stage fetch@{dataset}") from None
+        raise DataError(f"{error.filename} is missing; run `dvc repro fetch@{dataset}`") from None
 
 
 def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, unit: str) -> dict[str, T]:

@@ -60,14 +60,14 @@ CASES = [
     (("report",), f"{RUN}/history.csv", b"", f"is damaged .*; delete it and {TRAIN}"),
     (("report",), METRICS, None, f"is missing; {EVALUATE}"),
     (("report",), METRICS, b"{", f"is damaged .*; delete it and {EVALUATE}"),
-    (("report",), METRICS, b"[]", f"is damaged .it lacks summary, .*; delete it and {EVALUATE}"),
+    (("report",), METRICS, b"[]", f"is damaged .Input should be an object.; delete it and {EVALUATE}"),
     (("report",), ARCHIVE, None, f"is missing; {EVALUATE}"),
     (("report",), ARCHIVE, b"", f"is damaged .*; delete it and {EVALUATE}"),
     (("report",), ARCHIVE, b"PK\x03\x04 no archive", f"is damaged .*; delete it and {EVALUATE}"),
     (("report",), "reports/baselines/digits.json", None, "is missing; run `dvc repro baseline@digits`"),
-    (("report",), "reports/baselines/digits.json", b"{}", "lacks baselines, data, latent_dim"),
-    (("track", "always"), METRICS, None, f"is missing; {TRACK}"),
-    (("track", "always"), METRICS, b"{", f"a result of vae on digits is damaged .*; {TRACK}"),
+    (("report",), "reports/baselines/digits.json", b"{}", "is damaged .data: Field required.; delete it and run `dvc repro baseline@digits`"),
+    (("track", "always"), METRICS, None, f"is missing; {EVALUATE}"),
+    (("track", "always"), METRICS, b"{", f"is damaged .*; delete it and {EVALUATE}"),
     (("track", "always"), f"{RUN}/history.csv", None, f"is missing; {TRACK}"),
 ]
 
