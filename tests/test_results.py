@@ -10,8 +10,9 @@ from test_pipeline import Project
 
 
 def out_of_date(root: Path) -> list[str]:
-    """What DVC finds changed since the results were made; files that git does not hold may be missing."""
-    done = Project(root).run(sys.executable, "-m", "dvc", "status", "--json")
+    """What DVC finds changed since the results were made, of the files that git holds."""
+    checkout = Project(root)
+    done = checkout.run(sys.executable, "-m", "dvc", "status", "--json")
     assert done.returncode == 0, done.stderr
     changed = []
     for stage, entries in json.loads(done.stdout).items():
@@ -20,7 +21,7 @@ def out_of_date(root: Path) -> list[str]:
                 changed += [] if entry == "always changed" else [f"{stage}: {entry}"]
                 continue
             for files in entry.values():
-                changed += [f"{stage}: {name}" for name, state in files.items() if state != "deleted"]
+                changed += [f"{stage}: {name}" for name in files if checkout.git("ls-files", "--", name)]
     return changed
 
 
