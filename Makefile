@@ -62,7 +62,7 @@ clean: ## delete the environment, scratch files and the demo; results stay
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "aebench needs Python 3.11 or newer, found " + sys.version.split()[0] + "; name another with PYTHON=…")'
-	@echo "setting up $(VENV): 1.9 GB (more where pip brings a CUDA build of torch) and some minutes" >&2
+	@echo "setting up $(VENV): 2.1 GB (more where pip brings a CUDA build of torch) and some minutes" >&2
 	@$(PYTHON) -m venv "$(VENV)"
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@"$(BIN)/python" scripts/renderer.py

@@ -69,8 +69,8 @@ class Checkout:
         }
 
 
-def checkout(root: Path) -> Checkout:
-    """Copy what git has or would take, but for results, to `root`, and commit it there."""
+def copy_of_the_tree(root: Path) -> None:
+    """Copy what git has or would take, but for results, to `root`."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -81,6 +81,11 @@ def checkout(root: Path) -> Checkout:
         if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
+
+
+def checkout(root: Path) -> Checkout:
+    """Such a copy, committed there."""
+    copy_of_the_tree(root)
     made = Checkout(root)
     for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "code"]):
         done = made.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments)

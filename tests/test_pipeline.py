@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from browser import visit
-from conftest import ROOT
+from checkout import copy_of_the_tree
 
 PARAMS = """\
 datasets: [digits]
@@ -106,16 +106,7 @@ class Project:
 
 def working_tree(root: Path) -> Project:
     """A copy of the working tree without its results."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, root / name)
+    copy_of_the_tree(root)
     return Project(root)
 
 

@@ -65,7 +65,12 @@ CASES = [
     (("report",), ARCHIVE, b"", f"is damaged .*; delete it and {EVALUATE}"),
     (("report",), ARCHIVE, b"PK\x03\x04 no archive", f"is damaged .*; delete it and {EVALUATE}"),
     (("report",), "reports/baselines/digits.json", None, "is missing; run `dvc repro baseline@digits`"),
-    (("report",), "reports/baselines/digits.json", b"{}", "is damaged .data: Field required.; delete it and run `dvc repro baseline@digits`"),
+    (
+        ("report",),
+        "reports/baselines/digits.json",
+        b"{}",
+        "is damaged .data: Field required.; delete it and run `dvc repro baseline@digits`",
+    ),
     (("track", "always"), METRICS, None, f"is missing; {EVALUATE}"),
     (("track", "always"), METRICS, b"{", f"is damaged .*; delete it and {EVALUATE}"),
     (("track", "always"), f"{RUN}/history.csv", None, f"is missing; {TRACK}"),
