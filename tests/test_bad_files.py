@@ -300,7 +300,7 @@ def read_all(root: Path) -> None:
     for variant in found(params, layout):
         assert variant.settings()
         assert variant.metrics()
-        assert all(run.settings() and list(run.epochs()) and run.wall_time() is not None for run in variant.runs)
+        assert all(run.settings() and list(run.epochs()) and run.wall_times() is not None for run in variant.runs)
         assert all(run.description() for run in variant.runs)
     SyncState(layout).complete()
 
@@ -359,7 +359,7 @@ def test_a_stage_ends_in_one_line(made: Checkout, stage: str, name: str) -> None
         assert done.returncode == 1, done.stderr
         lines = [line for line in done.stderr.splitlines() if "epochs" not in line]
         assert len(lines) == 1, done.stderr
-        assert re.match(r"error: .*(is damaged \(|does not hold a run)", lines[0])
+        assert re.match(r"error: .*(is damaged|does not hold a run)", lines[0])
         after = made.files()
         assert {name for name in before if before[name] != after.get(name)} == set()
     finally:

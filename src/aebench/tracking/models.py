@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import aebench
 from aebench.paths import CONFIG, WEIGHTS
+from aebench.reporting.files import arrays
 from aebench.tracking import served
 from aebench.tracking.runs import KEY, SeedRun
 
@@ -92,8 +93,9 @@ def _log(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun, na
     """The address of the logged model's files, and its id."""
     logged = client.create_logged_model(experiment_id, name, run_id, tags={KEY: run.key}, model_type="autoencoder")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    with np.load(run.layout.evaluation(run.dataset, run.variant, run.seed), allow_pickle=False) as arrays:
-        example = arrays["originals"][:_EXAMPLES].reshape(_EXAMPLES, -1).astype(np.float32)
+    values = run.layout.evaluation(run.dataset, run.variant, run.seed)
+    originals = arrays(values, f"evaluate@{run.dataset}-{run.variant}", ["originals"])["originals"][:_EXAMPLES]
+    example = originals.reshape(len(originals), -1).astype(np.float32)  # one a class, so perhaps fewer
     with tempfile.TemporaryDirectory() as scratch:
         note = Model(model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id)
         folder = Path(scratch) / "model"
