@@ -16,6 +16,8 @@ from servers import dripping, failing, listening, mlflow_server, passing, silent
 
 from aebench.tracking.patience import NoAnswer, Patient
 
+pytestmark = pytest.mark.slow
+
 PROMISED = 20  # seconds, at most, that a store which does not do its part may cost a sync
 
 
@@ -47,7 +49,7 @@ def complete(checkout: Checkout, store: str | None = None) -> None:
 
 @pytest.mark.parametrize(
     "serve",
-    [failing, pytest.param(silent, marks=pytest.mark.slow), pytest.param(dripping, marks=pytest.mark.slow)],
+    [failing, silent, dripping],
 )
 def test_a_server_that_does_not_do_its_part_is_a_warning(checkout: Checkout, serve: Callable[[socket], None]) -> None:
     before = {path: path.read_bytes() for path in checkout.root.rglob("*") if path.is_file()}
@@ -60,7 +62,6 @@ def test_a_server_that_does_not_do_its_part_is_a_warning(checkout: Checkout, ser
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("allowance", [2_000, 40_000, 200_000])
 def test_a_server_that_dies_in_the_middle_is_filled_by_a_later_sync(
     checkout: Checkout, server: int, allowance: int

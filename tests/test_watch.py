@@ -20,6 +20,8 @@ from aebench.paths import HISTORY, Layout
 from aebench.tracking.mirror import StoreError
 from aebench.tracking.watch import Watch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def checkout(results: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
