@@ -2,11 +2,13 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from test_pipeline import PARAMS, Project, working_tree
 
 SMALL = {
@@ -41,12 +43,30 @@ def results(project: Project) -> dict[str, bytes]:
     return project.snapshot() | {"dvc.lock": (project.root / "dvc.lock").read_bytes()}
 
 
+def unlock(project: Project) -> None:
+    """As `make repro` does: DVC killed while it writes its own note of locks cannot read it."""
+    assert project.run("python", "scripts/unlock.py").returncode == 0
+
+
+@pytest.mark.parametrize(("note", "left"), [(b"", False), (b'{"a": ', False), (b'{"a": {}}', True), (None, False)])
+def test_a_note_of_locks_that_dvc_cannot_read_is_removed(tmp_path: Path, note: bytes | None, left: bool) -> None:
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "unlock.py", tmp_path / "scripts")
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    if note is not None:
+        path.write_bytes(note)
+    unlock(Project(tmp_path))
+    assert path.exists() == left
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_the_pipeline_ends_with_the_same_results(undisturbed: Project, tmp_path: Path) -> None:
     project = fresh(undisturbed, tmp_path / "killed")
     moments = random.Random(0)
     epochs_done = []
     for number in range(20):
+        unlock(project)
         with project.start("dvc", "repro") as running:
             try:
                 running.wait(timeout=moments.uniform(2, 14))
@@ -54,6 +74,7 @@ def test_killed_at_any_moment_the_pipeline_ends_with_the_same_results(undisturbe
                 # Every other time DVC alone dies, and its stage works on without it.
                 (os.killpg if number % 2 else os.kill)(running.pid, signal.SIGKILL)
         epochs_done.append(len(list((project.root / ".aebench" / "store").glob("*.run"))))
+    unlock(project)
     project.repro()
     assert epochs_done == sorted(epochs_done)  # nothing that was done is lost
     assert results(project) == results(undisturbed)
