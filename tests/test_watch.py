@@ -76,6 +76,8 @@ def test_a_run_is_shown_as_it_grows_and_gives_way_to_its_results(checkout: Check
     assert run.data.params["training.epochs"] == "3"
     assert tags(run)["aebench.superseded"] == "false"
     assert epochs(checkout, run) == expected(lines[:2])
+    path.write_text("")  # training writes the file anew each time
+    assert watching.look() == []
     path.write_text("".join(lines[:3]))
     assert watching.look() == []
     assert watching.look() == []

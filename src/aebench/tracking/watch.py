@@ -1,9 +1,9 @@
 """Histories of runs that are in training, shown in MLflow as they grow.
 
-The train stage appends a line an epoch to `.aebench/live/DATASET/VARIANT/seed-S.csv`, with the columns of history.csv,
-and removes the file when it writes its results. This reads those files from another process, so no store, whatever it
-does, can stop or slow a training. A run that is shown so is RUNNING while its file is there and somebody watches, then
-FINISHED or KILLED, and `track` removes it when it mirrors the results.
+Training writes `.aebench/live/DATASET/VARIANT/seed-S.csv`, its history so far, after its epochs, at most once a second,
+and the stage removes the file when it writes its results. This reads those files from another process, so no store,
+whatever it does, can stop or slow a training. A run that is shown so is RUNNING while its file is there and somebody
+watches, then FINISHED or KILLED, and `track` removes it when it mirrors the results.
 """
 
 import csv
@@ -54,14 +54,15 @@ class Watch:
             for path in present:
                 rows = _rows(path)
                 shown = self._shown.get(path)
+                if not rows:
+                    continue  # it is being written
                 if shown and (len(rows) < shown.epochs or (shown.first and shown.first != rows[0])):
                     self._end(path)  # it began anew
                     shown = None
-                if rows and shown is None:
+                if shown is None:
                     shown = self._begin(path)
                     said.append(f"{_name(path)}: in training")
-                if shown:
-                    self._log(shown, rows)
+                self._log(shown, rows)
             for path in set(self._shown) - set(present):
                 said.append(f"{_name(path)}: {self._end(path).lower()}")
         return said
