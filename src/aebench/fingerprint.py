@@ -11,7 +11,7 @@ from pathlib import Path
 
 _SOURCE = Path(__file__).resolve().parents[1]
 # What must agree for results to be the same.
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "arviz-stats", "safetensors")
 
 
 def fingerprint(*modules: str, **facts: object) -> str:

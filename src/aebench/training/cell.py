@@ -12,8 +12,8 @@ from aebench.execution.jobs import Kept
 from aebench.fingerprint import fingerprint
 from aebench.models.autoencoder import ImageSpec
 from aebench.paths import Layout
-from aebench.store import Store, pack_files, unpack_files
-from aebench.training.checkpoints import TrainedRun, pack
+from aebench.store import Store
+from aebench.training.checkpoints import TrainedRun, pack, pack_runs, unpack_runs
 from aebench.training.run import SoFar, in_words, train_run, untrained
 
 if TYPE_CHECKING:
@@ -60,16 +60,7 @@ def jobs(
         # Rounding depends on how many are stacked.
         keys[name] = fingerprint(*code, "aebench.training.stacked", **facts, seeds=list(seeds))
         work[name] = partial(train_cell, config, dataset, seeds)
-    return work, Kept(store, {name: f"{key}.run" for name, key in keys.items()}, _pack, _unpack)
-
-
-def _pack(runs: list[TrainedRun]) -> bytes:
-    return pack_files({str(place): run.pack() for place, run in enumerate(runs)})
-
-
-def _unpack(packed: bytes) -> list[TrainedRun]:
-    files = unpack_files(packed)
-    return [TrainedRun.unpack(files[str(place)]) for place in range(len(files))]
+    return work, Kept(store, {name: f"{key}.run" for name, key in keys.items()}, pack_runs, unpack_runs)
 
 
 def _alone(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -65,6 +65,17 @@ class TrainedRun:
         files = unpack_files(packed)
         seconds, ended_at = json.loads(files.pop("times"))
         return cls(files, tuple(seconds), ended_at)
+
+
+def pack_runs(runs: Sequence[TrainedRun]) -> bytes:
+    """Several runs in one piece."""
+    return pack_files({str(place): run.pack() for place, run in enumerate(runs)})
+
+
+def unpack_runs(packed: bytes) -> list[TrainedRun]:
+    """What `pack_runs` gave."""
+    files = unpack_files(packed)
+    return [TrainedRun.unpack(files[str(place)]) for place in range(len(files))]
 
 
 def pack(
