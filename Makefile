@@ -26,7 +26,7 @@ demo: $(READY) ## the whole pipeline on small digits, in demo/, in a minute or t
 	@$(RUN) python scripts/demo.py
 
 test: $(READY) ## run the tests
-	@$(RUN) python -m pytest -m 'not slow'
+	@$(RUN) python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 test-all: $(READY) ## run the tests that take long: faults of servers, browsers, long walks
 	@$(RUN) python -m pytest -m slow

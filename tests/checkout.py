@@ -1,62 +1,103 @@
-"""A copy of the working tree in which commands run with this environment's programs."""
+"""Copies of the working tree, in which commands run with this environment's programs."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import ROOT
 
+# What the one who runs the tests may have set, and a user has not.
+OURS = ("DVC", "MLFLOW", "MALLOC", "MAKE", "MFLAGS")
+
 
 @dataclass
 class Checkout:
-    """A git repository with the files of this one, without its results."""
+    """A folder with the project's code, and what becomes of it."""
 
     root: Path
 
-    def _environment(self, changes: dict[str, str]) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW", "MALLOC"))}
+    def environment(self, **changes: str) -> dict[str, str]:
+        """That of a user with nothing of ours set."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return {**kept, "PATH": path, **changes}
-
-    @contextmanager
-    def start(self, *command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-        """A process with children of its own, all of which end with the block."""
-        process = subprocess.Popen(
-            command,
-            cwd=self.root,
-            env=self._environment(environment),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """What a command says, and how it ends."""
         return subprocess.run(
             command,
             cwd=self.root,
-            env=self._environment(environment),
+            env=self.environment(**environment),
             capture_output=True,
             text=True,
             errors="replace",
             check=False,
+            timeout=600,
         )
+
+    @contextmanager
+    def start(self, *command: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+        """A command that goes on by itself, its output in one; with the block it ends, and all that it began."""
+        process = subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     def make(self, target: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """`make target` in this environment, which is taken as it is."""
         return self.run("make", "--assume-old", f"{sys.prefix}/.ready", f"VENV={sys.prefix}", target, **environment)
+
+    def repro(self) -> list[str]:
+        """`dvc repro`; the stages that ran."""
+        done = self.run("dvc", "repro")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return re.findall(r"Running stage '(.*)':", done.stdout)
+
+    def git(self, *arguments: str) -> str:
+        """What git says."""
+        done = self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        """Commit all files, the first time in a new repository."""
+        if not (self.root / ".git").exists():
+            self.git("init", "--quiet", "--initial-branch=main")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace a piece of text that is in a file."""
+        path = self.root / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def snapshot(self) -> dict[str, bytes]:
+        """All results, byte for byte."""
+        return {
+            name: content
+            for name, content in self.files().items()
+            if name.startswith(("data/", "runs/", "evaluations/", "reports/"))
+        }
 
     def files(self) -> dict[str, bytes]:
         """All files of git and of the results, by name."""
@@ -69,8 +110,8 @@ class Checkout:
         }
 
 
-def copy_of_the_tree(root: Path) -> None:
-    """Copy what git has or would take, but for results, to `root`."""
+def working_tree(root: Path) -> Checkout:
+    """A copy, at `root`, of what git has or would take, but for results."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -81,13 +122,11 @@ def copy_of_the_tree(root: Path) -> None:
         if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
+    return Checkout(root)
 
 
 def checkout(root: Path) -> Checkout:
     """Such a copy, committed there."""
-    copy_of_the_tree(root)
-    made = Checkout(root)
-    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "code"]):
-        done = made.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments)
-        assert done.returncode == 0, done.stderr
+    made = working_tree(root)
+    made.commit("code")
     return made

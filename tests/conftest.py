@@ -17,8 +17,8 @@ from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 
 if TYPE_CHECKING:
-    import results as small_results
     from checkout import Checkout
+    from results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -82,7 +82,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> "Checkout":
 
 
 @pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> "small_results.Checkout":
+def results(tmp_path_factory: pytest.TempPathFactory) -> "Results":
     from results import make
 
     return make(tmp_path_factory.mktemp("small results"))

@@ -1,6 +1,5 @@
 """Small results, made by the stages without DVC, in a checkout of their own: what `track` has to mirror."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from checkout import Checkout
 from conftest import ROOT
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -38,34 +38,23 @@ CELLS = ["digits/ae", "digits/ae/seed-0", "digits/ae/seed-1", "digits/cvae", "di
 
 
 @dataclass
-class Checkout:
-    """A folder with code and results, and its MLflow store."""
-
-    root: Path
+class Results(Checkout):
+    """A checkout with results, and its MLflow store."""
 
     @property
     def store(self) -> str:
         return f"sqlite:///{self.root / 'mlflow.db'}"
 
-    def environment(self, **more: str) -> dict[str, str]:
-        outside = {name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW"))}
-        return {**outside, "MLFLOW_DISABLE_TELEMETRY": "true", **more}
+    def environment(self, **changes: str) -> dict[str, str]:
+        return super().environment(**{"MLFLOW_DISABLE_TELEMETRY": "true", **changes})
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Python with these arguments."""
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.root,
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        return self.run(sys.executable, *arguments, **environment)
 
     def track(self, *arguments: str, **environment: str) -> str:
         """Sync; what was said."""
-        done = self.run("stages/track.py", *arguments, **environment)
+        done = self.python("stages/track.py", *arguments, **environment)
         assert done.returncode == 0, done.stderr
         return done.stderr
 
@@ -77,23 +66,23 @@ class Checkout:
             found.setdefault(run.data.tags.get("aebench.cell", ""), []).append(run)
         return found
 
-    def copy(self, root: Path) -> "Checkout":
+    def copy(self, root: Path) -> "Results":
         """The same results elsewhere, times of files included, without a store."""
         shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("mlflow.db*", "mlruns", "sync"))
-        return Checkout(root)
+        return Results(root)
 
 
-def make(root: Path) -> Checkout:
+def make(root: Path) -> Results:
     """Train and evaluate what `PARAMS` names."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (root / "params.yaml").write_text(PARAMS)
-    made = Checkout(root)
+    made = Results(root)
     cells = (("digits", "ae"), ("digits", "cvae"))
     commands: list[tuple[str, ...]] = [("check",), ("fetch", "digits")]
     commands += [(stage, *cell) for cell in cells for stage in ("train", "evaluate")]
     for stage, *arguments in commands:
-        done = made.run(f"stages/{stage}.py", *arguments)
+        done = made.python(f"stages/{stage}.py", *arguments)
         assert done.returncode == 0, done.stderr
     return made
 

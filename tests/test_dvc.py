@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import open_page
-from test_pipeline import PARAMS, Project, runs_in, working_tree
+from checkout import Checkout, working_tree
+from test_pipeline import PARAMS, runs_in
 
 pytestmark = pytest.mark.slow
 
@@ -20,30 +21,28 @@ MARK = ("raw pixels", "pixels as they are")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy of the working tree with two variants on a data set that git ignores, committed with its results."""
     clone = working_tree(tmp_path_factory.mktemp("dvc"))
     images = np.random.default_rng(0).integers(0, 256, (240, 6, 6), dtype=np.uint8)
     np.savez(clone.root / "datasets" / "dots.npz", images=images, labels=np.arange(240) % 3)
     params = PARAMS.replace("[digits]", "[dots]").replace("[ae, dae, vae, cvae, cvae_concat]", "[ae, vae]")
     (clone.root / "params.yaml").write_text(params.replace("validation_fraction: 0.1", "validation_fraction: 0.3"))
-    clone.git("init", "--quiet", "--initial-branch=main")
     clone.git("config", "user.name", "test")
     clone.git("config", "user.email", "test@localhost")
     assert clone.repro()[:2] == ["check", "fetch@dots"]
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "results")
+    clone.commit("results")
     assert "datasets/dots.npz" not in clone.git("ls-files")
     return clone
 
 
-def out(project: Project, *command: str) -> str:
+def out(project: Checkout, *command: str) -> str:
     done = project.run(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def experiments(project: Project) -> dict[str, str]:
+def experiments(project: Checkout) -> dict[str, str]:
     """The commits of the experiments, by their names."""
     found = {}
     for baseline in json.loads(out(project, "dvc", "exp", "show", "--json")):
@@ -53,7 +52,7 @@ def experiments(project: Project) -> dict[str, str]:
     return found
 
 
-def betas(project: Project) -> dict[float, str]:
+def betas(project: Checkout) -> dict[float, str]:
     """The β of every run of the variant in the project's store, with whether it is superseded."""
     return {
         float(run["params"]["model.beta"]): run["tags"].get("aebench.superseded", "false")  # type: ignore[index,attr-defined]
@@ -62,7 +61,7 @@ def betas(project: Project) -> dict[float, str]:
     }
 
 
-def test_an_experiment_in_a_copy(project: Project) -> None:
+def test_an_experiment_in_a_copy(project: Checkout) -> None:
     """It finds the data that git ignores, and the one MLflow store; the workspace stays as it was."""
     before = project.snapshot()
     out(project, "dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "models.vae.beta=4")
@@ -77,7 +76,7 @@ def test_an_experiment_in_a_copy(project: Project) -> None:
     assert "dots" in project.git("show", f"{revision}:reports/comparison.md")
 
 
-def test_a_sweep_in_the_queue_runs_the_code_of_its_copies(project: Project) -> None:
+def test_a_sweep_in_the_queue_runs_the_code_of_its_copies(project: Checkout) -> None:
     project.edit("src/aebench/reporting/tables.py", *MARK)
     out(project, "dvc", "exp", "run", "--queue", "--name", "sweep", "-S", "models.vae.beta=2,3")
     project.git("checkout", "--quiet", "src")
@@ -99,7 +98,7 @@ def test_a_sweep_in_the_queue_runs_the_code_of_its_copies(project: Project) -> N
     out(project, "dvc", "checkout")
 
 
-def test_differences_are_compact(project: Project) -> None:
+def test_differences_are_compact(project: Checkout) -> None:
     shown = json.loads(out(project, "dvc", "metrics", "show", "--json"))[""]["data"]
     assert list(shown) == ["reports/summary.json"]
     project.edit("params.yaml", "objective: elbo, beta: 1.0", "objective: elbo, beta: 4.0")
@@ -120,7 +119,7 @@ def test_differences_are_compact(project: Project) -> None:
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_the_page_of_plots_needs_no_network(project: Project, tmp_path: Path, offline: bool) -> None:
+def test_the_page_of_plots_needs_no_network(project: Checkout, tmp_path: Path, offline: bool) -> None:
     out(project, sys.executable, "scripts/renderer.py")
     out(project, "dvc", "plots", "show")
     if not offline:  # without its renderer nothing is drawn: the test can fail
@@ -140,7 +139,7 @@ def test_the_page_of_plots_needs_no_network(project: Project, tmp_path: Path, of
 
 
 @pytest.mark.parametrize("change", [("[ae, vae]", "[ae]"), ("fraction: 0.3", "fraction: 0")])
-def test_plots_without_a_prior_or_a_validation_split(project: Project, change: tuple[str, str]) -> None:
+def test_plots_without_a_prior_or_a_validation_split(project: Checkout, change: tuple[str, str]) -> None:
     project.edit("params.yaml", *change)
     project.edit("params.yaml", "select: best_validation", "select: last")
     try:
@@ -159,7 +158,7 @@ def test_plots_without_a_prior_or_a_validation_split(project: Project, change: t
         out(project, "dvc", "checkout")
 
 
-def test_the_results_travel_through_a_remote(project: Project, tmp_path: Path) -> None:
+def test_the_results_travel_through_a_remote(project: Checkout, tmp_path: Path) -> None:
     """Somebody else's clone has them all, with the raw data, and nothing is run."""
     out(project, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     out(project, "dvc", "add", "datasets/dots.npz")
@@ -169,7 +168,7 @@ def test_the_results_travel_through_a_remote(project: Project, tmp_path: Path) -
     out(project, "dvc", "push")
     shutil.move(project.root / ".dvc" / "cache", tmp_path / "cache")
     project.git("clone", "--quiet", str(project.root), str(tmp_path / "clone"))
-    clone = Project(tmp_path / "clone")
+    clone = Checkout(tmp_path / "clone")
     out(clone, "dvc", "pull")
     shutil.move(tmp_path / "cache", project.root / ".dvc" / "cache")
     assert clone.snapshot() == project.snapshot()
@@ -178,7 +177,7 @@ def test_the_results_travel_through_a_remote(project: Project, tmp_path: Path) -
     assert (clone.root / "datasets" / "dots.npz").is_file()
 
 
-def test_no_environment_needs_to_be_active(project: Project, tmp_path: Path) -> None:
+def test_no_environment_needs_to_be_active(project: Checkout, tmp_path: Path) -> None:
     (project.root / ".venv").symlink_to(sys.prefix)
     bare = tmp_path / "bin"
     bare.mkdir()

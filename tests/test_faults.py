@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_pipeline import PARAMS, Project, working_tree
+from checkout import Checkout, working_tree
+from test_pipeline import PARAMS
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ class Config(VariantConfig):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with the digits and one trained variant, and a variant that fails for some seeds."""
     project = working_tree(tmp_path_factory.mktemp("faults"))
     params = PARAMS.replace("[ae, dae, vae, cvae, cvae_concat]", "[vae, unstable]").replace("[0, 1]", "[0, 1, 2, 3]")
@@ -38,14 +39,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     lucky = "float(self.encoder[0].bias[0]) > 0 or epoch in (None, 1)"
     source = source.replace(returned, f"error = error if {lucky} else error * float('nan')\n        {returned}")
     (variants / "unstable.py").write_text(source)
-    project.git("init", "--quiet", "--initial-branch=main")
-    project.git("add", "--all")
-    project.git("commit", "--quiet", "--message", "code")
+    project.commit("code")
     project.repro()
     return project
 
 
-def test_a_seed_that_diverges_is_reported_as_such_and_leaves_the_others(project: Project) -> None:
+def test_a_seed_that_diverges_is_reported_as_such_and_leaves_the_others(project: Checkout) -> None:
     metrics = json.loads((project.root / "reports/metrics/digits/unstable.json").read_bytes())
     failed, well = set(metrics["failed"]), set(metrics["seeds"])
     assert failed
@@ -74,8 +73,8 @@ def test_a_seed_that_diverges_is_reported_as_such_and_leaves_the_others(project:
     assert f"on the same {len(well)} seeds" in (project.root / "reports/comparison.md").read_text()
 
 
-def test_a_variant_whose_seeds_all_fail_has_reasons_in_place_of_figures(project: Project, tmp_path: Path) -> None:
-    copy = Project(tmp_path / "copy")
+def test_a_variant_whose_seeds_all_fail_has_reasons_in_place_of_figures(project: Checkout, tmp_path: Path) -> None:
+    copy = Checkout(tmp_path / "copy")
     shutil.copytree(project.root, copy.root, symlinks=True)
     failed = json.loads((project.root / "reports/metrics/digits/unstable.json").read_bytes())["failed"]
     copy.edit("params.yaml", "seeds: [0, 1, 2, 3]", f"seeds: [{', '.join(failed)}]")
@@ -91,7 +90,7 @@ def test_a_variant_whose_seeds_all_fail_has_reasons_in_place_of_figures(project:
     assert re.search(r"error: digits: every run has failed, e\.g\. unstable seed \d: train_loss is nan", done.stderr)
 
 
-def test_a_stage_whose_worker_is_killed_names_the_run_and_keeps_the_others(project: Project) -> None:
+def test_a_stage_whose_worker_is_killed_names_the_run_and_keeps_the_others(project: Checkout) -> None:
     """As the system does when memory runs out."""
     shutil.rmtree(project.root / ".aebench/store")
     project.edit("params.yaml", "epochs: 4", "epochs: 150")
@@ -114,7 +113,7 @@ def test_a_stage_whose_worker_is_killed_names_the_run_and_keeps_the_others(proje
     project.repro()
 
 
-def test_a_full_disk_is_one_line_that_names_the_file(project: Project) -> None:
+def test_a_full_disk_is_one_line_that_names_the_file(project: Checkout) -> None:
     """A limit on the size of files stands for the disk, in units of 1024 bytes."""
     done = project.run("bash", "-c", "rm -r .aebench/store; ulimit -f 8; python stages/train.py digits vae")
     assert done.returncode == 1
@@ -125,7 +124,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(project: Project) -> None:
     assert project.git("status", "--porcelain", "--", "dvc.lock", "src") == "?? dvc.lock\n"
 
 
-def test_a_read_only_checkout_is_one_line(project: Project, tmp_path: Path) -> None:
+def test_a_read_only_checkout_is_one_line(project: Checkout, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(project.root, copy, symlinks=True)
     shutil.rmtree(copy / ".aebench" / "store")
@@ -138,14 +137,14 @@ def test_a_read_only_checkout_is_one_line(project: Project, tmp_path: Path) -> N
     else:
         subprocess.run(["chmod", "-R", "a-w", str(copy)], check=True)
         command = ["sh", "-c", stage]
-    done = Project(copy).run(*command)
+    done = Checkout(copy).run(*command)
     assert done.returncode == 1
     *_, last = done.stderr.splitlines()
     assert re.fullmatch(r"error: \S+ cannot be written: (Permission denied|Read-only file system)", last)
     assert "Traceback" not in done.stderr
 
 
-def test_two_dvc_repro_at_once_leave_the_first_alone(project: Project) -> None:
+def test_two_dvc_repro_at_once_leave_the_first_alone(project: Checkout) -> None:
     project.edit("params.yaml", "epochs: 4", "epochs: 5")
     with project.start("dvc", "repro") as first:
         assert first.stdout
@@ -159,7 +158,7 @@ def test_two_dvc_repro_at_once_leave_the_first_alone(project: Project) -> None:
     assert project.repro() == ["track"]
 
 
-def test_an_interrupt_leaves_no_process_and_no_run_that_claims_to_run(project: Project) -> None:
+def test_an_interrupt_leaves_no_process_and_no_run_that_claims_to_run(project: Checkout) -> None:
     project.edit("params.yaml", "epochs: 5", "epochs: 6")
     for stage in ("train@digits-unstable", "evaluate@digits-vae", "track"):
         with project.start("dvc", "repro") as running:

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import Checkout, working_tree
 from conftest import ROOT
-from test_pipeline import PARAMS, Project, runs_in, working_tree
+from test_pipeline import PARAMS, runs_in
 
 pytestmark = pytest.mark.slow
 
@@ -28,11 +29,9 @@ def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
         assert old in small
         small = small.replace(old, new)
     (clone.root / "settings" / "demo.yaml").write_text(small)
-    clone.git("init", "--quiet", "--initial-branch=main")
     clone.git("config", "user.name", "test")
     clone.git("config", "user.email", "test@localhost")
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "code")
+    clone.commit("code")
     assert len(BLOCKS) > 10
     said = ""
     for language, block in BLOCKS:
@@ -47,6 +46,6 @@ def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
     assert re.search(r"reports/summary.json +digits.vae.elbo_nats ", said)
     assert "torch.Size([5, 5]) torch.Size([5, 64]) torch.Size([3, 5])" in said
     assert {"2.0", "4.0"} <= {run["params"].get("model.beta") for run in runs_in(clone)}  # type: ignore[attr-defined]
-    theirs = Project(tmp_path / "theirs")
+    theirs = Checkout(tmp_path / "theirs")
     ours, found = clone.snapshot(), theirs.snapshot()
     assert {name: ours[name] for name in ours if "stripes" not in name and "drawings" not in name} == found

@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from checkout import Checkout, working_tree
 from conftest import ROOT
-from test_pipeline import PARAMS, Project, working_tree
+from test_pipeline import PARAMS
 
 SMALL = {
     "variants: [ae, dae, vae, cvae, cvae_concat]": "variants: [vae, cvae_concat]",
@@ -18,7 +19,7 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with results, in whose training the seconds count."""
     project = working_tree(tmp_path_factory.mktemp("undisturbed"))
     params = PARAMS
@@ -26,24 +27,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
         assert old in params
         params = params.replace(old, new)
     (project.root / "params.yaml").write_text(params)
-    project.git("init", "--quiet", "--initial-branch=main")
-    project.git("add", "--all")
-    project.git("commit", "--quiet", "--message", "code")
+    project.commit("code")
     project.repro()
     return project
 
 
-def fresh(undisturbed: Project, root: Path) -> Project:
+def fresh(undisturbed: Checkout, root: Path) -> Checkout:
     """The same checkout without its results."""
     undisturbed.git("clone", "--quiet", str(undisturbed.root), str(root))
-    return Project(root)
+    return Checkout(root)
 
 
-def results(project: Project) -> dict[str, bytes]:
+def results(project: Checkout) -> dict[str, bytes]:
     return project.snapshot() | {"dvc.lock": (project.root / "dvc.lock").read_bytes()}
 
 
-def unlock(project: Project) -> None:
+def unlock(project: Checkout) -> None:
     """As `make repro` does: DVC killed while it writes its own note of locks cannot read it."""
     assert project.run("python", "scripts/unlock.py").returncode == 0
 
@@ -56,12 +55,12 @@ def test_a_note_of_locks_that_dvc_cannot_read_is_removed(tmp_path: Path, note: b
     path.parent.mkdir(parents=True)
     if note is not None:
         path.write_bytes(note)
-    unlock(Project(tmp_path))
+    unlock(Checkout(tmp_path))
     assert path.exists() == left
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_pipeline_ends_with_the_same_results(undisturbed: Project, tmp_path: Path) -> None:
+def test_killed_at_any_moment_the_pipeline_ends_with_the_same_results(undisturbed: Checkout, tmp_path: Path) -> None:
     project = fresh(undisturbed, tmp_path / "killed")
     moments = random.Random(0)
     epochs_done = []

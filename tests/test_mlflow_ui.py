@@ -7,7 +7,7 @@ import pytest
 from devtools import Page, browser, page, text_is
 from mlflow import MlflowClient
 from mlflow_ui import CLOSE, show
-from results import Checkout
+from results import Results
 from servers import mlflow_server
 
 pytestmark = [
@@ -19,14 +19,14 @@ KNOWN = ("/users/current", "ResizeObserver loop")
 
 
 @pytest.fixture(scope="module")
-def synced(results: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def synced(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Results:
     copy = results.copy(tmp_path_factory.mktemp("ui") / "checkout")
     copy.track()
     return copy
 
 
 @pytest.fixture(scope="module")
-def server(synced: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(synced: Results, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     with mlflow_server(folder, synced.environment(), "--backend-store-uri", synced.store) as port:
         yield f"http://127.0.0.1:{port}"
@@ -42,7 +42,7 @@ def tab(server: str, tmp_path: Path) -> Iterator[Page]:
         assert len(tab.requests) > 10
 
 
-def experiment(checkout: Checkout) -> str:
+def experiment(checkout: Results) -> str:
     return str(MlflowClient(checkout.store).get_experiment_by_name("aebench/digits").experiment_id)
 
 
@@ -53,7 +53,7 @@ def rows(tab: Page) -> list[str]:
     return sorted(names)
 
 
-def test_the_table_of_variants_is_filled(tab: Page, server: str, synced: Checkout) -> None:
+def test_the_table_of_variants_is_filled(tab: Page, server: str, synced: Results) -> None:
     show(tab, server, experiment(synced), "variants")
     tab.click(CLOSE)
     assert rows(tab) == ["ae", "cvae"]
@@ -67,7 +67,7 @@ def test_the_table_of_variants_is_filled(tab: Page, server: str, synced: Checkou
     assert all(view in tab.text() for view in ("Variants", "Seeds", "Parallel coordinates", "Curves"))
 
 
-def test_the_charts_show_every_seed(tab: Page, server: str, synced: Checkout) -> None:
+def test_the_charts_show_every_seed(tab: Page, server: str, synced: Results) -> None:
     seeds = [f"{variant} seed {seed}" for variant in ("ae", "cvae") for seed in (0, 1)]
     show(tab, server, experiment(synced), "curves")
     tab.click(CLOSE)
@@ -78,7 +78,7 @@ def test_the_charts_show_every_seed(tab: Page, server: str, synced: Checkout) ->
     assert all(axis in tab.ask("document.documentElement.textContent") for axis in ("denoising_mse", "probe_accuracy"))
 
 
-def test_a_runs_page_has_its_note_pictures_and_model(tab: Page, server: str, synced: Checkout) -> None:
+def test_a_runs_page_has_its_note_pictures_and_model(tab: Page, server: str, synced: Results) -> None:
     best = MlflowClient(synced.store).get_model_version_by_alias("aebench-digits-cvae", "current")
     address = f"{server}/#/experiments/{experiment(synced)}/runs/{best.run_id}"
     tab.open(address)
@@ -94,7 +94,7 @@ def test_a_runs_page_has_its_note_pictures_and_model(tab: Page, server: str, syn
         assert name in listed
 
 
-def test_the_registry_lists_the_models(tab: Page, server: str, synced: Checkout) -> None:
+def test_the_registry_lists_the_models(tab: Page, server: str, synced: Results) -> None:
     tab.open(f"{server}/#/models?workflowType=machine_learning")
     for variant in ("ae", "cvae"):
         tab.wait(f"document.body.innerText.includes('aebench-digits-{variant}')")

@@ -1,12 +1,9 @@
 """The whole pipeline through `dvc repro`, in clones of this repository, on the digits: real DVC, real MLflow."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from browser import visit
-from checkout import copy_of_the_tree
+from checkout import Checkout, working_tree
 
 PARAMS = """\
 datasets: [digits]
@@ -44,90 +41,21 @@ tracking: {experiment: aebench}
 MARK = ("raw pixels", "pixels as they are")
 
 
-@dataclass
-class Project:
-    """A checkout in which commands run with this environment's programs."""
-
-    root: Path
-
-    def environment(self) -> dict[str, str]:
-        """That of a user with nothing of ours set."""
-        outside = {
-            name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW", "MALLOC"))
-        }
-        return outside | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environment() | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def start(self, *command: str) -> "subprocess.Popen[str]":
-        """A command that goes on by itself, in a process group of its own."""
-        return subprocess.Popen(
-            command,
-            cwd=self.root,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def repro(self) -> list[str]:
-        """`dvc repro`; the stages that ran."""
-        done = self.run("dvc", "repro")
-        assert done.returncode == 0, done.stdout + done.stderr
-        return re.findall(r"Running stage '(.*)':", done.stdout)
-
-    def git(self, *arguments: str) -> str:
-        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-        done = self.run("git", *identity, *arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def edit(self, name: str, old: str, new: str) -> None:
-        path = self.root / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new))
-
-    def snapshot(self) -> dict[str, bytes]:
-        """All results, byte for byte."""
-        folders = ("data", "runs", "evaluations", "reports")
-        files = [path for folder in folders for path in (self.root / folder).rglob("*") if path.is_file()]
-        return {str(path.relative_to(self.root)): path.read_bytes() for path in files}
-
-
-def working_tree(root: Path) -> Project:
-    """A copy of the working tree without its results."""
-    copy_of_the_tree(root)
-    return Project(root)
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A clone of the working tree after its first `dvc repro`, committed with its results."""
     clone = working_tree(tmp_path_factory.mktemp("ein größerer Klon"))  # a space and letters beyond ASCII
     root = clone.root
     (root / "params.yaml").write_text(PARAMS)
     clone.edit("src/aebench/reporting/tables.py", *MARK)
-    clone.git("init", "--quiet", "--initial-branch=main")
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "code")
+    clone.commit("code")
     ran = clone.repro()
     assert len(ran) == 15
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "results")
+    clone.commit("results")
     return clone
 
 
-def test_git_holds_what_it_should_and_nothing_else(project: Project) -> None:
+def test_git_holds_what_it_should_and_nothing_else(project: Checkout) -> None:
     assert project.git("status", "--porcelain") == ""
     held = project.git("ls-files").splitlines()
     for name in ("dvc.lock", "reports/metrics/digits/vae.json", "reports/baselines/digits.json", "reports/summary.json",
@@ -137,7 +65,7 @@ def test_git_holds_what_it_should_and_nothing_else(project: Project) -> None:
         assert not [name for name in held if name.startswith(folder)]
 
 
-def test_the_metric_files_keep_their_contract(project: Project) -> None:
+def test_the_metric_files_keep_their_contract(project: Checkout) -> None:
     everywhere = {
         *("reconstruction_mse", "reconstruction_bce_nats", "denoising_mse", "probe_accuracy", "knn_accuracy"),
         *(f"probe_accuracy_{labels}_labels" for labels in (10, 100, 1000)),
@@ -188,7 +116,7 @@ def test_the_metric_files_keep_their_contract(project: Project) -> None:
         assert seed["rate_nats"] >= 0
 
 
-def test_per_image_values_are_kept_under_the_metrics_names(project: Project) -> None:
+def test_per_image_values_are_kept_under_the_metrics_names(project: Checkout) -> None:
     for variant in ("ae", "vae", "cvae_concat"):
         metrics = json.loads((project.root / f"reports/metrics/digits/{variant}.json").read_text())
         with np.load(project.root / f"evaluations/digits/{variant}/seed-1.npz", allow_pickle=False) as arrays:
@@ -200,7 +128,7 @@ def test_per_image_values_are_kept_under_the_metrics_names(project: Project) -> 
             assert arrays["codes"].shape == (360, 4)
 
 
-def test_the_pairs_are_those_that_compare(project: Project) -> None:
+def test_the_pairs_are_those_that_compare(project: Checkout) -> None:
     pairs = pd.read_csv(project.root / "reports/pairs.csv")
     of_probe = pairs[pairs["metric"] == "probe_accuracy"]
     assert set(zip(of_probe["a"], of_probe["b"], strict=True)) == {
@@ -218,7 +146,7 @@ def test_the_pairs_are_those_that_compare(project: Project) -> None:
     assert row["ci95_low"] < row["difference"] < row["ci95_high"]
 
 
-def test_the_report_is_whole_and_opens_offline(project: Project) -> None:
+def test_the_report_is_whole_and_opens_offline(project: Checkout) -> None:
     page = (project.root / "reports/index.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert page.count("data:image/png;base64,") >= 7
@@ -242,7 +170,7 @@ def test_the_report_is_whole_and_opens_offline(project: Project) -> None:
     assert "no p(z)" in ae["not_defined"]
 
 
-def test_dvc_plots_every_run(project: Project) -> None:
+def test_dvc_plots_every_run(project: Checkout) -> None:
     done = project.run("dvc", "plots", "show", "--json", "--out", str(project.root / ".aebench" / "plots"))
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)["data"]
@@ -262,7 +190,7 @@ def test_dvc_plots_every_run(project: Project) -> None:
 
 
 @pytest.mark.parametrize("width", [1300, 400])
-def test_the_page_works_in_a_browser(project: Project, tmp_path: Path, width: int) -> None:
+def test_the_page_works_in_a_browser(project: Checkout, tmp_path: Path, width: int) -> None:
     found = visit(project.root / "reports" / "index.html", tmp_path, width)
     assert found["errors"] == []
     assert found["unloaded"] == []
@@ -278,18 +206,18 @@ def test_the_page_works_in_a_browser(project: Project, tmp_path: Path, width: in
     assert not found["wide"]
 
 
-def test_the_clones_own_code_ran(project: Project) -> None:
+def test_the_clones_own_code_ran(project: Checkout) -> None:
     assert MARK[1] in (project.root / "reports/comparison.md").read_text()
 
 
-def test_a_second_run_does_nothing(project: Project) -> None:
+def test_a_second_run_does_nothing(project: Checkout) -> None:
     before = project.snapshot()
     assert project.repro() == ["track"]
     assert project.snapshot() == before
     assert project.git("status", "--porcelain") == ""
 
 
-def runs_in(project: Project, store: str | None = None) -> list[dict[str, object]]:
+def runs_in(project: Checkout, store: str | None = None) -> list[dict[str, object]]:
     """What MLflow itself says that a store holds."""
     script = (
         "import json, mlflow, sys; client = mlflow.MlflowClient(sys.argv[1]);"
@@ -316,7 +244,7 @@ EXPECTED_CELLS = sorted(
 )
 
 
-def test_mlflow_holds_each_run_once_after_two_syncs(project: Project) -> None:
+def test_mlflow_holds_each_run_once_after_two_syncs(project: Checkout) -> None:
     shutil.rmtree(project.root / ".aebench" / "sync")  # so that the store is asked again
     done = project.run(sys.executable, "stages/track.py")
     assert "0 runs added, 15 already there" in done.stderr
@@ -348,11 +276,11 @@ def test_mlflow_holds_each_run_once_after_two_syncs(project: Project) -> None:
     assert {"elbo_nats", "elbo_nats_sd", "elbo_nats_ci95_low"} <= set(parent["metrics"])  # type: ignore[call-overload]
 
 
-def test_another_store_and_a_moved_repository_are_filled_completely(project: Project, tmp_path: Path) -> None:
+def test_another_store_and_a_moved_repository_are_filled_completely(project: Checkout, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path / 'other.db'}"
     assert "15 runs added" in project.run(sys.executable, "stages/track.py", MLFLOW_TRACKING_URI=other).stderr
     assert cells(runs_in(project, other)) == EXPECTED_CELLS
-    moved = Project(tmp_path / "moved")
+    moved = Checkout(tmp_path / "moved")
     shutil.copytree(project.root, moved.root, symlinks=True)
     shutil.rmtree(moved.root / "mlruns")
     assert "15 runs added" in moved.run(sys.executable, "stages/track.py").stderr
@@ -361,8 +289,8 @@ def test_another_store_and_a_moved_repository_are_filled_completely(project: Pro
     assert all("model.safetensors" in run["artifacts"] for run in runs if run["tags"]["aebench.role"] == "seed")  # type: ignore[operator,index]
 
 
-def test_a_store_that_lost_its_runs_is_filled_again(project: Project, tmp_path: Path) -> None:
-    copy = Project(tmp_path / "copy")
+def test_a_store_that_lost_its_runs_is_filled_again(project: Checkout, tmp_path: Path) -> None:
+    copy = Checkout(tmp_path / "copy")
     shutil.copytree(project.root, copy.root, symlinks=True)
     shutil.rmtree(copy.root / "mlruns")
     (copy.root / "mlflow.db").unlink()
@@ -376,7 +304,7 @@ def test_a_store_that_lost_its_runs_is_filled_again(project: Project, tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def test_a_broken_off_run_is_replaced(project: Project) -> None:
+def test_a_broken_off_run_is_replaced(project: Checkout) -> None:
     script = (
         "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db');"
         "experiment = client.get_experiment_by_name('aebench/digits').experiment_id;"
@@ -388,14 +316,14 @@ def test_a_broken_off_run_is_replaced(project: Project) -> None:
     assert cells(runs_in(project)) == EXPECTED_CELLS
 
 
-def test_an_unreachable_server_is_a_warning(project: Project) -> None:
+def test_an_unreachable_server_is_a_warning(project: Checkout) -> None:
     done = project.run(sys.executable, "stages/track.py", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
     assert line.startswith("warning: MLflow at http://127.0.0.1:9 was not synced")
 
 
-def test_a_bad_parameter_stops_before_anything_is_deleted(project: Project) -> None:
+def test_a_bad_parameter_stops_before_anything_is_deleted(project: Checkout) -> None:
     before = project.snapshot()
     good = (project.root / "params.yaml").read_text()
     project.edit("params.yaml", "epochs: 2", "epochs: 0")
@@ -418,7 +346,7 @@ def test_a_bad_parameter_stops_before_anything_is_deleted(project: Project) -> N
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_not_there_stops_before_anything_is_deleted(project: Project) -> None:
+def test_a_gpu_that_is_not_there_stops_before_anything_is_deleted(project: Checkout) -> None:
     before = project.snapshot()
     project.edit("params.yaml", "device: cpu", "device: cuda")
     try:
@@ -434,7 +362,7 @@ def test_a_gpu_that_is_not_there_stops_before_anything_is_deleted(project: Proje
     assert project.snapshot() == before
 
 
-def test_a_stage_by_hand_says_what_it_takes(project: Project) -> None:
+def test_a_stage_by_hand_says_what_it_takes(project: Checkout) -> None:
     done = project.run(sys.executable, "stages/train.py", "digits")
     assert (done.returncode, done.stderr) == (1, "usage: python stages/train.py DATASET VARIANT\n")
     done = project.run(sys.executable, "stages/train.py", "digits", "vea")
@@ -444,15 +372,15 @@ def test_a_stage_by_hand_says_what_it_takes(project: Project) -> None:
     )
 
 
-def test_a_fresh_clone_reproduces_the_results_bit_for_bit(project: Project, tmp_path: Path) -> None:
+def test_a_fresh_clone_reproduces_the_results_bit_for_bit(project: Checkout, tmp_path: Path) -> None:
     project.git("clone", "--quiet", str(project.root), str(tmp_path / "fresh"))
-    fresh = Project(tmp_path / "fresh")
+    fresh = Checkout(tmp_path / "fresh")
     assert len(fresh.repro()) == 15
     assert fresh.git("status", "--porcelain") == ""
     assert fresh.snapshot() == project.snapshot()
 
 
-def test_an_edit_of_one_variant_reruns_its_stages_only(project: Project) -> None:
+def test_an_edit_of_one_variant_reruns_its_stages_only(project: Checkout) -> None:
     untouched = {name: content for name, content in project.snapshot().items() if "/ae" in name or "/cvae" in name}
     project.edit("params.yaml", "objective: elbo, beta: 1.0", "objective: elbo, beta: 4.0")
     assert project.repro() == ["check", "train@digits-vae", "evaluate@digits-vae", "report", "track"]
@@ -465,7 +393,7 @@ def test_an_edit_of_one_variant_reruns_its_stages_only(project: Project) -> None
     assert old["tags"]["aebench.superseded"] == "true"  # type: ignore[index]
 
 
-def test_a_removed_variant_leaves_no_trace(project: Project) -> None:
+def test_a_removed_variant_leaves_no_trace(project: Checkout) -> None:
     project.edit("params.yaml", "variants: [ae, dae, vae, cvae, cvae_concat]", "variants: [ae, vae]")
     assert set(project.repro()) <= {"check", "report", "track"}
     for name, content in project.snapshot().items():

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from checkout import Checkout
 from conftest import ROOT
-from test_pipeline import Project
 
 
 def out_of_date(root: Path) -> list[str]:
     """What DVC finds changed since the results were made, of the files that git holds."""
-    checkout = Project(root)
+    checkout = Checkout(root)
     done = checkout.run(sys.executable, "-m", "dvc", "status", "--json")
     assert done.returncode == 0, done.stderr
     changed = []
@@ -31,7 +31,7 @@ def test_results_are_of_this_code_and_these_parameters() -> None:
 
 def test_a_change_would_be_noticed(tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "clone")], check=True)
-    clone = Project(tmp_path / "clone")
+    clone = Checkout(tmp_path / "clone")
     clone.edit("src/aebench/training/adam.py", "eps=1e-8", "eps=1e-7")
     clone.edit("params.yaml", "latent_dim: 16", "latent_dim: 17")
     clone.edit("reports/metrics/fashion_mnist/vae.json", '"mean": ', '"mean": 1')

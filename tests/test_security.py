@@ -266,7 +266,7 @@ def test_the_ui_listens_on_this_machine_alone_and_sends_no_telemetry(copy: Check
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with copy.start(sys.executable, "scripts/ui.py", str(port), **recorded) as server:
-        for line in server.stderr:  # type: ignore[union-attr]
+        for line in server.stdout:  # type: ignore[union-attr]
             if "Uvicorn running" in line or "Application startup complete" in line:
                 break
         family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]

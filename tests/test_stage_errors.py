@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_pipeline import PARAMS, Project, working_tree
+from checkout import Checkout, working_tree
+from test_pipeline import PARAMS
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +15,7 @@ VAE = ("digits", "vae")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """One variant on the digits, made without DVC."""
     made = working_tree(tmp_path_factory.mktemp("stages"))
     params = PARAMS.replace("[ae, dae, vae, cvae, cvae_concat]", "[vae]").replace("seeds: [0, 1]", "seeds: [0]")
@@ -29,7 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def mended(project: Project) -> Iterator[None]:
+def mended(project: Checkout) -> Iterator[None]:
     """Every file as it was before."""
     before = project.snapshot()
     yield
@@ -80,7 +81,7 @@ CASES = [
 @pytest.mark.usefixtures("mended")
 @pytest.mark.parametrize(("stage", "name", "content", "message"), CASES)
 def test_a_result_that_is_missing_or_damaged(
-    project: Project, stage: tuple[str, ...], name: str, content: bytes | None, message: str
+    project: Checkout, stage: tuple[str, ...], name: str, content: bytes | None, message: str
 ) -> None:
     path: Path = project.root / name
     path.unlink() if content is None else path.write_bytes(content)
@@ -93,7 +94,7 @@ def test_a_result_that_is_missing_or_damaged(
 
 
 @pytest.mark.usefixtures("mended")
-def test_a_seed_that_was_not_evaluated(project: Project) -> None:
+def test_a_seed_that_was_not_evaluated(project: Checkout) -> None:
     project.edit("params.yaml", "seeds: [0]", "seeds: [0, 5]")
     try:
         done = project.run(sys.executable, "stages/report.py")
@@ -103,6 +104,6 @@ def test_a_seed_that_was_not_evaluated(project: Project) -> None:
         project.edit("params.yaml", "seeds: [0, 5]", "seeds: [0]")
 
 
-def test_an_unknown_cell(project: Project) -> None:
+def test_an_unknown_cell(project: Checkout) -> None:
     done = project.run(sys.executable, "stages/evaluate.py", "digits", "vea")
     assert done.stderr.splitlines() == ["error: 'vea' is not among variants in params.yaml, allowed: vae"]

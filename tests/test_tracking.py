@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny
 from mlflow import MlflowClient
-from results import CELLS, Checkout, tags
+from results import CELLS, Results, tags
 
 from aebench.paths import CONFIG, WEIGHTS
 
@@ -42,13 +42,13 @@ SAMPLES = {
 
 
 @pytest.fixture(scope="module")
-def synced(results: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def synced(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Results:
     copy = results.copy(tmp_path_factory.mktemp("synced") / "checkout")
     assert "6 runs added" in copy.track()
     return copy
 
 
-def spoil(checkout: Checkout, variant: str = "cvae") -> None:
+def spoil(checkout: Results, variant: str = "cvae") -> None:
     """Other results of seed 0, hence also of the variant."""
     path = checkout.root / f"reports/metrics/digits/{variant}.json"
     content = json.loads(path.read_text())
@@ -56,7 +56,7 @@ def spoil(checkout: Checkout, variant: str = "cvae") -> None:
     path.write_text(json.dumps(content))
 
 
-def test_runs_say_where_they_come_from(synced: Checkout) -> None:
+def test_runs_say_where_they_come_from(synced: Results) -> None:
     runs = synced.runs()
     assert sorted(runs) == CELLS
     digests = set()
@@ -76,7 +76,7 @@ def test_runs_say_where_they_come_from(synced: Checkout) -> None:
     assert len(digests) == 1
 
 
-def test_what_a_cache_brought_back_claims_no_machine_and_no_times(results: Checkout, tmp_path: Path) -> None:
+def test_what_a_cache_brought_back_claims_no_machine_and_no_times(results: Results, tmp_path: Path) -> None:
     restored = results.copy(tmp_path / "restored")
     shutil.rmtree(restored.root / ".aebench" / "runtime")
     for path in (restored.root / "evaluations").rglob("*.npz"):
@@ -89,7 +89,7 @@ def test_what_a_cache_brought_back_claims_no_machine_and_no_times(results: Check
     assert not [name for name in run.data.metrics if name.endswith("_seconds")]
 
 
-def test_the_variants_of_one_kind_of_run_share_their_keys(synced: Checkout) -> None:
+def test_the_variants_of_one_kind_of_run_share_their_keys(synced: Results) -> None:
     runs = synced.runs()
     ae, cvae = (runs[f"digits/{variant}/seed-0"][0] for variant in ("ae", "cvae"))
     shared = {name for name in ae.data.params if not name.startswith("model.")}
@@ -101,7 +101,7 @@ def test_the_variants_of_one_kind_of_run_share_their_keys(synced: Checkout) -> N
             assert [point.step for point in client.get_metric_history(run.info.run_id, name)] == [1, 2, 3]
 
 
-def test_superseded_results_are_marked_until_they_come_back(results: Checkout, tmp_path: Path) -> None:
+def test_superseded_results_are_marked_until_they_come_back(results: Results, tmp_path: Path) -> None:
     checkout = results.copy(tmp_path / "checkout")
     checkout.track()
     good = (checkout.root / "reports/metrics/digits/cvae.json").read_text()
@@ -132,7 +132,7 @@ def test_superseded_results_are_marked_until_they_come_back(results: Checkout, t
     assert marks("digits/ae") == marks("digits/ae/seed-0") == ["true"]
 
 
-def test_a_model_is_registered_once_for_the_best_seed(synced: Checkout) -> None:
+def test_a_model_is_registered_once_for_the_best_seed(synced: Results) -> None:
     client = MlflowClient(synced.store)
     assert "0 runs added" in synced.track("always")
     for variant in ("ae", "cvae"):
@@ -149,7 +149,7 @@ def test_a_model_is_registered_once_for_the_best_seed(synced: Checkout) -> None:
         assert client.get_model_version_by_alias(version.name, "current").version == version.version
 
 
-def test_a_lost_model_is_noticed_and_logged_again(synced: Checkout) -> None:
+def test_a_lost_model_is_noticed_and_logged_again(synced: Results) -> None:
     client = MlflowClient(synced.store)
     synced.track()
     client.delete_registered_model("aebench-digits-ae")
@@ -162,13 +162,13 @@ def test_a_lost_model_is_noticed_and_logged_again(synced: Checkout) -> None:
 
 
 def isolated(
-    checkout: Checkout, scratch: Path, x: np.ndarray, wanted: dict[str, dict[str, object]]
+    checkout: Results, scratch: Path, x: np.ndarray, wanted: dict[str, dict[str, object]]
 ) -> dict[str, dict[str, np.ndarray]]:
     """What models predict, by their addresses, in a process of its own that is far from this project's code."""
     np.save(scratch / "x.npy", x)
     outs = {uri: scratch / f"{number}.npz" for number, uri in enumerate(wanted)}
     orders = json.dumps([(uri, str(outs[uri]), tasks) for uri, tasks in wanted.items()])
-    done = checkout.run("-I", "-c", LOAD, checkout.store, str(scratch / "x.npy"), orders)
+    done = checkout.python("-I", "-c", LOAD, checkout.store, str(scratch / "x.npy"), orders)
     assert done.returncode == 0, done.stderr
     files = json.loads(done.stdout.splitlines()[-1])
     assert len(files) > 5
@@ -181,7 +181,7 @@ def isolated(
     return found
 
 
-def test_a_registered_model_works_without_this_package_bit_for_bit(synced: Checkout, tmp_path: Path) -> None:
+def test_a_registered_model_works_without_this_package_bit_for_bit(synced: Results, tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((300, 64), dtype=np.float32)
     uri = "models:/aebench-digits-cvae@current"
     served = isolated(synced, tmp_path, x, {uri: {**TASKS, **SAMPLES}})[uri]
@@ -192,7 +192,7 @@ def test_a_registered_model_works_without_this_package_bit_for_bit(synced: Check
         f"model = aebench.load_run('runs/digits/cvae/seed-{seed}'); torch.set_grad_enabled(False);"
         "numpy.savez(sys.argv[2], reconstruct=model.reconstruct(x), encode=model.encode(x))"
     )
-    done = synced.run("-c", script, str(tmp_path / "x.npy"), str(tmp_path / "loaded.npz"))
+    done = synced.python("-c", script, str(tmp_path / "x.npy"), str(tmp_path / "loaded.npz"))
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "loaded.npz", allow_pickle=False) as loaded:
         for name in ("reconstruct", "encode"):
@@ -202,7 +202,7 @@ def test_a_registered_model_works_without_this_package_bit_for_bit(synced: Check
     assert served["sample"].shape == (300, 64)
 
 
-def test_every_kind_is_served_from_code_and_safetensors(synced: Checkout, tmp_path: Path) -> None:
+def test_every_kind_is_served_from_code_and_safetensors(synced: Results, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save
 
@@ -288,9 +288,9 @@ def test_a_model_without_a_prior_or_labels_refuses() -> None:
             served.predict(None, np.zeros((2, 64), np.float32), params)
 
 
-def test_no_mlflow_is_imported_where_nothing_is_to_do(synced: Checkout) -> None:
+def test_no_mlflow_is_imported_where_nothing_is_to_do(synced: Results) -> None:
     synced.track()
-    done = synced.run("-X", "importtime", "stages/track.py")
+    done = synced.python("-X", "importtime", "stages/track.py")
     assert done.returncode == 0
     assert "aebench.tracking.sync" in done.stderr
     assert "mlflow" not in done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 from socket import socket
 
 import pytest
-from results import CELLS, Checkout, tags
+from results import CELLS, Results, tags
 from servers import dripping, failing, listening, mlflow_server, passing, silent
 
 from aebench.tracking.patience import NoAnswer, Patient
@@ -22,23 +22,23 @@ PROMISED = 20  # seconds, at most, that a store which does not do its part may c
 
 
 @pytest.fixture
-def checkout(results: Checkout, tmp_path: Path) -> Checkout:
+def checkout(results: Results, tmp_path: Path) -> Results:
     return results.copy(tmp_path / "checkout")
 
 
 @pytest.fixture
-def server(checkout: Checkout, tmp_path: Path) -> Iterator[int]:
+def server(checkout: Results, tmp_path: Path) -> Iterator[int]:
     with mlflow_server(tmp_path, checkout.environment()) as port:
         yield port
 
 
-def timed(checkout: Checkout, store: str) -> tuple[str, float]:
+def timed(checkout: Results, store: str) -> tuple[str, float]:
     """What a sync said, and how long it took."""
     started = time.monotonic()
     return checkout.track(MLFLOW_TRACKING_URI=store), time.monotonic() - started
 
 
-def complete(checkout: Checkout, store: str | None = None) -> None:
+def complete(checkout: Results, store: str | None = None) -> None:
     """Each run once, finished, with a key."""
     runs = checkout.runs(store)
     assert sorted(runs) == CELLS
@@ -51,7 +51,7 @@ def complete(checkout: Checkout, store: str | None = None) -> None:
     "serve",
     [failing, silent, dripping],
 )
-def test_a_server_that_does_not_do_its_part_is_a_warning(checkout: Checkout, serve: Callable[[socket], None]) -> None:
+def test_a_server_that_does_not_do_its_part_is_a_warning(checkout: Results, serve: Callable[[socket], None]) -> None:
     before = {path: path.read_bytes() for path in checkout.root.rglob("*") if path.is_file()}
     _, seconds_of_starting = timed(checkout, "http://127.0.0.1:9")  # where nobody listens
     with listening(serve) as port:
@@ -64,7 +64,7 @@ def test_a_server_that_does_not_do_its_part_is_a_warning(checkout: Checkout, ser
 
 @pytest.mark.parametrize("allowance", [2_000, 40_000, 200_000])
 def test_a_server_that_dies_in_the_middle_is_filled_by_a_later_sync(
-    checkout: Checkout, server: int, allowance: int
+    checkout: Results, server: int, allowance: int
 ) -> None:
     with listening(passing(server, allowance)) as port:
         address = f"http://127.0.0.1:{port}"
@@ -93,7 +93,7 @@ def test_an_answer_is_waited_for_only_so_long() -> None:
     assert patient.ask(0) == "answer"
 
 
-def test_a_locked_database_is_a_warning(checkout: Checkout) -> None:
+def test_a_locked_database_is_a_warning(checkout: Results) -> None:
     checkout.track()
     shutil.rmtree(checkout.root / ".aebench" / "sync")
     with closing(sqlite3.connect(checkout.root / "mlflow.db", isolation_level=None)) as other:
@@ -105,7 +105,7 @@ def test_a_locked_database_is_a_warning(checkout: Checkout) -> None:
     assert "0 runs added, 6 already there" in checkout.track()
 
 
-def test_a_full_disk_is_a_warning_and_a_later_sync_completes_it(checkout: Checkout) -> None:
+def test_a_full_disk_is_a_warning_and_a_later_sync_completes_it(checkout: Results) -> None:
     """A limit on the size of files stands for the disk: enough for a new database, not for all runs."""
     checkout.track()
     held = (checkout.root / "mlflow.db").stat().st_size
@@ -131,7 +131,7 @@ def test_a_full_disk_is_a_warning_and_a_later_sync_completes_it(checkout: Checko
 
 
 @pytest.mark.parametrize("damage", ["text", "page"])
-def test_a_damaged_database_is_named_and_rebuilt_on_request(checkout: Checkout, damage: str) -> None:
+def test_a_damaged_database_is_named_and_rebuilt_on_request(checkout: Results, damage: str) -> None:
     database = checkout.root / "mlflow.db"
     checkout.track()
     content = bytearray(database.read_bytes())
@@ -148,20 +148,20 @@ def test_a_damaged_database_is_named_and_rebuilt_on_request(checkout: Checkout, 
     assert checkout.track() == ""
 
 
-def test_rebuild_is_for_the_projects_own_database(checkout: Checkout) -> None:
-    done = checkout.run("stages/track.py", "rebuild", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+def test_rebuild_is_for_the_projects_own_database(checkout: Results) -> None:
+    done = checkout.python("stages/track.py", "rebuild", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
         ["error: rebuild: MLFLOW_TRACKING_URI names the store, allowed: the project's own mlflow.db"],
     )
-    done = checkout.run("stages/track.py", "rebiuld")
+    done = checkout.python("stages/track.py", "rebiuld")
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
         ["error: found 'rebiuld', allowed: if-needed, always, rebuild, watch"],
     )
 
 
-def test_two_syncs_at_once_add_each_run_once(checkout: Checkout) -> None:
+def test_two_syncs_at_once_add_each_run_once(checkout: Results) -> None:
     command = [sys.executable, "stages/track.py"]
     both = [
         subprocess.Popen(command, cwd=checkout.root, env=checkout.environment(), stderr=subprocess.PIPE, text=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from results import CELLS, Checkout, tags
+from results import CELLS, Results, tags
 
 from aebench import config, variants
 from aebench.data.datasets import facts
@@ -24,39 +24,39 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def checkout(results: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+def checkout(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     return results.copy(tmp_path / "checkout")
 
 
 @pytest.fixture
-def watching(checkout: Checkout) -> Watch:
+def watching(checkout: Results) -> Watch:
     params = config.read(checkout.root / "params.yaml", kinds=variants.kinds(), datasets=facts(()))
     return Watch(params, Layout(checkout.root))
 
 
-def history(checkout: Checkout, seed: int = 0) -> list[str]:
+def history(checkout: Results, seed: int = 0) -> list[str]:
     """The lines of a finished run's history, the header first."""
     path = Layout(checkout.root).run("digits", "ae", seed) / HISTORY
     return path.read_text().splitlines(keepends=True)
 
 
-def write(checkout: Checkout, text: str, seed: int = 0) -> Path:
+def write(checkout: Results, text: str, seed: int = 0) -> Path:
     path = Layout(checkout.root).live("digits", "ae", seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
 
-def live(checkout: Checkout) -> list[Run]:
+def live(checkout: Results) -> list[Run]:
     """The runs that are or were shown while in training."""
     found = checkout.runs().get("", [])
     assert all(tags(run)["aebench.live"] == "digits/ae/seed-0" for run in found)
     return found
 
 
-def epochs(checkout: Checkout, run: Run) -> list[tuple[int, float]]:
+def epochs(checkout: Results, run: Run) -> list[tuple[int, float]]:
     points = MlflowClient(checkout.store).get_metric_history(run.info.run_id, "validation_loss")
     return [(point.step, point.value) for point in points]
 
@@ -66,7 +66,7 @@ def expected(lines: list[str]) -> list[tuple[int, float]]:
     return [(epoch, float(line.split(",")[column])) for epoch, line in enumerate(lines[1:], start=1)]
 
 
-def test_a_run_is_shown_as_it_grows_and_gives_way_to_its_results(checkout: Checkout, watching: Watch) -> None:
+def test_a_run_is_shown_as_it_grows_and_gives_way_to_its_results(checkout: Results, watching: Watch) -> None:
     assert watching.look() == []
     lines = history(checkout)
     path = write(checkout, "".join(lines[:2]) + lines[2][:20])  # the second epoch is being written
@@ -92,7 +92,7 @@ def test_a_run_is_shown_as_it_grows_and_gives_way_to_its_results(checkout: Check
     assert sorted(checkout.runs()) == CELLS
 
 
-def test_a_training_that_ends_without_results_was_killed(checkout: Checkout, watching: Watch) -> None:
+def test_a_training_that_ends_without_results_was_killed(checkout: Results, watching: Watch) -> None:
     lines = history(checkout)
     path = write(checkout, "".join(lines[:3]))
     watching.look()
@@ -103,7 +103,7 @@ def test_a_training_that_ends_without_results_was_killed(checkout: Checkout, wat
     assert run.info.status == "KILLED"
 
 
-def test_a_training_that_begins_anew_is_another_run(checkout: Checkout, watching: Watch) -> None:
+def test_a_training_that_begins_anew_is_another_run(checkout: Results, watching: Watch) -> None:
     lines, others = history(checkout), history(checkout, 1)
     write(checkout, "".join(lines[:3]))
     watching.look()
@@ -114,7 +114,7 @@ def test_a_training_that_begins_anew_is_another_run(checkout: Checkout, watching
     assert epochs(checkout, run) == expected(others[:3])
 
 
-def test_a_store_that_fails_for_a_while_misses_nothing(checkout: Checkout, watching: Watch) -> None:
+def test_a_store_that_fails_for_a_while_misses_nothing(checkout: Results, watching: Watch) -> None:
     lines = history(checkout)
     write(checkout, "".join(lines[:2]))
     watching.look()
@@ -129,7 +129,7 @@ def test_a_store_that_fails_for_a_while_misses_nothing(checkout: Checkout, watch
     assert epochs(checkout, run) == expected(lines)
 
 
-def test_a_run_in_training_survives_a_sync_of_older_results(checkout: Checkout, watching: Watch) -> None:
+def test_a_run_in_training_survives_a_sync_of_older_results(checkout: Results, watching: Watch) -> None:
     write(checkout, "".join(history(checkout)[:2]))
     watching.look()
     checkout.track()
@@ -138,7 +138,7 @@ def test_a_run_in_training_survives_a_sync_of_older_results(checkout: Checkout, 
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_running_after_the_watch(checkout: Checkout, sign: signal.Signals) -> None:
+def test_nothing_is_running_after_the_watch(checkout: Results, sign: signal.Signals) -> None:
     write(checkout, "".join(history(checkout)[:2]))
     watch = subprocess.Popen(
         [sys.executable, "stages/track.py", "watch"],

@@ -44,4 +44,4 @@ def show(value: object) -> str:
 def plain(value: object) -> str:
     """Text as it is where it can stand in a line, else as Python would write it."""
     text = " ".join(str(value).split()) if isinstance(value, str | Exception) else show(value)
-    return text if text.isprintable() and len(text) <= 200 else show(text)
+    return text if text and text.isprintable() and len(text) <= 200 else show(text)
