@@ -67,7 +67,7 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def measured(what: str, numerics: str) -> list[float]:
-    """The measurement `what` of measure.py."""
+    """The measurement `what` of measure.py: seconds of each repeat, or MB of memory; ends the script if it fails."""
     command = [sys.executable, str(ROOT / "benchmarks" / "measure.py"), what, numerics]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -95,7 +95,7 @@ class Copy:
         (self.root / "params.yaml").write_text(Template(PARAMS).substitute(values))
 
     def call(self, *command: str) -> float:
-        """The seconds that a command takes."""
+        """The seconds that a command takes in the copy; ends the script if it fails."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC", "MLFLOW"))}
         started = time.perf_counter()
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
@@ -164,7 +164,7 @@ def machine() -> dict[str, Any]:
 
 
 def ratios(medians: dict[str, float]) -> dict[str, float]:
-    """What the figures come to."""
+    """How the medians, in seconds by the names of `COMPUTED`, relate to each other."""
     names = list(COMPUTED)
     article, _, all_cores, products = (medians[name] for name in names[:4])
     article_estimate, estimate, estimate_products = (medians[name] for name in names[4:])

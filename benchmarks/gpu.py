@@ -52,19 +52,19 @@ NETWORK = Network(hidden=(256,), latent_dim=16)
 
 
 def made(name: str, seed: int, splits: Splits) -> Autoencoder:
-    """An untrained model."""
+    """The untrained model of the block `name`, its weights drawn from `seed`."""
     with drawing_from(generator(seed, "weights")):
         spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
         return build(parse(kinds()[BLOCKS[name]["kind"]], BLOCKS[name]), NETWORK, spec)
 
 
 def training(epochs: int) -> Training:
-    """The default protocol."""
+    """The default protocol, for so many epochs."""
     return Training(epochs=epochs, batch_size=64, learning_rate=1e-3, select="best_validation")
 
 
 def runs_a_minute(name: str, seeds: int, splits: Splits, device: torch.device) -> dict[str, float]:
-    """How many runs of `EPOCHS` epochs a minute gives, validation included: the median epoch's and the spread."""
+    """How many runs of `EPOCHS` epochs a minute gives, validation included, by the median epoch; and the spread."""
     ended: list[float] = []
     train_stacked(
         [made(name, seed, splits) for seed in range(seeds)],

@@ -66,7 +66,7 @@ def vae() -> LatentVariableModel:
 
 
 class ArticleVAE(nn.Module):
-    """The network as an article's reader would write it."""
+    """The network as an article's reader would write it: images `[B, D]`, latents `[B, L]`."""
 
     def __init__(self) -> None:
         super().__init__()

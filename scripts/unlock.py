@@ -7,7 +7,7 @@ NOTE = Path(__file__).resolve().parents[1] / ".dvc" / "tmp" / "rwlock"
 
 
 def main() -> None:
-    """A whole note is left alone: DVC knows by it of others at work."""
+    """Remove a note that cannot be read; a whole one is left alone, since DVC knows by it of others at work."""
     try:
         json.loads(NOTE.read_bytes())
     except FileNotFoundError:

@@ -30,7 +30,10 @@ SHARE = 0.01
 
 
 class Verdict(NamedTuple):
-    """`words` is identical, within tolerance or different; `metric` differs most, by `difference`."""
+    """`words` is identical, within tolerance or different; `metric` differs most, by `difference`.
+
+    Where metrics cannot be compared, `metric` is the reason: the names that only one side has, or why a run failed.
+    """
 
     words: str
     metric: str = ""
@@ -38,7 +41,7 @@ class Verdict(NamedTuple):
 
 
 def compare(committed: Mapping[str, Any], seed: int, weights_sha256: str, metrics: Mapping[str, float]) -> Verdict:
-    """One run against the metric file of its variant."""
+    """One run's weights and metrics against those of `seed` in `committed`, the metric file of its variant."""
     before = committed["seeds"][str(seed)]
     if metrics == before and weights_sha256 == committed["weights_sha256"][str(seed)]:
         return Verdict("identical")
@@ -93,7 +96,11 @@ def again(
 
 
 def verify() -> None:
-    """All variants of all data sets, the first seed of each."""
+    """Compare the first seed of every variant on every data set, a line each; the exit code is 1 if any is different.
+
+    Raises:
+        DataError: a data set's file is missing.
+    """
     params = _stage.params()
     from aebench.execution.jobs import run_all
 

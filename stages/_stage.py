@@ -34,7 +34,12 @@ __all__ = ["LAYOUT", "ROOT", "cell", "params", "run", "write"]
 
 @cache
 def params() -> "Params":
-    """params.yaml, checked."""
+    """params.yaml, checked, once the limits on this process's libraries are set.
+
+    Raises:
+        ConfigError: a value is not allowed.
+        DataError: two data sets have one name.
+    """
     from aebench import config, numerics
 
     numerics.limit(config.read_numerics(LAYOUT.params))
@@ -45,7 +50,11 @@ def params() -> "Params":
 
 
 def cell(dataset: str, variant: str | None = None) -> "Params":
-    """params.yaml, checked, and found to name this data set and variant."""
+    """params.yaml, checked, and found to name this data set and variant.
+
+    Raises:
+        UserError: it does not, or it is not in order.
+    """
     checked = params()
     for key, name, named in (("datasets", dataset, checked.datasets), ("variants", variant, checked.variants)):
         if name is not None and name not in named:

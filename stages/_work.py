@@ -15,14 +15,18 @@ T = TypeVar("T")
 
 
 def store() -> "Store":
-    """What was computed before."""
+    """What was computed before, and is kept."""
     from aebench.store import Store  # imports NumPy, which must come after the numerics are limited
 
     return Store(_stage.LAYOUT.store, _stage.params().execution.store_megabytes * 1_000_000)
 
 
 def data_sha256(dataset: str) -> str:
-    """The hash of a data set's file."""
+    """The hash of a data set's file.
+
+    Raises:
+        DataError: it is missing.
+    """
     from aebench.errors import DataError
     from aebench.fingerprint import digest
 
@@ -33,7 +37,13 @@ def data_sha256(dataset: str) -> str:
 
 
 def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, unit: str) -> dict[str, T]:
-    """What this stage's jobs give for `cell`, a data set and perhaps a variant."""
+    """What this stage's jobs give for `cell`, a data set and perhaps a variant, by name.
+
+    Another process that works on the same is waited for, and its results are taken.
+
+    Raises:
+        UserError: a job failed, or the workers are out of reach.
+    """
     from aebench.execution.jobs import run_all
 
     params, stage = _stage.params(), Path(sys.argv[0]).stem

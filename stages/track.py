@@ -36,7 +36,7 @@ def track(when: str = "if-needed") -> None:
 
 
 def say(line: str) -> None:
-    """On the side of messages, at once."""
+    """Print a line on standard error, at once."""
     print(line, file=sys.stderr, flush=True)
 
 

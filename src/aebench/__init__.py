@@ -8,7 +8,11 @@ if TYPE_CHECKING:
 
 
 def load_run(folder: str | Path) -> "Autoencoder":
-    """The trained model of a run's folder, e.g. `runs/fashion_mnist/vae/seed-0`, ready to use."""
+    """The trained model of a run's folder, e.g. `runs/fashion_mnist/vae/seed-0`, in evaluation mode.
+
+    Raises:
+        TrainingError: the folder holds no run, or a damaged one.
+    """
     from aebench.training import checkpoints  # here, so that importing the package does not import torch
 
     return checkpoints.load_run(folder)

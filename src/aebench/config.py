@@ -72,13 +72,13 @@ class Block(BaseModel):
 
 
 class Data(Block):
-    """How the training images are split."""
+    """What share of the training images is held out for validation."""
 
     validation_fraction: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Network(Block):
-    """The encoder and decoder that all variants share."""
+    """The encoder and decoder that all variants share: widths of the hidden layers, and L, the size of a code."""
 
     hidden: Hidden
     latent_dim: Width
@@ -92,7 +92,7 @@ class NetworkOverride(Block):
 
 
 class Training(Block):
-    """The one training protocol."""
+    """The one training protocol: epochs, images a batch, Adam's learning rate, and which epoch's weights are kept."""
 
     epochs: Count
     batch_size: Count
@@ -118,7 +118,7 @@ class VariantConfig(Block):
 
 
 class Corruption(Block):
-    """How an input is corrupted: `masking` sets this share of its pixels to 0, `gaussian` adds noise of this scale."""
+    """How an input is corrupted: `masking` sets this share of its pixels to 0, `gaussian` adds noise with this σ."""
 
     corruption: Literal["masking", "gaussian"]
     corruption_rate: Annotated[float, Field(ge=0)]
@@ -131,7 +131,11 @@ class Corruption(Block):
 
 
 class PixelLikelihood(Block):
-    """p(x|z); `sigma` is the standard deviation of `gaussian`: a number, or `learned`, as it is where it is absent."""
+    """Which p(x|z) a variant has.
+
+    `sigma`: the standard deviation of `gaussian`, one for all pixels: a number or `learned`; where it is absent, it is
+    learned.
+    """
 
     likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian"] = "bernoulli"
     sigma: Annotated[float | str, BeforeValidator(_sigma)] | None = None
@@ -151,7 +155,11 @@ class Expost(Block):
 
 
 class Evaluation(Corruption):
-    """What is measured on the test split; the corruption is that of `denoising_mse`."""
+    """What is measured on the test split.
+
+    `importance_samples`: K for each image. `proposal`: what these samples are drawn from. The corruption is that of
+    `denoising_mse`.
+    """
 
     importance_samples: Count
     proposal: Literal["amortised", "refined"] = "amortised"
@@ -211,7 +219,7 @@ class Params(Block):
     tracking: Tracking
 
     def run(self, variant: str) -> RunConfig:
-        """The configuration of `variant`'s runs."""
+        """The configuration of `variant`'s runs: what all variants share, and what its block overrides of that."""
         model = self.models[variant]
         return RunConfig(
             variant=variant,
@@ -225,12 +233,15 @@ class Params(Block):
 
 
 def held_out_images(validation_fraction: float, train_images: int) -> int:
-    """How many of the training images are validation images."""
+    """How many of the training images are validation images, rounded to the nearest whole number."""
     return round(validation_fraction * train_images)
 
 
 class DatasetFacts(NamedTuple):
-    """What the check of params.yaml must know of a data set; how many images it has only the files may say."""
+    """What the check of params.yaml must know of a data set.
+
+    `train_images` is None where only the files say how many there are.
+    """
 
     train_images: int | None
     binarized: bool

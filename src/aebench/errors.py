@@ -9,11 +9,11 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A value in params.yaml is not allowed; the message names the key, what was found and what is allowed."""
+    """A value in params.yaml is not allowed, or not here: one line with the key, what was found and what is allowed."""
 
 
 class DataError(UserError):
-    """A data file is missing, damaged or cannot be fetched."""
+    """A file of data or of results is missing, damaged or not allowed, or cannot be fetched."""
 
 
 class FileError(UserError):
@@ -33,7 +33,7 @@ _BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 200
 
 
 def show(value: object) -> str:
-    """A value that was found, as Python would write it, in brief."""
+    """A value that was found, as Python would write it, in at most 60 characters."""
     try:
         text = _BRIEF.repr(value)
     except ValueError:  # Python does not write out whole numbers beyond some length
@@ -42,6 +42,6 @@ def show(value: object) -> str:
 
 
 def plain(value: object) -> str:
-    """Text as it is where it can stand in a line, else as Python would write it."""
+    """Text, or an error's, as it is where it can stand in a line; anything else as Python would write it."""
     text = " ".join(str(value).split()) if isinstance(value, str | Exception) else show(value)
     return text if text and text.isprintable() and len(text) <= 200 else show(text)

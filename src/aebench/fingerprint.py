@@ -15,11 +15,11 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "arviz-stats", "safetens
 
 
 def fingerprint(*modules: str, **facts: object) -> str:
-    """A hash for what `modules` compute from `facts`.
+    """A hash for what `modules` compute from `facts`: of both, of versions, and of the CPU's kind and instructions.
 
     Args:
-        modules: dotted names, e.g. `aebench.training.run`; with what they import, as their source says. What is
-            imported by a computed name must be named too.
+        modules: dotted names, e.g. `aebench.training.run`; with what they import, as their source says, but without
+            comments, docstrings and layout. What is imported by a computed name must be named too.
         facts: anything JSON can write.
     """
     from torch.backends.cpu import get_cpu_capability

@@ -26,7 +26,7 @@ _PORTABLE = {
 
 
 def environment(numerics: Numerics) -> dict[str, str]:
-    """This process's environment with the limits in it, for a process that is to be started."""
+    """This process's environment with the limits for `numerics` in it, for a process that is to be started."""
     outside = {name: value for name, value in os.environ.items() if name not in _PORTABLE}
     return outside | _ONE_THREAD | _MEMORY | (_PORTABLE if numerics == "portable" else {})
 

@@ -25,7 +25,7 @@ class Layout:
 
     @property
     def scratch(self) -> Path:
-        """Raw downloads, runtime facts, sync state: neither in git nor in DVC's cache."""
+        """Raw downloads, the store, runtime facts, sync state: neither in git nor in DVC's cache."""
         return self.root / ".aebench"
 
     @property
@@ -35,7 +35,7 @@ class Layout:
 
     @property
     def raw(self) -> Path:
-        """Verified raw files, a folder for each data set that they make."""
+        """Verified raw files; data sets that are made of the same ones share a folder."""
         return self.scratch / "raw"
 
     @property
@@ -56,7 +56,7 @@ class Layout:
         return self.runs(dataset, variant) / f"seed-{seed}"
 
     def runtime(self, dataset: str, variant: str, seed: int) -> Path:
-        """When a run was trained and for how long: facts that differ from one rerun to the next."""
+        """When a run was trained and when each epoch ended: facts that differ from one rerun to the next."""
         return self.scratch / "runtime" / dataset / variant / f"seed-{seed}.json"
 
     def live(self, dataset: str, variant: str, seed: int) -> Path:
@@ -72,7 +72,7 @@ class Layout:
         return self.scratch / "timing" / f"{'-'.join((stage, *item))}.json"
 
     def evaluations(self, dataset: str, variant: str) -> Path:
-        """The folder of a variant's per-image values, one file a seed."""
+        """The folder of a variant's evaluations, one file a seed."""
         return self.root / "evaluations" / dataset / variant
 
     def evaluation(self, dataset: str, variant: str, seed: int) -> Path:
@@ -81,7 +81,7 @@ class Layout:
 
     @property
     def store(self) -> Path:
-        """Finished runs and checkpoints, which DVC does not know of."""
+        """Finished runs and evaluations, and checkpoints, which DVC does not know of."""
         return self.scratch / "store"
 
     @property
@@ -122,7 +122,7 @@ class Layout:
         return self.reports / "summary.json"
 
     def comparison(self, form: str) -> Path:
-        """The comparison table as `md` or `csv`."""
+        """The comparison table; `form` is the ending of its name: `md`, `tex`, `csv` (long) or `wide.csv`."""
         return self.reports / f"comparison.{form}"
 
     @property

@@ -12,7 +12,7 @@ from aebench.paths import Layout
 
 
 def prune(params: Params, layout: Layout) -> None:
-    """Remove whatever belongs to a data set or variant that `params` does not name."""
+    """Remove the results of each data set and variant that `params` does not name, and their entries in dvc.lock."""
     for path in set(_results(layout)) - _wanted(params, layout):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

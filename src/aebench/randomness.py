@@ -9,9 +9,9 @@ import torch
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """A generator whose seed is derived from `key`, e.g. `generator(seed, "order")`; equal keys, equal draws.
+    """A generator on the CPU, its seed derived from `key`, e.g. `generator(seed, "order")`; equal keys, equal draws.
 
-    torch's generator takes 32 bits of a seed: of 50,000 keys some two may coincide, of a few dozen none.
+    torch's generator takes 32 bits of a seed: of 50,000 keys two may coincide, of a few dozen hardly any.
     """
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
@@ -81,6 +81,6 @@ class Streams:
         return {purpose: generator.get_state() for purpose, generator in self._generators.items()}
 
     def go_on(self, states: Mapping[str, torch.Tensor]) -> None:
-        """Continue from `states`."""
+        """Continue from `states`, which `states()` gave."""
         for purpose, state in states.items():
             self[purpose].set_state(state)

@@ -24,7 +24,7 @@ _DIGEST = 32
 
 @dataclass(frozen=True)
 class Store:
-    """Entries by name, each with the hash of its content; `limit` bytes in all, of which the oldest make room.
+    """Entries by name, each with the hash of its content; `limit` bytes in all: the least recently used make room.
 
     An entry appears whole or not at all. Whatever fails here costs time, never a result: a line says so.
     """
@@ -33,7 +33,7 @@ class Store:
     limit: int
 
     def get(self, name: str) -> bytes | None:
-        """The content of an entry; none where there is no such entry, or a damaged one, which is set aside."""
+        """The content of an entry; None where there is none that can be read. A damaged one is set aside."""
         path = self.folder / name
         try:
             found = path.read_bytes()
@@ -79,7 +79,10 @@ class Store:
 
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:
-        """Wait until no other process works on `what`, whose results can then be taken from here."""
+        """Wait until no other process works on `what`, whose results can then be taken from here.
+
+        Where the folder cannot be written to, there is no wait.
+        """
         lock = FileLock(self.folder / f"{what}.lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

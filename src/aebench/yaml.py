@@ -18,7 +18,7 @@ def read(path: Path) -> object:
     """What a YAML file holds.
 
     Raises:
-        ConfigError: one line with its place and what is wrong.
+        ConfigError: the file is missing, too large or not plain YAML; one line with the place and what is wrong.
     """
     try:
         with path.open("rb") as file:

@@ -20,6 +20,8 @@ DEFLATE = 1032
 def read(path: Path, say: Callable[[str], None]) -> Contents:
     """Read an archive of the arrays `{train,test}_images` and `_labels`, or `images` and `labels`, and maybe `classes`.
 
+    Images are uint8 `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]`, C 1 or 3, labels whole numbers `[N]` or `[N, 1]`.
+
     Args:
         path: the archive.
         say: gets a line about what is not used.

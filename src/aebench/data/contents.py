@@ -36,7 +36,7 @@ def stays_inside(path: Path, folder: Path) -> None:
     """Refuse a link that leads out of `folder`.
 
     Raises:
-        DataError: it does.
+        DataError: `path` is such a link.
     """
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{path} leads out of {folder.name}/, allowed: files inside it; copy them there")
@@ -58,10 +58,10 @@ def check_classes(path: Path, classes: Sequence[str]) -> None:
 
 
 def check_size(path: Path, shape: Sequence[int]) -> None:
-    """Refuse images `[C, H, W]` that are too large.
+    """Refuse images of the shape `[C, H, W]` where C·H·W is more than 3 × `LARGEST`.
 
     Raises:
-        DataError: they are.
+        DataError: it is.
     """
     if math.prod(shape) > 3 * LARGEST:
         raise DataError(
@@ -70,7 +70,7 @@ def check_size(path: Path, shape: Sequence[int]) -> None:
 
 
 def size_in_words(shape: Sequence[int]) -> str:
-    """A shape as it is spoken."""
+    """A shape in words, e.g. 3 × 28 × 28."""
     return " × ".join(map(str, shape)) or "a single number"
 
 

@@ -10,7 +10,7 @@ from aebench.config import Corruption
 
 
 def apply(x: Tensor, corruption: Corruption, drawn: Tensor) -> Tensor:
-    """x̃ for x `[B, D]` and what `draw` has drawn for it (Vincent et al. 2008, §2.3 and Vincent et al. 2010, §4.1).
+    """x̃ `[B, D]` for x `[B, D]` and what `draw` has drawn for it (Vincent et al. 2008, §2.3; Vincent et al. 2010).
 
     `masking`: exactly ⌊rate·D⌋ pixels of each image, drawn without replacement, become 0.
     `gaussian`: noise whose standard deviation is the rate is added; the result is not clipped.
@@ -19,7 +19,10 @@ def apply(x: Tensor, corruption: Corruption, drawn: Tensor) -> Tensor:
 
 
 def draw(corruption: Corruption, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """What is random in the corruption of images `[B, D]`, on the CPU: standard normal noise, or which pixels stay."""
+    """What is random in the corruption of images of `shape` `[B, D]`, drawn on the CPU and of that shape.
+
+    `masking`: True where a pixel stays. `gaussian`: standard normal noise.
+    """
     if corruption.corruption == "gaussian":
         return torch.randn(shape, generator=generator)
     pixels = shape[-1]

@@ -119,7 +119,7 @@ def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
 def fetch(
     name: str, raw: Path, source_dir: Path | None, say: Callable[[str], None], folders: Iterable[Path] = ()
 ) -> bytes:
-    """A data set as the content of a safetensors file.
+    """A data set as the content of a safetensors file, in which its description stands too.
 
     Args:
         name: a key of `DATASETS`, or the name of a data set in `folders`.
@@ -146,9 +146,9 @@ def fetch(
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one split: `images` uint8 `[N, D]`, `labels` int64 `[N]`.
+    """Images of one split: `images` uint8 `[N, D]`, 0 (black) to 255, `labels` int64 `[N]`.
 
-    `redrawn`: pixels are drawn with their grey value as probability each time they are used.
+    `redrawn`: each time they are used, pixels are drawn as 0 or 1 with their grey value as probability.
     """
 
     images: Tensor
@@ -169,7 +169,7 @@ class Split:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def fixed(self, *key: int | str) -> "Split":
-        """The same split with its pixels drawn once and for all, from a generator for `key`."""
+        """The same split with its pixels, where they are redrawn, drawn once and for all from a generator for `key`."""
         if not self.redrawn:
             return self
         drawn = self.pixels(slice(None), generator(*key, "binarization"))
@@ -178,7 +178,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set as a run sees it; the three splits share no image, and are the same for every variant and seed."""
+    """A data set as a run sees it; the three splits share no image, and are the same for every variant and seed.
+
+    `shape`: of an image, (C, H, W). `classes`: how many.
+    """
 
     train: Split
     validation: Split
@@ -194,7 +197,7 @@ class Splits:
 
     @property
     def class_shares(self) -> tuple[float, ...]:
-        """p(y): the share of each class among the training labels."""
+        """p(y) `[C]`: the share of each class among the training labels."""
         counts = torch.bincount(self.train.labels, minlength=self.classes)
         return tuple((counts.double() / len(self.train)).tolist())
 
@@ -202,10 +205,12 @@ class Splits:
 def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
     """The splits of the data set in `data`, a file that `fetch` made or its content.
 
-    Validation comes out of the training images.
+    Validation comes out of the training images. Where pixels are binarised, those of validation and test are fixed, and
+    those of training are redrawn.
 
     Raises:
-        DataError: the file is missing or damaged, or the training split is too small or lacks a class.
+        DataError: the file is missing or damaged, training or validation is too small, or training has too few images
+            of a class.
     """
     try:
         content = read(data) if isinstance(data, bytes) else load_file(data)

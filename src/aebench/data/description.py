@@ -20,9 +20,10 @@ _ENTRY = "aebench"
 class Description:
     """One data set, as its data file describes it.
 
-    `shape` is that of an image, (C, H, W); `binarization` how its pixels are used: `none` (grey in [0, 1]), or
-    `stochastic` (each pixel is 1 with its grey value as probability: anew in each epoch of training, once and for all
-    in validation and test); `files` are the SHA-256 of the raw files by name.
+    `shape` is that of an image, (C, H, W); `classes` are their names, in the order of the labels; `binarization` is how
+    the pixels are used: `none` (grey in [0, 1]), or `stochastic` (each pixel is 1 with its grey value as probability:
+    anew in each epoch of training, once and for all in validation and test); `files` are the SHA-256 of the raw files
+    by name.
     """
 
     shape: tuple[int, int, int]
@@ -46,7 +47,7 @@ def describe(data: Path | bytes) -> Description:
     """The description in a data file, or in its content.
 
     Raises:
-        ValueError, KeyError, TypeError, OSError: there is none.
+        ValueError, KeyError, TypeError, OSError, RecursionError: there is none, or a damaged one.
     """
     if isinstance(data, bytes):
         header = data[8 : 8 + int.from_bytes(data[:8], "little")]

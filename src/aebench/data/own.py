@@ -66,11 +66,14 @@ def find(folders: Iterable[Path], taken: Iterable[str]) -> dict[str, Own]:
 
 
 def read(path: Path, say: Callable[[str], None]) -> tuple[Arrays, Contents]:
-    """Read a data set: `{train,test}_images` uint8 `[N, C, H, W]`, `{train,test}_labels` int64 `[N]`.
+    """Read a data set.
 
     Args:
         path: an archive or a folder of images.
         say: gets a line about what is left out.
+
+    Returns:
+        `{train,test}_images` uint8 `[N, C, H, W]` and `{train,test}_labels` int64 `[N]`, and the files' `Contents`.
 
     Raises:
         DataError: the first thing that is wrong.

@@ -125,7 +125,7 @@ def local_folder(folder: Path, name: str | None = None) -> Source:
 
 
 def mirrors(addresses: Iterable[str], *, seconds: float = 60, silence: float = 10) -> Source:
-    """Web servers that hold the gzipped files under these addresses.
+    """Web servers that hold the gzipped files under these addresses; what they send is verified.
 
     Args:
         addresses: tried in order, each ending in a slash.
@@ -176,7 +176,7 @@ def torchvision_mirrors() -> Source:
 
 
 def debian_package(package: str, folder: str, *, seconds: float = 300) -> Source:
-    """A Debian package that holds the gzipped files in `folder`, through apt's own client.
+    """A Debian package that holds the gzipped files in `folder`, through apt's own client, within so many `seconds`.
 
     Needs neither root nor write access to the system: apt's lists and caches are put into a temporary folder.
     """

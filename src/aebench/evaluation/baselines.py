@@ -37,7 +37,8 @@ def jobs(
 ) -> tuple[dict[str, Callable[..., PerImage]], Kept[PerImage]]:
     """The measurements by name, ready for workers, and where each is kept.
 
-    The part of a name before the colon is the baseline's.
+    The part of a name before the colon is the baseline's. Each measurement gives values `[N]` of the test images by
+    metric.
     """
     measures: dict[str, Callable[[Splits], PerImage]] = {
         "raw_pixels: probe": raw_pixels_probe,
@@ -74,7 +75,10 @@ def _measure(
 
 
 def mean_image(splits: Splits) -> PerImage:
-    """The mean of the training images as every image's reconstruction, and as independent Bernoulli pixels."""
+    """The mean of the training images as every image's reconstruction, and as independent Bernoulli pixels.
+
+    Squared errors are a pixel, the cross-entropy is in nats.
+    """
     x = splits.test.pixels(slice(None)).double()
     mean = splits.train.fixed("train").pixels(slice(None)).mean(0, dtype=torch.float64)
     error = squared_error(x, mean) / x.shape[-1]
@@ -86,7 +90,10 @@ def mean_image(splits: Splits) -> PerImage:
 
 
 def pca(splits: Splits, components: int, corruption: Corruption) -> PerImage:
-    """The first principal components of the training images as codes."""
+    """The first principal components of the training images as codes: squared errors a pixel, and the probes.
+
+    There are no more `components` than training images or pixels.
+    """
     from sklearn.decomposition import PCA
 
     train, validation, test = _raw_pixels(splits)

@@ -20,15 +20,15 @@ ACTIVE = 0.01
 
 
 def effective_sample_size(log_weights: Tensor) -> float:
-    """(Σ w)² / Σ w², of K: `[K]` → 1..K (Kong 1992)."""
+    """(Σ w)² / Σ w² of K weights, from log w `[K]`: between 1 and K (Kong 1992)."""
     return math.exp(2 * torch.logsumexp(log_weights, 0).item() - torch.logsumexp(2 * log_weights, 0).item())
 
 
 def pareto_k(log_weights: Tensor) -> float:
-    """The shape k̂ of a generalised Pareto distribution fitted to the largest weights `[K]` (Vehtari et al. 2024).
+    """The shape k̂ of a generalised Pareto distribution fitted to the largest of K weights (Vehtari et al. 2024).
 
-    −∞ where those are all equal, which leaves no tail; ∞ where they are too unequal for a fit. K is at least
-    `FEWEST_SAMPLES`.
+    It comes from log w `[K]`, K at least `FEWEST_SAMPLES`. −∞ where the largest are all equal, which leaves no tail;
+    ∞ where they are too unequal for a fit.
     """
     from arviz_stats.base.array import array_stats
 
@@ -54,7 +54,10 @@ def k_values(samples: int) -> list[int]:
 
 
 def k_curve(log_weights: Tensor) -> list[float]:
-    """The importance-weighted bound at each of `k_values`: the mean over all disjoint blocks of the same samples."""
+    """The importance-weighted bound in nats at each of `k_values`, from log w `[K]`.
+
+    Each is the mean over all disjoint blocks of so many of the same samples; what does not fill a block is left out.
+    """
     samples = len(log_weights)
     curve = []
     for size in k_values(samples):
@@ -65,7 +68,7 @@ def k_curve(log_weights: Tensor) -> list[float]:
 
 @torch.no_grad()
 def rate_per_dimension(model: LatentVariables, x: Tensor) -> Tensor | None:
-    """The share of each latent dimension in the rate, `[B, L]` in nats; none where it does not fall into dimensions.
+    """The share of each latent dimension in the rate, `[B, L]` in nats; None where it does not fall into dimensions.
 
     KL(q(z_d|x) ‖ p(z_d)), with labels Σ_y q(y|x) KL(q(z_d|x, y) ‖ p(z_d|y)); what the rate has beyond their sum is
     KL(q(y|x) ‖ p(y)), the label's own.

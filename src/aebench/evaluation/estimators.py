@@ -49,7 +49,7 @@ class Draws:
 
     @property
     def iw_log_likelihood(self) -> float:
-        """log (1/K) Σ_k w_k (Burda et al. 2016, eq. 8): in expectation a lower bound on log p(x)."""
+        """log (1/K) Σ_k w_k in nats (Burda et al. 2016, eq. 8): in expectation a lower bound on log p(x)."""
         return importance_weighted_bound(self.log_weights).item()
 
 
@@ -103,7 +103,7 @@ def _rows(q: Distribution, index: Tensor) -> Distribution:
 
 
 def amortised(model: LatentVariables, x: Tensor) -> Proposal:
-    """The model's own q of the image x `[1, D]`."""
+    """The model's own q of the image x `[1, D]`, for each class where labels are drawn."""
     if classes := drawn_classes(model):
         return Prepared(model.posterior, x, classes).of(0)
     q = model.posterior(x)
@@ -152,6 +152,9 @@ def estimate(
         label: `[1]`; asks for the estimate given the label too. The marginal never sees it.
         proposal: what to draw from in place of the model's own q.
         chunk: samples that are decoded together.
+
+    Returns:
+        The marginal's draws, and those given the label where one is asked for; log q(y|x) where labels are drawn.
     """
     q = proposal or amortised(model, x)
     if not drawn_classes(model):
@@ -207,7 +210,7 @@ def estimates(
 ) -> list[Estimate]:
     """`estimate` of a group of images `[B, D]` at once, drawn from one generator; the results are on the CPU.
 
-    Given the labels `[B]`, all K samples are drawn afresh, where `estimate` takes those that the marginal has of them.
+    Given the labels `[B]`, all K samples are drawn afresh, where `estimate` uses the marginal's samples of a label too.
     """
     q, chunk = proposals.of_all(), max(1, LOGITS // x.numel())
     if not drawn_classes(model):
@@ -308,9 +311,10 @@ def _labels(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor
 
 @torch.no_grad()
 def elbo(model: LatentVariables, x: Tensor, samples: int, pilot: int, generator: torch.Generator) -> Tensor:
-    """The ELBO of many images at once, `[B, D]` → `[B]`, from a few samples each: for means over many images.
+    """The ELBO of many images at once in nats, `[B, D]` → `[B]`, from a few samples each: for means over many images.
 
-    It estimates the same quantity as `estimate` and `rate` do, labels included; `pilot` is as there.
+    It estimates the same quantity as `estimate` and `rate` do, −distortion − rate, labels included (Kingma & Welling
+    2014, eq. 3). `pilot`: samples a class of `class_log_posterior`.
     """
     log_q_y = class_log_posterior(model, x, pilot) if drawn_classes(model) else None
     total = x.new_zeros(len(x))

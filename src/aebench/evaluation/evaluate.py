@@ -33,8 +33,11 @@ Arrays = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One run: `metrics` by name, `per_image` values of those that are means or medians over images, `vectors`,
-    and arrays for pictures."""
+    """What one run came to on N test images.
+
+    `metrics` by name; `per_image`: the values `[N]` of those that are means or medians over images; `vectors`, such as
+    the K-curve; `arrays` for pictures; `not_defined`: by metric why there is none; `parameters`: how many weights.
+    """
 
     metrics: dict[str, float]
     per_image: PerImage
@@ -96,9 +99,11 @@ def evaluate(
     mapped: bool = False,
     device: Device = "cpu",
 ) -> Evaluated | Failed:
-    """`evaluate_run`, or why there is nothing to evaluate.
+    """What `evaluate_run` gives, or why there is nothing to evaluate; the arguments are the same.
 
     Raises:
+        ConfigError: the device is not there, or the proposal is not one for this model.
+        DataError: the data set is missing or damaged.
         TrainingError: the run is damaged.
     """
     try:
@@ -140,11 +145,12 @@ def evaluate_run(
         seed: the run's; the noise of the estimators is derived from it.
         data: the data set's file, or its content.
         report: is told (images done, images in all, what is being measured).
-        mapped: draw a map of the codes, which takes some seconds, too.
+        mapped: also draw a map of the codes, which takes some seconds.
         device: where to compute all but probes and maps.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or the proposal is not one for this model.
+        DataError: the data set is missing or damaged.
         Diverged: the run has: weights, codes or a metric are not finite.
         TrainingError: the run is damaged.
     """

@@ -62,19 +62,23 @@ class ExPost:
         self.log_sigma = torch.full((), math.log(max(mse**0.5, SMALLEST_SIGMA)), device=chosen.device)
 
     def prior(self, y: Tensor | None = None) -> Distribution:
-        """The mixture of Gaussians, whatever the label."""
+        """The mixture of Gaussians, whatever the label: batch shape `[]`, event shape `[L]`."""
         return self._prior
 
     def likelihood(self, z: Tensor, y: Tensor | None = None) -> Gaussian:
-        """N(f(z, y), σ² I)."""
+        """N(f(z, y), σ² I) for z `[..., B, L]`."""
         return Gaussian(self._decode(z, y), self.log_sigma)
 
     @torch.no_grad()
     def posterior(self, x: Tensor, y: Tensor | None = None) -> MultivariateNormal:
-        """A Gaussian at the best point that `STEPS` damped Gauss–Newton steps from the code find.
+        """A Gaussian at the best point that `STEPS` damped Gauss–Newton steps from the code of x `[B, D]` find.
 
-        Its covariance is the inverse of JᵀJ/σ² + P, widened: J is the decoder's Jacobian at that point, P the precision
-        of the mixture's components, weighted by their share in the point.
+        The best has the largest p(x, z). The covariance is the inverse of JᵀJ/σ² + P, widened: J `[D, L]` is the
+        decoder's Jacobian at that point, P `[L, L]` the precision of the mixture's components, weighted by their share
+        in the point. But for the widening this is a Laplace approximation of p(z|x).
+
+        Raises:
+            Diverged: the decoder's derivative is not finite.
         """
         z = self._code(x, y)
         best, best_log_joint = z, x.new_full((len(x),), -math.inf)

@@ -53,6 +53,7 @@ def likelihoods(
 ) -> tuple[PerImage, Vectors]:
     """ELBO, its two parts, the importance-weighted log-likelihood and its health for every image; also given its label.
 
+    The first result has values `[N]` by metric, in nats but for those of health; the second the K-curve's two vectors.
     On the CPU every image has generators of its own, so its value does not depend on the images beside it; a GPU takes
     groups. The ELBO is always that of the encoder's q(z|x), whatever the importance samples are drawn from.
     """
@@ -155,7 +156,7 @@ def _refined(model: LatentVariableModel, test: Split, places: slice, seed: int) 
 
 
 def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: Evaluation, seed: int) -> float:
-    """The ELBO's mean over as many training images as there are test images, or all where there are fewer."""
+    """The ELBO's mean in nats over as many training images as there are test images, or all where there are fewer."""
     train = splits.train.fixed("train")
     chosen = torch.randperm(len(train), generator=generator("generalisation gap"))[: len(splits.test)]
     pilot, noise = sharing(config.importance_samples, drawn_classes(model))[0], generator(seed, "training ELBO")
@@ -167,7 +168,11 @@ def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: 
 def expost_likelihoods(
     model: Autoencoder, splits: Splits, config: Evaluation, seed: int, report: "Report"
 ) -> tuple[PerImage, float]:
-    """Ex-post log-likelihood and its health for `expost.images` test images, the same for every variant; and σ."""
+    """Ex-post log-likelihood in nats and its health for `expost.images` test images, the same for every variant; and σ.
+
+    Raises:
+        Diverged: the decoder's derivative is not finite.
+    """
     expost = ExPost(model, splits.train, splits.validation)
     classes = drawn_classes(expost)
     chosen = torch.randperm(len(splits.test), generator=generator("ex-post images"))[: config.expost.images]

@@ -47,8 +47,8 @@ def pictures(
         their codes. `traversal` `[TRAVERSED, STEPS]`: of the first of them, one of the most active dimensions of the
         code moved through its mean ± `REACH` standard deviations; which ones is `traversed`. `best`, `worst`
         `[2, columns]`: the test images with the smallest and the largest errors, with their reconstructions. With a
-        prior also `samples` `[rows, columns]`, the means of p(x|z) for z from the prior: a row a class where the label
-        moves the prior.
+        prior also `samples` `[rows, columns]`, the means of p(x|z) for z from the prior: a row a class where a label
+        enters the model. `traversed` `[TRAVERSED]` alone holds no images.
     """
     labels = splits.test.labels
     chosen = torch.cat([(labels == label).nonzero()[:1, 0] for label in range(splits.classes)])
@@ -105,7 +105,7 @@ def _traversal(
 
 @torch.no_grad()
 def prior_samples(model: LatentVariableModel, classes: int, noise: torch.Generator) -> Tensor:
-    """Means of p(x|z), z from the prior: `[rows, columns, D]`."""
+    """Means of p(x|z), z from the prior: `[rows, columns, D]`, a row a class where a label enters the model."""
     with drawing_from(noise):
         if model.label_enters:
             y = torch.arange(classes, device=model.log_class_shares.device)
@@ -125,8 +125,9 @@ def plane(codes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def neighbourhoods(codes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A map of the first `MAPPED` codes in which neighbours stay together, `[n, 2]` (t-SNE, van der Maaten 2008).
+    """A map of the first `MAPPED` codes in which neighbours stay together, `[N, L]` → `[n, 2]`.
 
+    It is made by t-SNE (van der Maaten & Hinton 2008), which begins at the codes' first two principal components.
     Distances between groups, their sizes and the axes mean nothing.
     """
     from sklearn.manifold import TSNE

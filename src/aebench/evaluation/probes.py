@@ -22,7 +22,7 @@ class Labelled(NamedTuple):
 def probes(
     train: Labelled, validation: Labelled, test: Labelled
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
-    """Every probe's accuracy for each test image, and the classes that the logistic one reads."""
+    """Every probe's accuracy for each test image, and the classes that the logistic one reads: `[N]` each."""
     predicted = logistic(train, validation, test)
     accuracies = {
         "probe_accuracy": right(predicted, test),
@@ -33,12 +33,12 @@ def probes(
 
 
 def right(predicted: NDArray[np.int64], test: Labelled) -> NDArray[np.float64]:
-    """1 for each test image whose class was read, else 0."""
+    """1 for each test image whose class was read, else 0: `[N]`."""
     return np.asarray(predicted == test.labels, dtype=np.float64)
 
 
 def few_label_probes(train: Labelled, test: Labelled) -> dict[str, NDArray[np.float64]]:
-    """The accuracies from each of `FEW_LABELS` for which there are images enough of every class."""
+    """The accuracies `[N]` from each of `FEW_LABELS` for which there are images enough of every class."""
     return {
         f"probe_accuracy_{labels}_labels": few_labels(train, test, labels)
         for labels in FEW_LABELS
@@ -59,7 +59,7 @@ def too_few(labels: int, train_labels: NDArray[np.int64]) -> str:
 
 
 def logistic(train: Labelled, validation: Labelled, test: Labelled) -> NDArray[np.int64]:
-    """Multinomial logistic regression on standardised codes: the class that it reads for each test image.
+    """Multinomial logistic regression on standardised codes: the class that it reads for each test image, `[N]`.
 
     Scaler and classifier are fitted on the training codes alone. The inverse strength C of its L2 penalty is the best
     of `REGULARISATION` on validation, the smallest among equals; 1 where there is no validation split.
@@ -83,7 +83,7 @@ def logistic(train: Labelled, validation: Labelled, test: Labelled) -> NDArray[n
 
 
 def few_labels(train: Labelled, test: Labelled, labels: int) -> NDArray[np.float64]:
-    """The logistic probe from `labels` labelled training images: for each test image the share of draws it is right.
+    """The logistic probe from `labels` labelled training images: the share of draws in which it is right, `[N]`.
 
     The images are drawn `DRAWS` times, stratified by class, the same for all codes. The scaler is fitted on all
     training codes, which takes no label; C is 1, since choosing it would take more labels.
@@ -103,7 +103,7 @@ def few_labels(train: Labelled, test: Labelled, labels: int) -> NDArray[np.float
 
 
 def nearest_neighbours(train: Labelled, test: Labelled) -> NDArray[np.float64]:
-    """The vote of the 5 nearest training codes by Euclidean distance: 1 for each test image it gets right, else 0."""
+    """The vote of the `NEIGHBOURS` nearest training codes by Euclidean distance: 1 where it is right, else 0, `[N]`."""
     from sklearn.neighbors import KNeighborsClassifier
 
     classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(train.codes, train.labels)

@@ -25,16 +25,16 @@ WIDENED = 1.2
 def refined(
     model: LatentVariables, x: Tensor, noise: Sequence[torch.Generator], y: Tensor | None = None
 ) -> Independent[Normal]:
-    """q(z|x) after `STEPS` steps of Adam on each image's ELBO over (μ, log σ²), its σ then `WIDENED` times as wide.
+    """q(z|x) after `STEPS` steps of Adam on each image's ELBO over (μ, log σ²), its σ then multiplied by `WIDENED`.
 
     Args:
         model: its weights stay as they are.
         x: `[B, D]`.
-        noise: a generator for each image, from which the samples of its steps are drawn.
+        noise: a generator for each row of x, from which the samples of its steps are drawn.
         y: `[B]`, where the label enters q.
 
     Returns:
-        Batch shape `[B]`; an image's row depends on the images beside it by rounding alone.
+        Batch shape `[B]`, event shape `[L]`; an image's row depends on the images beside it by rounding alone.
 
     Raises:
         ConfigError: q is no Gaussian with a diagonal covariance.

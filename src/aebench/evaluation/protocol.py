@@ -57,7 +57,10 @@ def unarchive(content: bytes) -> dict[str, NDArray[Any]]:
 
 
 def corrupted(x: Tensor, corruption: Corruption, first: int = 0) -> Tensor:
-    """Test images `[B, D]`, of which the first is number `first`, corrupted: the same for every variant and seed."""
+    """Test images `[B, D]`, of which the first is number `first`, corrupted: the same for every variant and seed.
+
+    Each image's corruption comes from a generator of its own.
+    """
     of_each = (1, x.shape[-1])
     drawn = [draw(corruption, of_each, generator("test", "corruption", first + i)) for i in range(len(x))]
     return apply(x, corruption, torch.cat(drawn).to(x.device))

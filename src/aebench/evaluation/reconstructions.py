@@ -27,13 +27,18 @@ def batches(split: Split) -> Iterator[tuple[slice, Tensor]]:
 
 @torch.no_grad()
 def encode(model: Autoencoder, split: Split) -> NDArray[np.float32]:
-    """Codes `[N, L]` of a split, without its labels."""
+    """Codes `[N, L]` of a split, without its labels; `[0, 0]` where it is empty."""
     return np.concatenate([model.encode(x).cpu().numpy() for _, x in batches(split)] or [np.empty((0, 0), np.float32)])
 
 
 @torch.no_grad()
 def reconstructions(model: Autoencoder, test: Split, corruption: Corruption) -> PerImage:
-    """Errors of the reconstruction of every image, from a clean and from a corrupted input; with labels, its class."""
+    """What is measured of every image's reconstruction, `[N]` by metric.
+
+    Squared errors a pixel, from a clean and from a corrupted input, and the cross-entropy in nats; where a label enters
+    the model, also whether the inferred one is right, and the errors with the image's own label where the networks take
+    one.
+    """
     rows: list[dict[str, Tensor]] = []
     for where, x in batches(test):
         spoilt, y = corrupted(x, corruption, where.start), test.labels[where]

@@ -55,7 +55,7 @@ class Difference:
 
 
 def paired_difference(a: Values, b: Values) -> Difference:
-    """a − b for values `[S, N]` of the same seeds and images, S and N > 1.
+    """The mean of a − b for values `[S, N]` of the same seeds and images, S and N > 1.
 
     The variance of the mean of crossed factors is estimated by s²_seed/S + s²_image/N, from the means over images for
     each seed and the means over seeds for each image; its degrees of freedom are Satterthwaite's (1946).
@@ -92,7 +92,10 @@ def crossed_bootstrap(values: Mapping[str, Values], resamples: int = RESAMPLES) 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979): at most a share α of families has any null below α."""
+    """p-values adjusted for their number, in their order (Holm 1979).
+
+    However they depend on each other, in at most a share α of families any true null's adjusted p-value is below α.
+    """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)
     adjusted = np.empty_like(p)

@@ -30,7 +30,7 @@ PATIENCE = 5.0
 
 @contextmanager
 def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
-    """Connect to the scheduler at `address`, and send its workers the data.
+    """Connect to the scheduler at `address`, and send its workers the content of the file `data`.
 
     Raises:
         UserError: Dask is not installed, nobody answers within seconds, or there are no workers.

@@ -20,8 +20,9 @@ class Engine:
     `call(name, job, data)` is what `executor` is given to call in a worker, with what `pack` makes of the job; `data`
     is what it is given as data there.
     `messages` is what the jobs report.
-    `lost` says by which exceptions a job ends whose worker is gone, and why it is, where the exception itself tells.
-    Else `why()` does for those jobs that are to blame, once the engine has ended; the others are to be called again.
+    `lost` has the exceptions by which a job ends whose worker is gone, each with the reason where the exception itself
+    tells it. Else `why()` gives the reason for those jobs that are to blame, by name, once the engine has ended; the
+    others are to be called again.
     """
 
     executor: Executor

@@ -11,7 +11,7 @@ import threading
 
 
 def main() -> None:
-    """Run the job."""
+    """Run the job; what it returns or raises goes to the worker."""
     # Nothing but messages may reach the worker by this way.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Kept(Generic[T]):
-    """Where results are kept: under `keys[name]` of `store`, as `pack` makes them bytes and `unpack` results again."""
+    """Where results are kept: under `keys[name]` of `store`; `pack` makes bytes of them, `unpack` results of these."""
 
     store: Store
     keys: Mapping[str, str]
@@ -47,7 +47,7 @@ def run_all(
     record: Path | None = None,
     kept: Kept[T] | None = None,
 ) -> dict[str, T]:
-    """Call every job in a process of its own, one thread each, and show their progress.
+    """Call every job in a worker process, which has one thread, and show their progress.
 
     Where a job fails the others go on: what they give is kept, and need not be done again.
 
@@ -55,7 +55,7 @@ def run_all(
         jobs: by name; each is picklable, and is given the data and a function to report progress to.
         data: the data set's file.
         execution: which engine, and how many workers.
-        numerics: what the workers' libraries may use.
+        numerics: what the libraries of a cluster's workers may use; processes here have the limits of this one.
         device: where the jobs compute.
         unit: what the jobs count, e.g. `epochs`.
         record: where to write how long each job took, in seconds, and when they began and ended; nothing is written,
@@ -66,7 +66,8 @@ def run_all(
         The results by name, in the order of `jobs`, whichever ended first.
 
     Raises:
-        UserError: of the first job that failed, with its name where its worker was killed; a cluster out of reach.
+        UserError: of the first job that failed, with its name where its worker was killed; a cluster out of reach; a
+            record that cannot be written.
     """
     started_at = time.time()
     seconds: dict[str, float] = {}

@@ -22,7 +22,7 @@ _ORDINARY = (None, 0, -signal.SIGTERM)
 
 @contextmanager
 def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu") -> Iterator[Engine]:
-    """Start the workers, and end them after the block; at once where it ends by an exception."""
+    """Start workers for so many `jobs`, and end them after the block; at once where it ends by an exception."""
     # Workers forked before any thread has started have torch loaded already; elsewhere than on Linux forks are unsafe,
     # and CUDA does not survive them.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" and device == "cpu" else "spawn")
@@ -58,7 +58,7 @@ def _killed(exitcode: int | None) -> str:
 
 
 def how_many(workers: int | str, jobs: int) -> int:
-    """How many processes `workers` means for so many jobs; `auto` is one a core that this process may use."""
+    """How many processes `workers` means for so many jobs, at most one each; `auto`: one a core that may be used."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(jobs, cores if workers == "auto" else int(workers)))
 
@@ -90,7 +90,10 @@ def _end_with_stage() -> None:
 
 
 def one_thread() -> None:
-    """What every process that runs jobs begins with, wherever it is: a result depends on it."""
+    """One thread for torch, and 0 for tiny numbers: what every process that runs jobs begins with, wherever it is.
+
+    A result depends on it.
+    """
     import torch
 
     torch.set_num_threads(1)

@@ -32,7 +32,7 @@ Report = Callable[[int, int, str], None]
 
 
 class Message(NamedTuple):
-    """What a job reports, with its name."""
+    """What a job reports, with its name: units done, units in all, a few words."""
 
     name: str
     done: int
@@ -60,7 +60,8 @@ class Messages:
 def display(names: list[str], messages: Messages, unit: str) -> Iterator[None]:
     """Show what comes through `messages` until the block ends.
 
-    In a terminal that is a bar a job and one for all of them, with rates and times left; elsewhere, plain lines.
+    In a terminal that is a bar a job and one for all of them, with rates and times left; elsewhere, plain lines on
+    standard error.
     """
     console = Console(stderr=True)
     show = _bars if console.is_terminal else _lines

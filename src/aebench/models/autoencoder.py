@@ -74,16 +74,20 @@ class Autoencoder(nn.Module, ABC):
             epoch: from 1, for schedules; None: the objective as it is once every schedule has ended.
 
         Returns:
-            `loss` and its parts by name, `[B]` each.
+            `loss` and its parts by name, `[B]` each: sums over pixels and latents, in nats where the variant has a
+            likelihood, else squared errors.
         """
 
     @abstractmethod
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Codes `[B, L]` of x `[B, D]`; of x alone where no label is given."""
+        """Codes `[B, L]` of x `[B, D]`, the mean of q where there is one; of x alone where no label is given."""
 
     @abstractmethod
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """x̂ `[..., B, D]` of codes z `[..., B, L]`."""
+        """x̂ `[..., B, D]` in [0, 1] of codes z `[..., B, L]`: the mean of p(x|z) where there is one.
+
+        Where the label enters the decoder, it must be given.
+        """
 
     @abstractmethod
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -17,7 +17,7 @@ _TOGETHER = 20
 def class_log_posterior(
     model: LatentVariables, x: Tensor, samples: int = PILOT, q: Distribution | None = None
 ) -> Tensor:
-    """log q(y|x) `[B, C]` with q(y|x) ∝ p(y) exp(ELBO_y(x)), the q(y|x) under which the bound on log p(x) is tightest.
+    """log q(y|x) `[B, C]` with q(y|x) ∝ p(y) exp(ELBO_y(x)), the q(y|x) under which the ELBO on log p(x) is tightest.
 
     ELBO_y = E_q(z|x, y) log p(x|z, y) − KL(q(z|x, y) ‖ p(z|y)). Where the label moves the prior alone, the first term
     is the same for all classes and drops out; else it is the mean over a pilot of `samples` samples a class. Their
@@ -62,7 +62,7 @@ def _elbos(model: LatentVariables, x: Tensor, samples: int, q: Distribution | No
 
 
 def inferred_label(model: LatentVariables, x: Tensor) -> Tensor:
-    """arg max_y q(y|x), `[B]`: the Bayes classifier."""
+    """arg max_y q(y|x), `[B, D]` → `[B]`: the Bayes classifier, with ELBO_y in place of log p(x|y)."""
     return class_log_posterior(model, x).argmax(-1)
 
 

@@ -26,14 +26,14 @@ def reparameterised(q: Independent[Normal], noise: Tensor) -> Tensor:
 
 @final
 class UnitNormalMixture(MixtureSameFamily):
-    """Σ_y weight_y N(mean_y, I): means `[C, L]`, log_weights `[C]`."""
+    """Σ_y weight_y N(mean_y, I): means `[C, L]`, log_weights `[C]`; batch shape `[]`, event shape `[L]`."""
 
     def __init__(self, means: Tensor, log_weights: Tensor) -> None:
         super().__init__(Categorical(logits=log_weights, validate_args=False), unit_normal(means), validate_args=False)
         self._means = means
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log Σ_y weight_y N(z; mean_y, I), `[..., L]` → `[...]`.
+        """log Σ_y weight_y N(z; mean_y, I) in nats, `[..., L]` → `[...]`.
 
         ‖z − mean_y‖² is multiplied out, so that all classes of many z are one matrix product: this is the prior of
         every importance sample, where the general form costs a sixth of the decoder.

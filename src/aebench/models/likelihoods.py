@@ -16,7 +16,7 @@ Pixels = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
 
 
 class Likelihood(ABC):
-    """A distribution over images."""
+    """p(x|z): a distribution over images, of batch shape `[...]`."""
 
     @property
     @abstractmethod
@@ -34,7 +34,7 @@ class Likelihood(ABC):
 
 @final
 class Bernoulli(Likelihood):
-    """Independent pixels in {0, 1}, the decoder's output their log-odds.
+    """Independent pixels in {0, 1}; the decoder's output `[..., D]` is their log-odds l.
 
     For grey pixels in [0, 1] `log_prob` is the negative cross-entropy. That is no normalised likelihood: its integral
     over x is less than one, so such numbers compare only with each other and are labelled wherever they appear.
@@ -45,18 +45,18 @@ class Bernoulli(Likelihood):
 
     @property
     def mean(self) -> Tensor:
-        """The probability of a 1."""
+        """The probability of a 1, the sigmoid of l, `[..., D]`."""
         return torch.sigmoid(self.logits)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Σ x·l − log(1 + e^l), l the log-odds."""
+        """Σ [x·l − log(1 + e^l)] over pixels, in nats."""
         if torch.is_grad_enabled():
             logits, x = torch.broadcast_tensors(self.logits, x)
             return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
         return log_bernoulli(self.logits, x)
 
     def sample(self) -> Tensor:
-        """Zeros and ones."""
+        """Zeros and ones, `[..., D]`."""
         return torch.bernoulli(self.mean)
 
 
@@ -64,7 +64,7 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Likelihood):
     """Independent pixels in [0, 1] with density C(λ) λ^x (1 − λ)^(1−x) (Loaiza-Ganem & Cunningham 2019, eq. 6–7).
 
-    The decoder's output is l, the log-odds of λ. The density is e^(x·l) over its integral (e^l − 1)/l.
+    The decoder's output `[..., D]` is l, the log-odds of λ. The density is e^(x·l) over its integral (e^l − 1)/l.
     """
 
     # Below this |l| differences of nearly equal numbers are replaced by their series, exact to float32.
@@ -75,7 +75,7 @@ class ContinuousBernoulli(Likelihood):
 
     @property
     def mean(self) -> Tensor:
-        """1/(1 − e^−l) − 1/l, which is not λ."""
+        """1/(1 − e^−l) − 1/l, which is not λ, `[..., D]`."""
         magnitude = self.logits.abs()
         small = magnitude < self._SMALL
         t = torch.where(small, 1.0, magnitude)
@@ -85,7 +85,7 @@ class ContinuousBernoulli(Likelihood):
         return torch.where(small, series, torch.where(self.logits > 0, upper, 1 - upper))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Σ (x − ½)·l − ½|l| − log((1 − e^−|l|)/|l|)."""
+        """Σ [x·l − log((e^l − 1)/l)] over pixels, in nats, as Σ [(x − ½)·l − ½|l| − log((1 − e^−|l|)/|l|)]."""
         magnitude = self.logits.abs()
         small = magnitude < self._SMALL
         t = torch.where(small, 1.0, magnitude)
@@ -95,7 +95,7 @@ class ContinuousBernoulli(Likelihood):
         return ((x - 0.5) * self.logits - 0.5 * magnitude - log_integral).sum(-1)
 
     def sample(self) -> Tensor:
-        """Grey pixels, by inversion of the cumulative distribution."""
+        """Grey pixels `[..., D]`, by inversion of the cumulative distribution."""
         magnitude, uniform = self.logits.abs(), torch.rand_like(self.logits)
         small = magnitude < 1e-3
         t = torch.where(small, 1.0, magnitude)
@@ -105,7 +105,7 @@ class ContinuousBernoulli(Likelihood):
 
 @final
 class Gaussian(Likelihood):
-    """Independent pixels N(mean, σ²), one σ for all of them; its density reaches beyond [0, 1]."""
+    """Independent pixels N(mean, σ²), mean `[..., D]`, one log σ `[]` for all; its density reaches beyond [0, 1]."""
 
     def __init__(self, mean: Tensor, log_sigma: Tensor) -> None:
         self._mean = mean
@@ -113,17 +113,17 @@ class Gaussian(Likelihood):
 
     @property
     def mean(self) -> Tensor:
-        """The mean."""
+        """E[x|z], `[..., D]`."""
         return self._mean
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """−‖x − mean‖²/2σ² − D log σ − D/2 log 2π."""
+        """−‖x − mean‖²/2σ² − D log σ − D/2 log 2π, in nats."""
         pixels = self._mean.shape[-1]
         error = (x - self._mean).square().sum(-1)
         return -0.5 * error * torch.exp(-2 * self.log_sigma) - pixels * (self.log_sigma + 0.5 * math.log(2 * math.pi))
 
     def sample(self) -> Tensor:
-        """The mean with noise."""
+        """The mean with noise, `[..., D]`, not clipped to [0, 1]."""
         return self._mean + self.log_sigma.exp() * torch.randn_like(self._mean)
 
 
@@ -132,7 +132,7 @@ class PixelDistribution(nn.Module):
     """From a decoder's output to p(x|z), with what p(x|z) itself learns."""
 
     def __init__(self, likelihood: Pixels, sigma: float | str | None = None) -> None:
-        """`sigma` is that of `gaussian`; where it is no number, it is learned, one for all pixels, from 0.25."""
+        """`sigma` is that of `gaussian`, one for all pixels; where it is no number, it is learned, from 0.25 on."""
         super().__init__()
         self.likelihood = likelihood
         if likelihood == "gaussian":
@@ -142,7 +142,7 @@ class PixelDistribution(nn.Module):
                 self.log_sigma = nn.Parameter(torch.tensor(math.log(0.25)))
 
     def forward(self, output: Tensor) -> Likelihood:
-        """p(x|z) for the decoder's output `[..., D]`: log-odds, or for `gaussian` the log-odds of the mean."""
+        """p(x|z) for the decoder's output `[..., D]`: log-odds, those of the mean for `gaussian`."""
         match self.likelihood:
             case "bernoulli":
                 return Bernoulli(output)
@@ -153,7 +153,7 @@ class PixelDistribution(nn.Module):
 
 
 def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
-    """Σ x·l − log(1 + e^l) over the last dimension, fast and without gradients: `[..., D]` → `[...]`.
+    """Σ [x·l − log(1 + e^l)] over the last dimension, in nats, fast and without gradients: `[..., D]` → `[...]`.
 
     x·l − log(1 + e^l) = (x − ½)·l − ½|l| − log(1 + e^−|l|), and the factors 1 + e^−|l| lie in (1, 2]: up to 64 of them
     are multiplied before one logarithm is taken, where a logarithm a pixel would cost as much as the decoder.

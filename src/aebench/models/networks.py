@@ -15,7 +15,7 @@ def encoder(pixels: int, hidden: Sequence[int], out: int) -> nn.Sequential:
 
 
 def decoder(latent_dim: int, hidden: Sequence[int], pixels: int) -> nn.Sequential:
-    """`[..., L]` → `[..., D]`: the encoder's hidden layers in reverse; the output is not squashed."""
+    """`[..., L]` → `[..., D]`: the widths of the encoder's hidden layers in reverse; the output is not squashed."""
     if not hidden:
         return _layers([latent_dim, pixels])
     return nn.Sequential(*_layers([latent_dim, *reversed(hidden)]), nn.ReLU(inplace=True), Readout(hidden[0], pixels))

@@ -22,7 +22,7 @@ def squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
 
 
 def binary_cross_entropy(x: Tensor, x_hat: Tensor) -> Tensor:
-    """−Σ x log x̂ + (1 − x) log(1 − x̂) over pixels, in nats: `[..., D]`, `[..., D]` → `[...]`.
+    """−Σ [x log x̂ + (1 − x) log(1 − x̂)] over pixels, in nats: `[..., D]`, `[..., D]` → `[...]`.
 
     x̂ is kept one float32 epsilon (1.2e-7) away from 0 and 1, so a pixel costs at most 16 nats.
     """
@@ -31,12 +31,15 @@ def binary_cross_entropy(x: Tensor, x_hat: Tensor) -> Tensor:
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:
-    """log (1/K) Σ_k w_k over the first dimension: `[K, ...]` → `[...]` (Burda et al. 2016, eq. 8)."""
+    """log (1/K) Σ_k w_k over the first dimension, in nats: log w `[K, ...]` → `[...]` (Burda et al. 2016, eq. 8)."""
     return torch.logsumexp(log_weights, dim=0) - math.log(log_weights.shape[0])
 
 
 def warmed_up(beta: float, warmup_epochs: int, epoch: int | None) -> float:
-    """β in `epoch` (from 1), rising linearly to its value in the last warm-up epoch; None: after the warm-up."""
+    """β in `epoch` (from 1), rising linearly to its value in the last warm-up epoch (Sønderby et al. 2016).
+
+    None: after the warm-up.
+    """
     if epoch is None or epoch >= warmup_epochs:
         return beta
     return beta * epoch / warmup_epochs
@@ -75,7 +78,14 @@ def importance_weighted_loss(
     x: Tensor,
     z: Tensor,
 ) -> dict[str, Tensor]:
-    """The negative importance-weighted bound with k samples z `[k, B, L]` (Burda et al. 2016, eq. 8); else as above."""
+    """The negative importance-weighted bound (Burda et al. 2016, eq. 8) with k reparameterised samples z `[k, B, L]`.
+
+    All other arguments are those of `variational_loss`.
+
+    Returns:
+        `loss`, `distortion_nats` (the mean over the samples) and `rate_nats` (in closed form), `[B]` each; the loss is
+        at most the sum of the other two in expectation.
+    """
     log_px_given_z = likelihood(z).log_prob(x)
     log_weights = log_px_given_z + prior.log_prob(z) - q.log_prob(z)
     return {

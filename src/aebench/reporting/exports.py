@@ -11,7 +11,10 @@ from aebench.reporting.tables import COLUMNS, Leaders, rows
 
 
 def long_table(results: Results) -> pd.DataFrame:
-    """One row a data set × variant × metric: the mean, its uncertainty, or the reason why there is none."""
+    """One row a data set × variant × metric: the mean, its uncertainty, or the reason why there is none.
+
+    Baselines are among the variants, as `baseline:NAME`.
+    """
     table = []
     for cell in results.cells:
         for metric in COLUMNS:
@@ -51,7 +54,7 @@ def long_table(results: Results) -> pd.DataFrame:
 
 
 def wide_table(results: Results) -> pd.DataFrame:
-    """One row a data set × variant: number of weights, and of every metric mean, sd and the ends of its interval."""
+    """One row a data set × variant: number of weights, and of every metric mean, sd and the interval over seeds."""
     table = []
     for cell in results.cells:
         row: dict[str, Any] = {"dataset": cell.dataset, "variant": cell.variant, "weights": cell.metrics["parameters"]}

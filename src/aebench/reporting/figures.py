@@ -53,7 +53,7 @@ def _band(axes: Axes, runs: Sequence[Sequence[float]], label: str, colour: str, 
 
 
 def loss_curves(curves: Curves) -> bytes:
-    """For each variant its own loss, training and validation; losses of different variants have different scales."""
+    """For each variant its own loss by epoch, training and validation; each has a panel, since their scales differ."""
     with plt.rc_context(STYLE):
         columns = min(4, len(curves))
         lines = -(-len(curves) // columns)
@@ -71,7 +71,7 @@ def loss_curves(curves: Curves) -> bytes:
 
 
 def error_curves(curves: Curves) -> bytes | None:
-    """The validation reconstruction MSE, which has one meaning for all variants; none without a validation split."""
+    """The validation reconstruction MSE by epoch, which means the same for all; None without a validation split."""
     key = "validation_reconstruction_mse"
     if any(key not in run for runs in curves.values() for run in runs):
         return None
@@ -85,7 +85,10 @@ def error_curves(curves: Curves) -> bytes | None:
 
 
 def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]], variants: Sequence[str]) -> bytes:
-    """By variant the numbers of samples, and for each seed the bound at each of them; colours as of all `variants`."""
+    """The bound against K, from each variant's numbers of samples and, for each seed, its bounds at them, in nats.
+
+    Colours are those that the variants have among all `variants`.
+    """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.6))
         for variant, (samples, runs) in bounds.items():
@@ -100,7 +103,10 @@ def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float
 
 
 def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], variants: Sequence[str]) -> bytes:
-    """By variant its runs' rates and distortions; lines join points of equal ELBO; colours as of all `variants`."""
+    """Distortion against rate, from each variant's runs' rates and distortions, in nats (Alemi et al. 2018).
+
+    Lines join points of equal ELBO; colours are those that the variants have among all `variants`.
+    """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 4.4))
         for variant, (rates, distortions) in points.items():
@@ -158,7 +164,7 @@ def confusions(matrices: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> 
 
 
 def image_rows(rows: Mapping[str, NDArray[Any]], headings: Sequence[str] = ()) -> bytes:
-    """Rows of images under one another, each `[columns, channels, H, W]` in [0, 1], named at the left."""
+    """Rows of images, each `[columns, C, H, W]` in [0, 1], named at the left; `headings` name the columns."""
     images = np.stack(list(rows.values()))
     lines, columns, _, height, width = images.shape
     gap = max(1, height // 14)
@@ -176,7 +182,7 @@ def image_rows(rows: Mapping[str, NDArray[Any]], headings: Sequence[str] = ()) -
 
 
 def contact_sheet(images: NDArray[Any], enlarge: int = 2) -> bytes:
-    """Images `[rows, columns, channels, H, W]` in [0, 1] side by side without words."""
+    """Images `[rows, columns, C, H, W]` in [0, 1] side by side without words, `enlarge` times as large."""
     sheet = _sheet(images).repeat(enlarge, axis=0).repeat(enlarge, axis=1)
     content = io.BytesIO()
     plt.imsave(content, sheet, cmap="gray", vmin=0, vmax=1, format="png", metadata={"Software": None})
@@ -191,7 +197,7 @@ def _sheet(images: NDArray[Any]) -> NDArray[Any]:
 
 
 def batch_losses(losses: Sequence[float], per_epoch: float) -> bytes:
-    """The loss of every batch of one run, summed over its images."""
+    """The loss in nats of every batch of one run, summed over its images; so many batches `per_epoch`."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.6))
         epochs = np.arange(1, len(losses) + 1) / per_epoch
@@ -202,7 +208,7 @@ def batch_losses(losses: Sequence[float], per_epoch: float) -> bytes:
 
 
 def latent_maps(maps: Mapping[str, NDArray[Any]], labels: NDArray[Any], classes: Sequence[str]) -> bytes:
-    """For each variant the test set's codes `[N, 2]`, coloured by class."""
+    """For each variant the test set's codes on a plane, `[N, 2]`, coloured by their class, `labels` `[N]`."""
     with plt.rc_context({**STYLE, "axes.grid": False}):
         columns = min(2, len(maps))
         lines = -(-len(maps) // columns)

@@ -149,7 +149,7 @@ def document(path: Path, schema: type[BaseModel], stage: str) -> dict[str, Any]:
 
 
 def arrays(path: Path, stage: str, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-    """The numeric arrays of a NumPy archive that `stage` wrote, all or those of these `names`.
+    """The numeric arrays of a NumPy archive without compression that `stage` wrote, all or those of these `names`.
 
     Raises:
         DataError: it is missing or damaged, or lacks one of them.
@@ -182,7 +182,12 @@ def _array(content: bytes) -> NDArray[Any]:
 
 
 def history(path: Path, stage: str, *, may_be_empty: bool = False) -> dict[str, list[float]]:
-    """The columns of a run's history that `stage` wrote; a run that failed at once has no epoch.
+    """The columns of a run's history that `stage` wrote.
+
+    Args:
+        path: the file.
+        stage: what makes it anew.
+        may_be_empty: whether there may be no epoch, as of a run that failed at once.
 
     Raises:
         DataError: it is missing or damaged.
@@ -210,7 +215,7 @@ def found(path: Path, stage: str) -> Path:
 
 
 def damaged(path: Path, stage: str, *what: str) -> DataError:
-    """What to say of a file that is not as `stage` wrote it."""
+    """The error for a file that is not as `stage` wrote it; `what` is wrong with it, from the place to the reason."""
     reason = " ".join(": ".join(filter(None, what)).split())
     reason = reason if reason.isprintable() and len(reason) < 200 else ascii(reason[:200])
     return DataError(f"{path} is damaged ({reason}); delete it and run `dvc repro {stage}`")

@@ -20,7 +20,7 @@ def differences(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
 
 
 def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
-    """Which variant is best at what and how sure that is, a sentence a metric of the main table."""
+    """Which variant is best at what and how sure that is, a sentence a metric and group of variants compared."""
     if len(common_seeds(cells)) < 2:
         return [f"Which variant is best at what: not defined, {NEEDS_SEEDS}."]
     means = {cell.variant: cell.metrics["summary"] for cell in cells}
@@ -63,7 +63,7 @@ def _beaten(of_metric: Sequence[Pair], winner: str, loser: str) -> bool:
 
 
 def in_words(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
-    """All findings of one data set: differences, what stands behind them, warnings."""
+    """All findings of one data set, as Markdown: differences, what stands behind them, warnings."""
     behind = [how_compared(len(common_seeds(cells)))] if found else []
     return [*differences(cells, found), *behind, *(f"**Caution.** {line}" for line in warnings(cells))]
 

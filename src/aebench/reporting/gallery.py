@@ -33,7 +33,11 @@ class Picture:
 
 
 def pictures(cells: Sequence[Cell], classes: Sequence[str]) -> list[Picture]:
-    """All of them, in the order in which the page shows them."""
+    """All pictures of one data set's cells, in the order in which the page shows them.
+
+    Raises:
+        DataError: an evaluation or a history is missing or damaged.
+    """
     cells = [cell for cell in cells if cell.seeds]
     first = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells}
     shown = {cell.seeds[0] for cell in cells}

@@ -18,7 +18,7 @@ COLUMNS = 40
 def latent_maps(cells: Sequence[Cell], classes: Sequence[str]) -> dict[str, Any]:
     """The first test images on each variant's maps (first seed), PCA and t-SNE, in thousandths of a map's width.
 
-    `images` is a `data:` address of all of them side by side, `COLUMNS` in a row.
+    `images` is a `data:` address of all of them side by side, `COLUMNS` in a row. Without any map the result is empty.
     """
     read = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells if cell.seeds}
     # The maps are drawn for the first seed, which may have failed.

@@ -22,7 +22,10 @@ _OF_A_LIKELIHOOD = (
 
 @dataclass(frozen=True)
 class Pair:
-    """a − b in one metric, with the p-value adjusted for the pairs compared in it, and a bootstrap interval beside."""
+    """a − b in one metric, with the p-value adjusted for the pairs compared in it, and a 95 % bootstrap interval.
+
+    Values are in the metric's own unit, whatever the table's scale.
+    """
 
     dataset: str
     metric: str
@@ -56,7 +59,11 @@ def compared() -> list[str]:
 
 
 def pairs(cells: Sequence[Cell]) -> list[Pair]:
-    """Every comparable pair of one data set's variants in every metric; none where there is one seed."""
+    """Every comparable pair of one data set's variants in every metric; none where there is one seed.
+
+    Raises:
+        DataError: an evaluation is missing or damaged.
+    """
     return [pair for metric in compared() for pair in _pairs(metric, cells)]
 
 
@@ -131,7 +138,7 @@ def matrix(found: Sequence[Pair], variants: Sequence[str]) -> dict[str, dict[str
 
 
 def table(found: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
-    """One row a data set × metric × pair."""
+    """One row a data set × metric × pair; for a data set without two common seeds one row, with the reason."""
     columns = ["dataset", "metric", "a", "b", "difference", "ci95_low", "ci95_high", "p", "p_holm",
                "bootstrap_low", "bootstrap_high", "better", "not_defined"]  # fmt: skip
     lines = [

@@ -21,7 +21,10 @@ class Provenance:
 
 
 def provenance(params: Params, root: Path, files: Mapping[str, str]) -> Provenance:
-    """What the checkout at `root` makes results from, and the raw `files`; not how many workers, nor the tracking."""
+    """What the checkout at `root` makes results from: code, settings and pins there, and the raw `files` by SHA-256.
+
+    How the work is done and tracked, `execution` and `tracking` in params.yaml, does not count.
+    """
     settings = params.model_dump(mode="json", exclude={"execution", "tracking"})
     pins = root / "constraints.txt"
     code = sorted(path for folder in ("src", "stages") for path in (root / folder).rglob("*.py"))

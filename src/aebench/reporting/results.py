@@ -18,7 +18,7 @@ from aebench.reporting.files import Baselines, Metrics, arrays, damaged, documen
 class Cell:
     """One variant on one data set: its metric file, and its files for each seed that has not failed.
 
-    `data` describes the data set.
+    `data` describes the data set. What reads a file raises a `DataError` where that is missing or damaged.
     """
 
     dataset: str
@@ -44,11 +44,11 @@ class Cell:
         return history(folder / HISTORY, f"train@{self.dataset}-{self.variant}")
 
     def seed_vectors(self, name: str) -> list[list[float]]:
-        """A vector of the metric file, for every seed."""
+        """A vector of the metric file, for each of `seeds`."""
         return [self._of_seed(seed, "vectors", name, str(seed)) for seed in self.seeds]
 
     def seed_values(self, metric: str) -> list[float]:
-        """A metric of every seed."""
+        """A metric's value for each of `seeds`."""
         return [self._of_seed(seed, "seeds", str(seed), metric) for seed in self.seeds]
 
     def _of_seed(self, seed: int, *keys: str) -> Any:

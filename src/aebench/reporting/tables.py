@@ -12,7 +12,10 @@ from aebench.reporting.results import Cell, Results
 
 @dataclass(frozen=True)
 class Column:
-    """How a metric is shown: `scale` times its value, with `digits` after the point."""
+    """How a metric is shown: `scale` times its value, with `digits` after the point; `main`: in the main table.
+
+    `better` is ↑ or ↓, or empty where neither is.
+    """
 
     title: str
     unit: str

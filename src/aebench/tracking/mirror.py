@@ -55,7 +55,8 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
         layout: where the results lie.
 
     Raises:
-        StoreError: the store cannot be reached.
+        DataError: an evaluation is missing or damaged.
+        StoreError: the store cannot be reached, or does not do as it is asked.
     """
     lock = Layout(home).scratch / "sync.lock"
     lock.parent.mkdir(exist_ok=True)

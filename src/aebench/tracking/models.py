@@ -71,6 +71,9 @@ def register(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun
         run: what is logged.
         name: of the registered model.
         current: whether `CURRENT` is to name its version.
+
+    Raises:
+        DataError: the run's evaluation is missing or damaged.
     """
     try:
         model = client.get_registered_model(name)

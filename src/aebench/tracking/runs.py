@@ -109,7 +109,7 @@ class SeedRun:
 
     @property
     def validation_loss(self) -> float:
-        """That of the epoch whose weights were kept; the same for all where nothing was held out."""
+        """That of the epoch whose weights were kept; 0 where nothing was held out."""
         selected = json.loads((self.folder / CONFIG).read_bytes())["selected_epoch"]
         losses = self._history.get("validation_loss")
         return losses[selected - 1] if losses else 0.0
@@ -119,7 +119,11 @@ class SeedRun:
         return inspect.getdoc(import_module(f"aebench.variants.{self.variant_metrics['kind']}")) or ""
 
     def settings(self) -> dict[str, str]:
-        """Every setting by its name in params.yaml, a variant's own under `model.`: shared ones have the same name."""
+        """Every setting by its name in params.yaml, a variant's own under `model.`, and the number of weights.
+
+        Raises:
+            DataError: the run's configuration is damaged.
+        """
         path = self.folder / CONFIG
         try:
             description = dict(json.loads(path.read_bytes()))
@@ -160,11 +164,11 @@ class VariantRuns:
         return min(well, key=lambda run: (run.validation_loss, run.seed), default=None)
 
     def settings(self) -> dict[str, str]:
-        """What the runs share."""
+        """The settings that the runs share: all but the seed."""
         return {name: value for name, value in self.runs[0].settings().items() if name != "seed"}
 
     def metrics(self) -> dict[str, float]:
-        """Mean and spread: the mean under the metric's own name."""
+        """Mean, standard deviation and ends of the intervals of each metric, the mean under the metric's own name."""
         found = {}
         for name, values in self.runs[0].variant_metrics["summary"].items():
             found[name] = values["mean"]

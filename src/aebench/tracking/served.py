@@ -25,7 +25,7 @@ NO_LABEL = -1
 
 
 class Served(PythonModel):  # type: ignore[misc]
-    """Images to reconstructions or codes, or samples from the prior."""
+    """Images to reconstructions or codes, or samples from the prior; `pixels` is D."""
 
     model: Autoencoder
     pixels: int

@@ -87,7 +87,7 @@ class SyncState:
             return False
 
     def remember(self) -> None:
-        """The store holds all that lies here."""
+        """Note that the store holds all that lies here."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self._note()))
 
@@ -124,7 +124,7 @@ def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:
         say: gets a line about what was done.
 
     Raises:
-        DataError: a result is missing.
+        DataError: a result is missing or damaged.
     """
     # Here, since a sync with nothing to do needs neither, and NumPy's limits are set by the check of params.yaml.
     from aebench.tracking.runs import found

@@ -37,7 +37,7 @@ class Watch:
     """The runs in training, and what the store has of them."""
 
     def __init__(self, params: Params, layout: Layout) -> None:
-        """Nothing is asked of the store yet."""
+        """Open the store, a database of which is made where it is missing; a server is not asked anything yet."""
         self._params, self._layout = params, layout
         self._client: Any = connect(address(layout))
         self._shown: dict[Path, _Shown] = {}
@@ -68,7 +68,11 @@ class Watch:
         return said
 
     def stop(self) -> None:
-        """Nobody watches any more: what is shown as RUNNING would stay so."""
+        """End what is shown as RUNNING, which would stay so when nobody watches any more.
+
+        Raises:
+            StoreError: the store did not do its part.
+        """
         with store_errors(), FileLock(self._lock, WAIT):
             for path in list(self._shown):
                 self._end(path)

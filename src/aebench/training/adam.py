@@ -25,13 +25,13 @@ class Adam:
         self._steps = [torch.zeros((), device=weight.device) for weight in self.parameters]
 
     def state(self) -> dict[str, Tensor]:
-        """Both averages and the number of steps for each parameter: the tensors themselves."""
+        """Both averages and the number of steps for each parameter, by name: the tensors themselves, not copies."""
         parts = {"mean": self._means, "square": self._squares, "steps": self._steps}
         return {f"{part}/{i}": value for part, values in parts.items() for i, value in enumerate(values)}
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """One step down the gradients, one for each parameter."""
+        """One step down the gradients, which are one for each parameter, in their order and of their shapes."""
         # The fused form reads them as they lie in memory, and those of stacked weights may be transposed.
         adam(
             self.parameters,

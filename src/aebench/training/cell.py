@@ -72,7 +72,7 @@ def _alone(
 def train_cell(
     config: RunConfig, dataset: str, seeds: Sequence[int], data: Path | bytes, report: "Report"
 ) -> list[TrainedRun]:
-    """Train the runs of all seeds as one computation on `config.device`.
+    """Train the runs of all seeds as one computation on `config.device`; the result has a run for each, in their order.
 
     Args:
         config: the variant's configuration.
@@ -83,6 +83,7 @@ def train_cell(
 
     Raises:
         ConfigError: the device is not there.
+        DataError: the data set is missing or damaged, or too small.
     """
     from aebench.training.stacked import train_stacked
 

@@ -23,9 +23,9 @@ from aebench.variants import restore
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """The files of one run, by name: bytes that depend on code, data and parameters alone.
+    """One run. `files` by name: their bytes depend on code, data, parameters and seed alone.
 
-    `seconds`: how long each epoch took, which does not; `ended_at`: when training ended, in seconds since 1970.
+    `seconds`: how long each epoch took; `ended_at`: when training ended, in seconds since 1970.
     """
 
     files: Mapping[str, bytes]
@@ -33,8 +33,9 @@ class TrainedRun:
     ended_at: float
 
     def runtime(self) -> dict[str, Any]:
-        """When the run was trained, in seconds since 1970: facts that differ from one rerun to the next.
+        """When the run was trained, in seconds since 1970, beside the hash of its weights.
 
+        The times differ from one rerun to the next, so no file of the run holds them.
         The clock is read once: where it was set in between, the epochs still follow each other.
         """
         started_at = self.ended_at - sum(self.seconds)
@@ -46,16 +47,20 @@ class TrainedRun:
 
     @property
     def failed(self) -> str:
-        """Why training ended early, if it did."""
+        """Why training ended early; empty where it did not."""
         return str(json.loads(self.files[CONFIG]).get("failed", ""))
 
     def write(self, folder: Path) -> None:
-        """Write the files into `folder`, which is made."""
+        """Write the files into `folder`, which is made where it is missing.
+
+        Raises:
+            FileError: the disk is full, or the folder may not be written to.
+        """
         for name, content in self.files.items():
             write(folder / name, content)
 
     def pack(self) -> bytes:
-        """Everything in one piece."""
+        """Everything in one piece, for `unpack`."""
         times = json.dumps([self.seconds, self.ended_at]).encode()
         return pack_files({**self.files, "times": times})
 
@@ -81,7 +86,7 @@ def unpack_runs(packed: bytes) -> list[TrainedRun]:
 def pack(
     model: Autoencoder, history: History, config: RunConfig, dataset: str, seed: int, spec: ImageSpec
 ) -> TrainedRun:
-    """A trained model, its history and its configuration, ready to be written."""
+    """A trained model on the CPU, its history and its configuration, ready to be written."""
     description = {
         "dataset": dataset,
         "seed": seed,
@@ -103,7 +108,10 @@ def pack(
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The files of a run's folder as they were read: they can go to another machine."""
+    """The files of a run's folder as they were read: they can go to another machine.
+
+    `weights`: the content of the weights file; `description`: that of the configuration file.
+    """
 
     folder: str
     weights: bytes
@@ -116,7 +124,7 @@ class StoredRun:
 
     @property
     def failed(self) -> str:
-        """Why training ended early, if it did."""
+        """Why training ended early; empty where it did not."""
         return str(self.description.get("failed", ""))
 
     @property

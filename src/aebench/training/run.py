@@ -29,7 +29,7 @@ INTERVAL = 1.0
 class SoFar:
     """Where an unfinished run leaves what it has, on a machine that will see it again.
 
-    `checkpoint` is the name of an entry in `store`; `live` a file for its history.
+    `checkpoint` is the name of an entry in `store`, `live` the file for the history so far.
     """
 
     store: "Store"
@@ -61,6 +61,9 @@ def train_run(
         data: the data set's file, or its content.
         report: is told (epochs done, epochs in all, the losses in words) after each epoch.
         so_far: where the checkpoint lies and goes.
+
+    Raises:
+        DataError: the data set is missing or damaged, or too small.
     """
     splits = load(data, dataset, config.data.validation_fraction)
     spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
@@ -96,6 +99,6 @@ def untrained(config: RunConfig, spec: ImageSpec, seed: int) -> Autoencoder:
 
 
 def in_words(row: dict[str, float]) -> str:
-    """The losses of an epoch."""
+    """The losses in an epoch's row of the history, in a few words."""
     losses = (f"{name.removesuffix('_loss')} {row[name]:.4g}" for name in row if name.endswith("_loss"))
     return f"loss: {', '.join(losses)}"

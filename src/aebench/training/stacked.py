@@ -50,7 +50,8 @@ def train_stacked(
         after_epoch: is told the epoch and the history's row of every run that is still finite.
 
     Returns:
-        For each seed its history; one that diverges ends where it would alone, and the others go on.
+        For each seed its history; one that diverges ends where it would alone, and the others go on. An epoch's seconds
+        are those of all runs together.
     """
     runs = [_Run(model.to(device), seed) for model, seed in zip(models, seeds, strict=True)]
     weights, objective = _stacked(models)

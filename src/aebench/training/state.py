@@ -26,8 +26,9 @@ class History:
     """What training did.
 
     `epochs`: a row an epoch, means over images: `train_loss` and its parts, the same on validation under
-    `validation_`, and `validation_reconstruction_mse`, which has one meaning for all variants (of the split's first
-    images, see `RECONSTRUCTED`).
+    `validation_`, and `validation_reconstruction_mse`, a pixel, which has one meaning for all variants (of the split's
+    first images, see `train.RECONSTRUCTED`). Losses are sums over pixels and latents, in nats where the variant has a
+    likelihood, else squared errors.
     `seconds`: how long each epoch took.
     `selected_epoch`: the one whose weights the model has now.
     `failed`: why training ended early, where it did; the weights are then those after the last finite epoch.
@@ -39,7 +40,7 @@ class History:
     failed: str = ""
 
     def csv(self) -> str:
-        """A line for the names of the columns, then one an epoch."""
+        """The history as CSV: a line for the names of the columns, then one an epoch, from 1."""
         table = io.StringIO()
         writer = csv.DictWriter(table, ["epoch", *(self.epochs[0] if self.epochs else ())], lineterminator="\n")
         writer.writeheader()
@@ -49,7 +50,10 @@ class History:
 
 @dataclass
 class Progress:
-    """A model in training with its history, and the weights with which it would end now."""
+    """A model in training with its history, and the weights with which it would end now.
+
+    `best` is the validation loss of `best_weights`, −∞ where the last weights are taken, ∞ before the first epoch.
+    """
 
     model: Autoencoder
     history: History = field(default_factory=History)
@@ -60,10 +64,10 @@ class Progress:
         self._latest = self.best_weights = self._weights()
 
     def end_epoch(self, row: dict[str, float], seconds: float, select: Selection, pixels: int) -> bool:
-        """Add an epoch's row and choose the weights; whether to go on: not where the run has diverged.
+        """Add an epoch's row and choose the weights; whether to go on, which is not so where the run has diverged.
 
         Args:
-            row: of the history.
+            row: of the history: the epoch's means.
             seconds: how long the epoch took.
             select: which epoch's weights to keep.
             pixels: D, by which a loss is judged.
@@ -82,7 +86,7 @@ class Progress:
         return True
 
     def end(self) -> History:
-        """Leave the model with the weights that were chosen."""
+        """Leave the model with the weights that were chosen, in evaluation mode, and give its history."""
         self.model.load_state_dict(self.best_weights)
         self.model.eval()
         return self.history
@@ -111,14 +115,14 @@ class TrainingState:
     streams: Streams
 
     def pack(self) -> bytes:
-        """Everything as the content of a safetensors file."""
+        """Everything as the content of a safetensors file, for `go_on`."""
         # JSON writes no infinity that every reader takes, and as a tensor the score is exact.
         history = torch.frombuffer(bytearray(json.dumps(asdict(self.progress.history)).encode()), dtype=torch.uint8)
         best = torch.tensor(self.progress.best, dtype=torch.float64)
         return save({**self._tensors(), "history": history, "best": best})
 
     def go_on(self, packed: bytes) -> bool:
-        """Continue from what `pack` gave; whether it was of a run like this one, without which nothing changes."""
+        """Continue from what `pack` gave; whether it was of a run like this one: else nothing changes."""
         try:
             found = load(packed)
             history = History(**json.loads(found.pop("history").numpy().tobytes()))

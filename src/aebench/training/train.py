@@ -33,19 +33,21 @@ def train(
     after_batch: Callable[[Tensor], None] = lambda _: None,
     checkpoint: Callable[[TrainingState], None] = lambda _: None,
 ) -> History:
-    """Train `model` in place and leave it with the weights that `config.select` names.
+    """Train `model` in place with Adam, and leave it with the weights that `config.select` names.
 
-    Training that leaves the finite numbers, or diverges, ends there; the history says so.
+    Each step follows the gradient of the mean of a batch's losses. Training that leaves the finite numbers, or
+    diverges, ends there; the history says so.
 
     Args:
         model: its weights already drawn.
         data: the training split.
         validation: the validation split; it may be empty where `config.select` is `last`.
         config: epochs, batch size, learning rate, selection.
-        seed: order of the images, corruption and noise are drawn from it, each from its own generator.
-        resume: the state of a run that was interrupted, packed.
+        seed: order of the images, their binarization and what the loss takes at random are drawn from it, each from its
+            own generator.
+        resume: the state of a run that was interrupted, packed; one that is not of a run like this is passed over.
         after_epoch: is told the epoch and its row of the history.
-        after_batch: is told the losses of a batch, `[B]`, before the step that they cause.
+        after_batch: is given the losses of a batch, `[B]`, before the step that they cause.
         checkpoint: is given the state after each epoch.
     """
     streams = Streams(seed)
@@ -78,10 +80,10 @@ def train(
 
 @torch.no_grad()
 def validate(model: Autoencoder, split: Split, seed: int) -> dict[str, float]:
-    """Means over a split of the loss, as it is after every schedule, and of its parts, and the reconstruction MSE of
-    its first `RECONSTRUCTED` images.
+    """The means over a split of the loss and its parts, and the reconstruction MSE, a pixel, of its first images.
 
-    The noise is the same at every call, so that epochs differ by their weights alone.
+    The loss is what it is after every schedule; `RECONSTRUCTED` says how many images are reconstructed. The noise is
+    the same at every call, so that epochs differ by their weights alone.
     """
     model.eval()
     streams = Streams(seed, "validation")

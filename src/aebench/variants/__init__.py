@@ -30,7 +30,7 @@ def kinds() -> dict[str, type[VariantConfig]]:
 
 
 def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencoder:
-    """The model of `config`, its weights drawn from torch's global generator."""
+    """The model of `config`, on the CPU, its weights drawn from torch's global generator."""
     module = _modules()[config.kind]
     (model,) = (
         member

@@ -1,4 +1,4 @@
-"""AE: minimise ‖x − f(g(x))‖²."""
+"""AE: minimise ‖x − f(g(x))‖² (Rumelhart et al. 1986)."""
 
 from typing import Literal, final
 
@@ -27,19 +27,19 @@ class AE(Autoencoder):
         self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
-        """‖x − x̂‖²."""
+        """‖x − f(g(x))‖², `[B]`."""
         error = squared_error(x, self.reconstruct(x))
         return {"loss": error, "squared_error": error}
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """g(x)."""
+        """g(x), `[B, L]`."""
         codes: Tensor = self.encoder(x)
         return codes
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """f(z)."""
+        """f(z), `[..., B, D]`."""
         return torch.sigmoid(self.decoder(z))
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """f(g(x))."""
+        """f(g(x)), `[B, D]`."""
         return self.decode(self.encode(x))

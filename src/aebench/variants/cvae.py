@@ -4,7 +4,8 @@
 KL(q‖p(z|y)) = ½ Σ [(μ − μ_y)² + σ² − log σ² − 1]. Generation picks the class by its mean; without the label the prior
 is the mixture Σ_y p(y) N(μ_y, I), with p(y) from the training labels.
 
-`concat`: the label stands beside the inputs of encoder and decoder, and the prior is N(0, I) (Sohn et al. 2015).
+`concat`: the label stands beside the inputs of encoder and decoder (Sohn et al. 2015), and the prior is N(0, I) for all
+labels.
 """
 
 from typing import Literal, final
@@ -25,7 +26,10 @@ from aebench.randomness import Streams
 
 
 class Config(VariantConfig, PixelLikelihood):
-    """β weighs the KL divergence and rises linearly over the warm-up epochs."""
+    """Where the label enters, and the weight of the KL divergence.
+
+    β (Higgins et al. 2017) rises linearly over the warm-up epochs.
+    """
 
     kind: Literal["cvae"]
     conditioning: Literal["class_prior", "concat"] = "class_prior"
@@ -64,11 +68,19 @@ class CVAE(LatentVariableModel):
         return unit_normal(self.class_means[0 if y is None else y])
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> Independent[Normal]:
-        """N(μ(x, y), diag σ²(x, y)); the label is needed where it is concatenated, and ignored elsewhere."""
+        """N(μ(x, y), diag σ²(x, y)); the label is ignored unless it is concatenated.
+
+        Raises:
+            TypeError: it is concatenated, and not given.
+        """
         return diagonal_normal(*self._through(self.encoder, x, y).chunk(2, dim=-1))
 
     def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
-        """p(x|z, y); the label is needed where it is concatenated, and ignored elsewhere."""
+        """p(x|z, y); the label is ignored unless it is concatenated.
+
+        Raises:
+            TypeError: it is concatenated, and not given.
+        """
         likelihood: Likelihood = self.pixels(self._through(self.decoder, z, y))
         return likelihood
 
@@ -80,28 +92,32 @@ class CVAE(LatentVariableModel):
         return result
 
     def noise(self, size: int, streams: Streams) -> Noise:
-        """Of the samples of q(z|x, y): `[B, L]`."""
+        """Standard normal ε for the samples of q(z|x, y): `[B, L]`."""
         return (torch.randn(size, self.class_means.shape[-1], generator=streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
-        """−E_q log p(x|z, y) + β KL(q‖p(z|y))."""
+        """−E_q log p(x|z, y) + β KL(q‖p(z|y)): nats, `[B]`."""
         beta = warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch)
         q, prior = self.posterior(x, y), self.prior(y)
         return variational_loss(q, prior, lambda z: self.likelihood(z, y), x, reparameterised(q, *noise), beta)
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """μ(x, y); where the encoder takes a label and none is given, its mean over p(y)."""
+        """μ(x, y), `[B, L]`; where the encoder takes a label and none is given, its mean over p(y)."""
         if y is not None or not self.concat:
             return self.posterior(x, y).mean
         each = self.posterior(x.unsqueeze(-2), torch.arange(self.classes, device=x.device)).mean  # [B, C, L]
         return self.log_class_shares.exp() @ each
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x|z, y]."""
+        """E[x|z, y], `[..., B, D]`.
+
+        Raises:
+            TypeError: the label is concatenated, and not given.
+        """
         return self.likelihood(z, y).mean
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x|z = μ(x, y), y]; where the networks take a label and none is given, y is arg max q(y|x)."""
+        """E[x|z = μ(x, y), y], `[B, D]`; where the networks take a label and none is given, y is arg max q(y|x)."""
         if y is None and self.concat:
             y = inferred_label(self, x)
         return self.decode(self.encode(x, y), y)

@@ -31,23 +31,23 @@ class DAE(Autoencoder):
         self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
 
     def noise(self, size: int, streams: Streams) -> Noise:
-        """Of every image's corruption."""
+        """What the corruption of each image takes at random, `[B, D]`."""
         return (draw(self.config, (size, self.pixels), streams["corruption"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
-        """‖x − f(g(x̃))‖²."""
+        """‖x − f(g(x̃))‖², `[B]`: the error against the clean image."""
         error = squared_error(x, self.reconstruct(apply(x, self.config, *noise)))
         return {"loss": error, "squared_error": error}
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """g(x)."""
+        """g(x), `[B, L]`."""
         codes: Tensor = self.encoder(x)
         return codes
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """f(z)."""
+        """f(z), `[..., B, D]`."""
         return torch.sigmoid(self.decoder(z))
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """f(g(x))."""
+        """f(g(x)), `[B, D]`."""
         return self.decode(self.encode(x))

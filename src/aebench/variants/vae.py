@@ -17,7 +17,11 @@ from aebench.randomness import Streams
 
 
 class Config(VariantConfig, PixelLikelihood):
-    """β weighs the KL divergence and rises linearly over the warm-up epochs."""
+    """What is maximised, and the weight of the KL divergence.
+
+    `objective`: the ELBO, or (`iwae`) the importance-weighted bound from `samples` samples, which has no such weight.
+    β (Higgins et al. 2017) rises linearly over the warm-up epochs.
+    """
 
     kind: Literal["vae"]
     objective: Literal["elbo", "iwae"] = "elbo"
@@ -64,12 +68,12 @@ class VAE(LatentVariableModel):
         return likelihood
 
     def noise(self, size: int, streams: Streams) -> Noise:
-        """Of the samples of q(z|x): `[B, L]`, or `[k, B, L]`."""
+        """Standard normal ε for the samples of q(z|x): `[B, L]`, or `[k, B, L]` for k samples of `iwae`."""
         samples = (self.config.samples,) if self.config.objective == "iwae" else ()
         return (torch.randn(*samples, size, len(self.origin), generator=streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
-        """−ELBO with β, or minus the importance-weighted bound."""
+        """−E_q log p(x|z) + β KL(q‖p), or minus the importance-weighted bound: nats, `[B]`."""
         q = self.posterior(x)
         terms = (q, self.prior(), self.likelihood, x, reparameterised(q, *noise))
         if self.config.objective == "iwae":
@@ -77,13 +81,13 @@ class VAE(LatentVariableModel):
         return variational_loss(*terms, warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch))
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """μ(x)."""
+        """μ(x), `[B, L]`."""
         return self.posterior(x).mean
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x|z]."""
+        """E[x|z], `[..., B, D]`."""
         return self.likelihood(z).mean
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x|z = μ(x)]."""
+        """E[x|z = μ(x)], `[B, D]`."""
         return self.decode(self.encode(x))
