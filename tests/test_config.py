@@ -123,7 +123,10 @@ BAD: list[tuple[Edit, str]] = [
     (put("execution.workers", "many"), "execution.workers: found 'many', allowed: auto, or a whole number"),
     (put("execution.workers", 0), "execution.workers: found 0, allowed: auto, or a whole number"),
     (put("execution.source_dir", 3), "execution.source_dir: found 3"),
-    (put("tracking.experiment", "../x"), "tracking.experiment: found '../x'"),
+    (
+        put("tracking.experiment", "../x"),
+        "tracking.experiment: found '../x', allowed: letters, digits, underscores, points and hyphens",
+    ),
     (put("numerics", "fast"), "numerics: found 'fast', allowed: portable, native"),
     (put("device", "gpu"), "device: found 'gpu', allowed: cpu, cuda"),
     (lambda c: c.pop("device"), "device: missing, it has no default"),

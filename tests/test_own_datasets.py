@@ -165,6 +165,7 @@ MISTAKES: list[tuple[Callable[[dict[str, Array]], dict[str, Array]], str]] = [
     (lambda a: a | {"images": pixels(180, 6, 5, 4)}, "found 180 × 6 × 5 × 4, allowed: .* C 1 or 3"),
     (lambda a: a | {"images": pixels(180)}, "images: found 180, allowed"),
     (lambda a: a | {"images": pixels(0, 6, 5)}, "images: found no images, allowed: at least one"),
+    (lambda a: {"images": np.zeros((2, 1025, 1024), np.uint8), "labels": np.arange(2)}, "at most 1,048,576 pixels"),
     (lambda a: {"images": np.zeros((2, 2048, 2048), np.uint8), "labels": np.arange(2)}, "at most 1,048,576 pixels"),
     (lambda a: a | {"labels": np.arange(180) / 3}, "labels: found numbers of type float64, allowed: whole numbers"),
     (lambda a: a | {"labels": np.arange(179) % 3}, "labels: found 179, allowed: one for each of the 180 images"),

@@ -1,15 +1,19 @@
 """A run that goes on from a checkpoint ends as if it had never stopped."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import tiny
 from test_train import config, silent
 
+from aebench.randomness import Streams
 from aebench.store import Store
 from aebench.training import run as run_module
+from aebench.training.adam import Adam
 from aebench.training.run import SoFar, train_run
-from aebench.training.state import TrainingState
+from aebench.training.state import Progress, TrainingState
 
 KINDS = {
     "ae": {},
@@ -66,6 +70,34 @@ def test_the_best_epoch_before_the_stop_is_remembered(select: str, digits_file: 
     with pytest.raises(Interrupted):
         train_run(own, "digits", 0, digits_file, until(5), so_far=so_far)
     assert train_run(own, "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_run_that_fails_where_it_goes_on_keeps_its_last_finite_weights(stopped: bool) -> None:
+    """Not the best ones, which are older."""
+
+    def begun(seed: int) -> TrainingState:
+        model = tiny("ae", seed=seed)
+        return TrainingState(Progress(model), Adam(model.parameters(), 0.01), Streams(0))
+
+    def end_epoch(state: TrainingState, loss: float) -> bool:
+        with torch.no_grad():
+            for weight in state.progress.model.parameters():
+                weight += 1
+        return state.progress.end_epoch({"train_loss": loss, "validation_loss": loss}, 1.0, "best_validation", 64)
+
+    state = begun(0)
+    assert end_epoch(state, 1.0)
+    assert end_epoch(state, 2.0)
+    expected = {name: weight.clone() for name, weight in state.progress.model.state_dict().items()}
+    if stopped:
+        packed = state.pack()
+        state = begun(1)
+        assert state.go_on(packed)
+    assert not end_epoch(state, math.nan)
+    assert state.progress.end().selected_epoch == 2
+    found = state.progress.model.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
 def test_a_checkpoint_of_another_run_is_not_used(digits_file: Path, so_far: SoFar) -> None:

@@ -53,6 +53,7 @@ def _folder(value: str) -> str:
 
 
 NAME = r"^[a-z0-9][a-z0-9_]{0,63}$"
+EXPERIMENT = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # Far beyond any use, and well below what would end in a failure to allocate memory.
@@ -187,7 +188,7 @@ class Execution(Block):
 class Tracking(Block):
     """Where MLflow files the runs."""
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    experiment: Annotated[str, Field(pattern=EXPERIMENT)]
 
 
 class RunConfig(Block):
@@ -355,6 +356,12 @@ _TYPES = {
     "tuple_type": "a list",
 }
 
+# What they allow, in words.
+_PATTERNS = {
+    NAME: "small letters, digits and underscores, at most 64",
+    EXPERIMENT: "letters, digits, underscores, points and hyphens, at most 100",
+}
+
 B = TypeVar("B", bound=Block)
 
 
@@ -388,7 +395,7 @@ def parse(block: type[B], value: object, where: str = "") -> B:
             if isinstance(error["input"], dict):  # a check across keys, which names its own
                 key, text = f"{key}.{message}".split(": ", 1)
         elif error["type"] == "string_pattern_mismatch":
-            text = f"{found}, allowed: small letters, digits and underscores, beginning with a letter or digit"
+            text = f"{found}, allowed: {_PATTERNS[error['ctx']['pattern']]}, beginning with a letter or digit"
         else:
             text = f"{found}, allowed: {message.removeprefix('Input should be ').removeprefix('Input should ')}"
         raise ConfigError(f"{key}: {text}") from None

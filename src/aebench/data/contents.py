@@ -58,12 +58,12 @@ def check_classes(path: Path, classes: Sequence[str]) -> None:
 
 
 def check_size(path: Path, shape: Sequence[int]) -> None:
-    """Refuse images of the shape `[C, H, W]` where C·H·W is more than 3 × `LARGEST`.
+    """Refuse images of the shape `[H, W]` or `[C, H, W]` where H·W is more than `LARGEST`.
 
     Raises:
         DataError: it is.
     """
-    if math.prod(shape) > 3 * LARGEST:
+    if math.prod(shape[-2:]) > LARGEST:
         raise DataError(
             f"{path}: found images of {size_in_words(shape)}, allowed: at most {LARGEST:,} pixels; make them smaller"
         )

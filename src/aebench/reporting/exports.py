@@ -33,6 +33,7 @@ def long_table(results: Results) -> pd.DataFrame:
                     "ci95_images_low": images_low,
                     "ci95_images_high": images_high,
                     "seeds": len(cell.metrics["seeds"]),
+                    "failed": len(cell.metrics["failed"]),
                     "not_defined": cell.metrics["not_defined"].get(metric),
                 }
             )
@@ -50,14 +51,15 @@ def long_table(results: Results) -> pd.DataFrame:
                         "ci95_images_high": high,
                     }
                 )
-    return pd.DataFrame(table).astype({"seeds": "Int64"})
+    return pd.DataFrame(table).astype({"seeds": "Int64", "failed": "Int64"})
 
 
 def wide_table(results: Results) -> pd.DataFrame:
-    """One row a data set × variant: number of weights, and of every metric mean, sd and the interval over seeds."""
+    """One row a data set × variant: how many weights, seeds and failed seeds, and every metric's mean, sd, interval."""
     table = []
     for cell in results.cells:
         row: dict[str, Any] = {"dataset": cell.dataset, "variant": cell.variant, "weights": cell.metrics["parameters"]}
+        row |= {"seeds": len(cell.metrics["seeds"]), "failed": len(cell.metrics["failed"])}
         for metric in COLUMNS:
             summary = cell.metrics["summary"].get(metric, {})
             low, high = summary.get("ci95", (None, None))
@@ -149,10 +151,15 @@ def plots(results: Results) -> dict[str, pd.DataFrame]:
 
 
 def compact(results: Results) -> dict[str, Any]:
-    """The means alone, for `dvc metrics`: data set → variant → metric."""
+    """The means alone, for `dvc metrics`: data set → variant → metric; and of how many seeds, and how many failed."""
     return {
         dataset: {
-            cell.variant: {metric: value["mean"] for metric, value in cell.metrics["summary"].items()} for cell in cells
+            cell.variant: {
+                "seeds": len(cell.metrics["seeds"]),
+                "failed": len(cell.metrics["failed"]),
+                **{metric: value["mean"] for metric, value in cell.metrics["summary"].items()},
+            }
+            for cell in cells
         }
         for dataset, cells in results.datasets()
     }

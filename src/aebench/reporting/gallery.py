@@ -154,8 +154,10 @@ def _samples(cells: Sequence[Cell], first: Arrays, classes: Sequence[str], seed:
             continue
         by_class = cell.metrics["protocol"]["trained_with_labels"]
         names = classes if by_class else [""] * len(arrays["samples"])
-        caption = f"Means of p(x|z) for z drawn from the prior ({seed})" + (
-            ", a row for each class: z is drawn from p(z|y)." if by_class else "."
+        caption = (
+            f"Means of p(x|z, y) for z drawn from p(z|y) ({seed}), a row for each class y."
+            if by_class
+            else f"Means of p(x|z) for z drawn from the prior ({seed})."
         )
         png = figures.image_rows(_named_rows(names, arrays["samples"]))
         yield Picture(f"samples-{cell.variant}", f"Samples of {cell.variant}", caption, png)

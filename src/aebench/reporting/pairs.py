@@ -13,7 +13,6 @@ from aebench.reporting.results import Cell, Results
 from aebench.reporting.tables import COLUMNS
 
 SIGNIFICANT = 0.05
-_NOT_A_MEAN = ("active_units",)
 _OF_A_LIKELIHOOD = (
     *("iw_log_likelihood_nats", "elbo_nats"),
     *("iw_log_likelihood_given_label_nats", "elbo_given_label_nats"),
@@ -55,7 +54,7 @@ def comparable(metric: str, protocol: Mapping[str, Any]) -> Hashable:
 
 def compared() -> list[str]:
     """The metrics in which variants are compared: means over images of which more, or less, is better."""
-    return [metric for metric, column in COLUMNS.items() if column.better and metric not in _NOT_A_MEAN]
+    return [metric for metric, column in COLUMNS.items() if column.better]
 
 
 def pairs(cells: Sequence[Cell]) -> list[Pair]:

@@ -158,7 +158,7 @@ def read_run(folder: Path) -> StoredRun:
         missing = Path(error.filename).name
         raise TrainingError(f"{folder} holds no trained run ({missing} is missing); run its train stage") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise TrainingError(f"{folder / CONFIG} is damaged: {error}") from None
+        raise TrainingError(f"{getattr(error, 'filename', None) or folder / CONFIG} is damaged: {error}") from None
 
 
 def load_run(folder: str | Path) -> Autoencoder:

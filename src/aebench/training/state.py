@@ -61,7 +61,11 @@ class Progress:
     best_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._latest = self.best_weights = self._weights()
+        self._latest, self.best_weights = self._weights(), self._weights()
+
+    def go_on(self, history: History, best: float) -> None:
+        """Continue with the weights that the model and `best_weights` have by now."""
+        self.history, self.best, self._latest = history, best, self._weights()
 
     def end_epoch(self, row: dict[str, float], seconds: float, select: Selection, pixels: int) -> bool:
         """Add an epoch's row and choose the weights; whether to go on, which is not so where the run has diverged.
@@ -137,7 +141,7 @@ class TrainingState:
             for name, value in mine.items():
                 value.copy_(found[name])
         self.streams.go_on(streams)
-        self.progress.history, self.progress.best = history, best
+        self.progress.go_on(history, best)
         return True
 
     def _tensors(self) -> dict[str, Tensor]:
