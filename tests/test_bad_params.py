@@ -15,7 +15,7 @@ from mutations import TEXT, as_yaml, contents, trees
 from aebench import variants
 from aebench.config import Params, read
 from aebench.data.datasets import facts
-from aebench.errors import ConfigError
+from aebench.errors import ConfigError, plain
 
 # So long a case hangs; the longest take a second.
 FUZZING = {
@@ -65,9 +65,8 @@ def check_keys(cases: int, folder: Path) -> None:
     def the_key_is_named(tree: dict[str, object]) -> None:
         said = outcome(folder / "params.yaml", as_yaml(tree).encode())
         if said and not re.match(r"params.yaml: (line \d+|not valid YAML): ", said):
-            key = re.split(r"[.:\[]", said.removeprefix("params.yaml: "))[0]
-            unknown = {" ".join(name.split()) for name in tree}
-            assert key in Params.model_fields or key in unknown or key.startswith(("'", '"')), said
+            keys = {*Params.model_fields, *map(plain, tree)}
+            assert said.startswith(tuple(f"params.yaml: {key}{end}" for key in keys for end in ":.[")), said
 
     the_key_is_named()
 
