@@ -11,6 +11,8 @@ from aebench import fingerprint as module
 from aebench.fingerprint import fingerprint
 
 TRAINING = ("aebench.training.run", "aebench.variants.vae")
+EVALUATION = ("aebench.evaluation.evaluate", "aebench.variants.vae")
+BASELINES = ("aebench.evaluation.baselines",)
 
 
 @pytest.fixture
@@ -23,14 +25,14 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     module._code.cache_clear()
 
 
-def changed(path: Path, old: str, new: str) -> bool:
-    """Whether this edit changes the key of a VAE's training."""
-    before = fingerprint(*TRAINING, seed=0)
+def changed(path: Path, old: str, new: str, modules: tuple[str, ...] = TRAINING) -> bool:
+    """Whether this edit changes the key of what `modules` compute, a VAE's training."""
+    before = fingerprint(*modules, seed=0)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
     module._code.cache_clear()
-    after = fingerprint(*TRAINING, seed=0)
+    after = fingerprint(*modules, seed=0)
     path.write_text(text)
     module._code.cache_clear()
     return before != after
@@ -57,9 +59,35 @@ def test_code_that_a_run_uses_counts(source: Path, file: str, old: str, new: str
     assert changed(source / file, old, new)
 
 
+@pytest.mark.parametrize("modules", [TRAINING, EVALUATION, BASELINES])
+def test_what_every_worker_does_to_torch_counts(modules: tuple[str, ...], source: Path) -> None:
+    assert changed(source / "numerics.py", "set_flush_denormal(True)", "set_flush_denormal(False)", modules)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("variants/vae.py", "from .extra import WIDTH"),
+        ("variants/vae.py", "from . import extra"),
+        ("variants/__init__.py", "from .extra import WIDTH"),
+        ("models/networks.py", "from ..variants.extra import WIDTH"),
+        ("models/networks.py", "from ..variants import extra"),
+    ],
+)
+def test_what_a_relative_import_names_counts(source: Path, file: str, line: str) -> None:
+    (source / "variants" / "extra.py").write_text("WIDTH = 1\n")
+    path = source / file
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    module._code.cache_clear()
+    assert changed(source / "variants" / "extra.py", "1", "2")
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
+        ("models/autoencoder.py", '"""What a loss takes at random', '"""What a loss draws'),
+        ("models/autoencoder.py", '    """log p(y), `[C]`; looked at only where a label enters."""\n', ""),
+        ("models/autoencoder.py", '"""p(z), or p(z|y): event shape', '"""p(z): event shape'),
         ("training/train.py", '"""One training loop', '"""A training loop'),
         ("training/train.py", "    Args:\n", "    Arguments:\n"),
         ("training/train.py", "    return progress.end()", "    # done\n\n    return progress.end()"),

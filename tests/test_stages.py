@@ -1,6 +1,7 @@
 """dvc.yaml and the code agree on what a stage depends on."""
 
 import ast
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,15 @@ def imported(path: Path) -> set[Path]:
     """The project files that `path` imports, wherever in the file, with the packages around them."""
     found = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = ".".join(path.parent.relative_to(ROOT / "src").parts) if path.is_relative_to(ROOT / "src") else ""
     # The package itself offers `load_run` to users; no stage calls it.
     nodes = tree.body if path == ROOT / "src/aebench/__init__.py" else list(ast.walk(tree))
     for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            names = [f"{origin}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Constant) and str(node.value).startswith("aebench.execution."):  # run by its name
             names = [node.value]
         else:

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
+from importlib.util import resolve_name
 from pathlib import Path
 
 _SOURCE = Path(__file__).resolve().parents[1]
@@ -49,8 +50,8 @@ def _code(modules: tuple[str, ...]) -> str:
         if path is None or name in found:
             continue
         tree = ast.parse(path.read_bytes())
-        waiting += _imported(tree)
-        found[name] = digest(ast.dump(_without_docstrings(tree)).encode())
+        waiting += _imported(tree, name if path.name == "__init__.py" else name.rpartition(".")[0])
+        found[name] = digest(ast.dump(_WithoutWords().visit(tree)).encode())
     return digest(json.dumps(found, sort_keys=True).encode())
 
 
@@ -62,26 +63,33 @@ def _file(module: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """The names that may be modules, with their packages; not what is imported for type checkers alone."""
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+    """The names that may be modules, with their packages; not what is imported for type checkers alone.
+
+    `package` is the one that dots in front of a name stand for.
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            names = [f"{origin}.{alias.name}" for alias in node.names]
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
-        yield from _imported(node)
+        yield from _imported(node, package)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
-            ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
+class _WithoutWords(ast.NodeTransformer):
+    """Removes what does nothing: docstrings, of attributes too, and the `pass` that a docstring makes needless."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        """Remove a string that stands alone."""
+        words = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if words else node
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        """Remove it."""

@@ -1,4 +1,4 @@
-"""Which instructions the numerical libraries may use, set before they load.
+"""Which instructions the numerical libraries may use, set before they load, and how torch computes after that.
 
 A matrix product differs in its last bits between instruction sets, so weights trained on two kinds of CPU differ
 unless every library takes the same code path on both.
@@ -44,3 +44,15 @@ def limit(numerics: Numerics) -> None:
     for name in set(os.environ) - set(limited):
         del os.environ[name]
     os.environ.update(limited)
+
+
+def one_thread() -> None:
+    """One thread for torch, and 0 for tiny numbers: what every process that runs jobs begins with, wherever it is.
+
+    A result depends on it, so it stands where the fingerprints of results find it.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    # Weights of pixels that are nearly always black leave tiny numbers in Adam's averages, which halve its speed.
+    torch.set_flush_denormal(True)

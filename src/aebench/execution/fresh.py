@@ -23,7 +23,7 @@ def main() -> None:
         out.flush()
 
     try:
-        from aebench.execution.processes import one_thread
+        from aebench.numerics import one_thread
 
         one_thread()
         job = pickle.loads(packed)

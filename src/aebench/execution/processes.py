@@ -15,6 +15,7 @@ from typing import Any
 from aebench.config import Device
 from aebench.execution.engine import Engine, Job
 from aebench.execution.progress import Message, Messages
+from aebench.numerics import one_thread as one_thread  # benchmarks/gpu.py takes it from here
 
 # How a worker ends that was not killed by anyone else: by itself, or by its pool.
 _ORDINARY = (None, 0, -signal.SIGTERM)
@@ -87,15 +88,3 @@ def _end_with_stage() -> None:
     assert stage
     stage.join()
     os._exit(1)
-
-
-def one_thread() -> None:
-    """One thread for torch, and 0 for tiny numbers: what every process that runs jobs begins with, wherever it is.
-
-    A result depends on it.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    # Weights of pixels that are nearly always black leave tiny numbers in Adam's averages, which halve its speed.
-    torch.set_flush_denormal(True)
