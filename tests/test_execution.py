@@ -36,9 +36,11 @@ def run(jobs: dict[str, Any], data: Path, workers: int, **options: Any) -> dict[
     return run_all(jobs, data, execution=execution, numerics="native", unit="steps", **options)
 
 
-def job(name: str, data: Path, report: Report, after: Path | None = None) -> tuple[str, int, int, bytes]:
-    for done in range(1, 21):
-        report(done, 20, "work: going on")
+def job(
+    name: str, data: Path, report: Report, after: Path | None = None, reports: int = 20
+) -> tuple[str, int, int, bytes]:
+    for done in range(1, reports + 1):
+        report(done, reports, "work: going on")
     while after and not after.exists():
         time.sleep(0.01)
     (data.parent / name).touch()
@@ -97,6 +99,47 @@ def test_in_a_terminal_there_is_a_bar_a_job_and_one_for_all(
     assert [re.search(r"\d+/\d+ *steps +[\d.e+]+/s", line) is not None for line in last if line.strip()] == [True] * 3
     assert "40/40" in last[0]
     assert "work: going on" in last[1]
+
+
+def elsewhere(data: Path, *lines: str, stderr: int | None = None, **environment: str) -> int:
+    """Run a script, to which `data` is known, in a process of its own, a minute at most; its exit code."""
+    script = "import sys; from pathlib import Path; import conftest, test_execution as t; data = Path(sys.argv[1])"
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    command = [sys.executable, "-c", "\n".join([script, *lines]), str(data)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path, **environment}, stderr=stderr, timeout=60, check=False
+    )
+    return done.returncode
+
+
+@pytest.mark.parametrize("form", [{}, {"FORCE_COLOR": "1"}], ids=["lines", "bars"])
+@pytest.mark.parametrize("end", ["full", "gone"])
+def test_where_progress_cannot_be_written_the_jobs_go_on(end: str, form: dict[str, str], data: Path) -> None:
+    """A disk is full, or the reader of a pipe has ended; either way the pipe of reports must not fill."""
+    if end == "full":
+        stderr = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, stderr = os.pipe()
+        os.close(reader)
+    elsewhere(
+        data,
+        "jobs = {'a': t.partial(t.job, 'a', reports=5000), 'b': t.partial(t.job, 'b')}",
+        "(data.parent / 'done').write_text(' '.join(t.run(jobs, data, 2)))",
+        stderr=stderr,
+        **form,
+    )
+    os.close(stderr)
+    assert (data.parent / "done").read_text() == "a b"
+
+
+def small(data: Path, report: Report) -> int:
+    return 1
+
+
+def test_thousands_of_jobs_end(data: Path) -> None:
+    """More than any pipe between the processes holds at once."""
+    jobs = "{f'job number {number}': t.small for number in range(2000)}"
+    assert elsewhere(data, f"jobs = {jobs}", "assert t.run(jobs, data, 2) == dict.fromkeys(jobs, 1)") == 0
 
 
 KILLED = "^bad: its process was killed, perhaps for want of memory; try fewer execution.workers$"

@@ -5,6 +5,7 @@ runs the job in a process of its own, `fresh.py`, whose limits are those of `num
 result is then the same as on one machine. Where a worker dies, Dask gives its job to another.
 """
 
+import asyncio
 import os
 import pickle
 import subprocess
@@ -24,7 +25,7 @@ from aebench.execution.progress import Message, Messages
 from aebench.fingerprint import LIBRARIES
 from aebench.numerics import Numerics
 
-# How long a scheduler may take to answer, and how long to wait for its first worker, in seconds.
+# How many seconds a scheduler may take to be reached, and as many to answer; and how long to wait for its first worker.
 PATIENCE = 5.0
 
 
@@ -36,13 +37,17 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
         UserError: Dask is not installed, nobody answers within seconds, or there are no workers.
     """
     try:
-        from distributed import Client, KilledWorker
+        from distributed import Client, KilledWorker, Security
+        from distributed.comm import connect
     except ModuleNotFoundError:
         raise UserError("execution.engine: dask needs the package distributed: pip install 'aebench[dask]'") from None
     try:
+        # A client would wait for ever for the first word of what takes connections and says nothing.
+        greeting = connect(address, timeout=PATIENCE, **Security().get_connection_args("client"))
+        asyncio.run(asyncio.wait_for(greeting, 2 * PATIENCE)).abort()
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or "it takes connections and says nothing"
         raise UserError(f"execution.address: no Dask scheduler answers at {address} ({reason})") from None
     messages, topic = Messages.new(), f"aebench-{uuid.uuid4()}"
     with client:

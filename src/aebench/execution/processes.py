@@ -28,12 +28,11 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
     # and CUDA does not survive them.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" and device == "cpu" else "spawn")
     messages, begun = Messages.new(), multiprocessing.Pipe(duplex=False)
+    at_work: dict[int, str] = {}  # the name of each process's latest job
+    # Read as they come: a full pipe would stop the jobs.
+    reader = threading.Thread(target=lambda: at_work.update(iter(begun[0].recv, None)), daemon=True)
 
     def why() -> dict[str, str]:
-        at_work = {}
-        while begun[0].poll():
-            process, name = begun[0].recv()
-            at_work[process] = name
         return {
             at_work[process.pid]: _killed(process.exitcode)
             for process in started
@@ -44,11 +43,16 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
         try:
             executor.submit(os.getpid).result()  # all processes are started with the first job
             started = multiprocessing.active_children()
+            reader.start()
             yield Engine(executor, lambda job: job, _call, data, messages, {BrokenProcessPool: ""}, why)
         except BaseException:
             for process in multiprocessing.active_children():
                 process.kill()
             raise
+        finally:
+            if reader.ident:
+                begun[1].send(None)
+                reader.join()
 
 
 def _killed(exitcode: int | None) -> str:

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,11 +61,19 @@ def display(names: list[str], messages: Messages, unit: str) -> Iterator[None]:
     """Show what comes through `messages` until the block ends.
 
     In a terminal that is a bar a job and one for all of them, with rates and times left; elsewhere, plain lines on
-    standard error.
+    standard error. Where that cannot be written to, the jobs go on unseen.
     """
     console = Console(stderr=True)
     show = _bars if console.is_terminal else _lines
-    thread = threading.Thread(target=show, args=(console, names, iter(messages.reader.recv, None), unit), daemon=True)
+    coming = iter(messages.reader.recv, None)
+
+    def read() -> None:
+        with suppress(OSError, SystemExit):  # nobody can see it any more; at a broken pipe, rich ends the thread
+            show(console, names, coming, unit)
+        for _ in coming:  # a full pipe would stop the jobs
+            pass
+
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:
         yield
