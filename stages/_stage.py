@@ -1,13 +1,14 @@
 """What every stage begins with: this checkout's code, its parameters, and errors in one line."""
 
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,13 +24,24 @@ if not all(map(find_spec, ("mlflow", "pydantic", "torch"))):
 sys.path.insert(0, str(ROOT / "src"))
 
 from aebench.errors import UserError  # noqa: E402
-from aebench.paths import Layout, write  # noqa: E402
+from aebench.paths import Layout, empty, write  # noqa: E402
 
 if TYPE_CHECKING:
     from aebench.config import Params
 
 LAYOUT = Layout(ROOT)
-__all__ = ["LAYOUT", "ROOT", "cell", "params", "run", "write"]
+__all__ = ["LAYOUT", "ROOT", "cell", "empty", "params", "run", "write"]
+
+
+class _Unfailing(io.FileIO):
+    """Where a disk is full or a reader gone, what is written is lost."""
+
+    def write(self, content: Any) -> int:
+        """Write it, or take it for written."""
+        try:
+            return super().write(content)
+        except OSError:
+            return len(content)
 
 
 @cache
@@ -63,7 +75,13 @@ def cell(dataset: str, variant: str | None = None) -> "Params":
 
 
 def run(stage: Callable[..., None]) -> None:
-    """Call `stage` with the command line's arguments; an error that a user can mend is one line and exit code 1."""
+    """Call `stage` with the command line's arguments; an error that a user can mend is one line and exit code 1.
+
+    What a stage says on standard error is no result: where it cannot be written, the stage does its work all the same.
+    """
+    if sys.stderr:
+        unfailing = io.BufferedWriter(_Unfailing(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(unfailing, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
     try:
         inspect.signature(stage).bind(*sys.argv[1:])
     except TypeError:

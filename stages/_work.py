@@ -1,7 +1,8 @@
 """What the stages with heavy work share: its results, new or known before."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,10 +37,11 @@ def data_sha256(dataset: str) -> str:
         raise DataError(f"{error.filename} is missing; run `dvc repro fetch@{dataset}`") from None
 
 
-def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, unit: str) -> dict[str, T]:
-    """What this stage's jobs give for `cell`, a data set and perhaps a variant, by name.
+@contextmanager
+def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, unit: str) -> Iterator[dict[str, T]]:
+    """What this stage's jobs give for `cell`, a data set and perhaps a variant, by name; to be written in the block.
 
-    Another process that works on the same is waited for, and its results are taken.
+    Another process that works on the same is waited for until it has written, and its results are taken.
 
     Raises:
         UserError: a job failed, or the workers are out of reach.
@@ -48,7 +50,7 @@ def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, u
 
     params, stage = _stage.params(), Path(sys.argv[0]).stem
     with kept.store.alone("-".join((stage, *cell))):
-        return run_all(
+        yield run_all(
             jobs,
             _stage.LAYOUT.data(cell[0]),
             execution=params.execution,

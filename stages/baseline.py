@@ -16,10 +16,10 @@ def baseline(dataset: str) -> None:
     work, kept = jobs(
         dataset, _work.data_sha256(dataset), params.data, latent_dim, params.evaluation, params.numerics, _work.store()
     )
-    results = _work.results(work, kept, dataset, unit="steps")
-    _stage.write(layout.baseline_values(dataset), npz(results))
-    content = document(dataset, describe(layout.data(dataset)), latent_dim, results)
-    _stage.write(layout.baseline(dataset), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    with _work.results(work, kept, dataset, unit="steps") as results:
+        _stage.write(layout.baseline_values(dataset), npz(results))
+        content = document(dataset, describe(layout.data(dataset)), latent_dim, results)
+        _stage.write(layout.baseline(dataset), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,16 +17,16 @@ def evaluate(dataset: str, variant: str) -> None:
     layout = _stage.LAYOUT
     trained = {seed: read_run(layout.run(dataset, variant, seed)) for seed in params.seeds}
     jobs, kept = cell.jobs(trained, params.evaluation, dataset, _work.data_sha256(dataset), _work.store())
-    results = _work.results(jobs, kept, dataset, variant, unit="images")
-    runs = dict(zip(params.seeds, results.values(), strict=True))
-    layout.evaluations(dataset, variant).mkdir(parents=True, exist_ok=True)  # also where all runs have failed
-    for seed, run in runs.items():
-        if isinstance(run, Evaluated):
-            _stage.write(layout.evaluation(dataset, variant, seed), run.npz())
-    content = document(dataset, params.run(variant), params.evaluation, runs)
-    _stage.write(
-        layout.metrics(dataset, variant), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    )
+    with _work.results(jobs, kept, dataset, variant, unit="images") as results:
+        runs = dict(zip(params.seeds, results.values(), strict=True))
+        _stage.empty(layout.evaluations(dataset, variant))  # which is there also where all runs have failed
+        for seed, run in runs.items():
+            if isinstance(run, Evaluated):
+                _stage.write(layout.evaluation(dataset, variant, seed), run.npz())
+        content = document(dataset, params.run(variant), params.evaluation, runs)
+        _stage.write(
+            layout.metrics(dataset, variant), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        )
 
 
 if __name__ == "__main__":

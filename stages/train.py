@@ -23,15 +23,16 @@ def train(dataset: str, variant: str) -> None:
         _work.store(),
         here=params.execution.engine == "processes",
     )
-    results = _work.results(jobs, kept, dataset, variant, unit="epochs")
-    for seed, result in zip(params.seeds, chain.from_iterable(results.values()), strict=True):
-        if result.failed:
-            print(f"warning: {variant} seed {seed}: {result.failed}", file=sys.stderr)
-        result.write(layout.run(dataset, variant, seed))
-        _stage.write(layout.runtime(dataset, variant, seed), json.dumps(result.runtime()))
-        layout.live(dataset, variant, seed).unlink(missing_ok=True)
-    for key in kept.keys.values():
-        kept.store.discard(key.replace(".run", ".checkpoint"))
+    with _work.results(jobs, kept, dataset, variant, unit="epochs") as results:
+        _stage.empty(layout.runs(dataset, variant))
+        for seed, result in zip(params.seeds, chain.from_iterable(results.values()), strict=True):
+            if result.failed:
+                print(f"warning: {variant} seed {seed}: {result.failed}", file=sys.stderr)
+            result.write(layout.run(dataset, variant, seed))
+            _stage.write(layout.runtime(dataset, variant, seed), json.dumps(result.runtime()))
+            layout.live(dataset, variant, seed).unlink(missing_ok=True)
+        for key in kept.keys.values():
+            kept.store.discard(key.replace(".run", ".checkpoint"))
 
 
 if __name__ == "__main__":

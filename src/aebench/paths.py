@@ -1,6 +1,7 @@
 """Where every file lies. Nothing else spells a path."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,6 +148,23 @@ def write(path: Path, content: bytes | str) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def empty(folder: Path) -> None:
+    """Make a folder where it is missing, and remove what is in it.
+
+    Raises:
+        FileError: something may not be removed, or the folder not be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    except OSError as error:
+        raise FileError(f"{folder} cannot be made anew: {error.strerror}") from None
 
 
 # The files of a run's folder.
