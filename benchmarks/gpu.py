@@ -28,7 +28,6 @@ from aebench.data.datasets import Splits, load  # noqa: E402
 from aebench.devices import available  # noqa: E402
 from aebench.errors import UserError  # noqa: E402
 from aebench.evaluation.estimators import Prepared, estimate, estimates  # noqa: E402
-from aebench.execution.processes import one_thread  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec, LatentVariableModel  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
@@ -157,7 +156,7 @@ def measured(splits: Splits, device: torch.device) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    one_thread()
+    numerics.one_thread()
     try:
         device = available("cuda")
         file = Path(sys.argv[1]) if len(sys.argv) > 1 else Layout(ROOT).data("fashion_mnist")

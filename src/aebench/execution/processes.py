@@ -15,7 +15,7 @@ from typing import Any
 from aebench.config import Device
 from aebench.execution.engine import Engine, Job
 from aebench.execution.progress import Message, Messages
-from aebench.numerics import one_thread as one_thread  # benchmarks/gpu.py takes it from here
+from aebench.numerics import one_thread
 
 # How a worker ends that was not killed by anyone else: by itself, or by its pool.
 _ORDINARY = (None, 0, -signal.SIGTERM)
@@ -32,7 +32,13 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
     # Read as they come: a full pipe would stop the jobs.
     reader = threading.Thread(target=lambda: at_work.update(iter(begun[0].recv, None)), daemon=True)
 
+    def all_read() -> None:
+        if reader.is_alive():
+            begun[1].send(None)
+            reader.join()
+
     def why() -> dict[str, str]:
+        all_read()
         return {
             at_work[process.pid]: _killed(process.exitcode)
             for process in started
@@ -50,9 +56,7 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
                 process.kill()
             raise
         finally:
-            if reader.ident:
-                begun[1].send(None)
-                reader.join()
+            all_read()
 
 
 def _killed(exitcode: int | None) -> str:
