@@ -42,6 +42,11 @@ class Checkout:
             timeout=600,
         )
 
+    def unprivileged(self, *command: str) -> tuple[str, ...]:
+        """The command for one whom permissions stop, as they do not stop root."""
+        root = ("setpriv", "--bounding-set", "-dac_override", "--inh-caps", "-all") if os.geteuid() == 0 else ()
+        return *root, *command
+
     @contextmanager
     def start(self, *command: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
         """A command that goes on by itself, its output in one; with the block it ends, and all that it began."""

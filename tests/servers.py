@@ -62,24 +62,50 @@ def failing(connection: socket.socket) -> None:
         connection.sendall(ANSWER_500)
 
 
-def passing(target: int, allowance: int | None = None) -> Callable[[socket.socket], None]:
-    """Hands everything on to another port, until so many bytes were sent there; every connection dies then."""
-    sent = 0
+Fate = Callable[[socket.socket], None]
+
+
+def dying(connection: socket.socket) -> None:
+    """Is gone at once."""
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def passing(target: int, fate: Callable[[bytes], Fate | None] = lambda part: None) -> Callable[[socket.socket], None]:
+    """Hands everything on to another port, until `fate`, which sees each part before, has something else in mind."""
 
     def serve(connection: socket.socket) -> None:
-        nonlocal sent
-        if allowance is not None and sent > allowance:
-            return
         with socket.create_connection(("127.0.0.1", target)) as onward:
             threading.Thread(target=pump, args=(onward, connection), daemon=True).start()
             while part := connection.recv(4096):
-                sent += len(part)
-                if allowance is not None and sent > allowance:
-                    connection.shutdown(socket.SHUT_RDWR)
-                    return
+                if end := fate(part):
+                    return end(connection)
                 onward.sendall(part)
 
     return serve
+
+
+def after(allowance: int, end: Fate) -> Callable[[bytes], Fate | None]:
+    """When so many bytes were sent, `end` for every connection."""
+    sent = 0
+
+    def fate(part: bytes) -> Fate | None:
+        nonlocal sent
+        sent += len(part)
+        return end if sent > allowance else None
+
+    return fate
+
+
+def since(text: bytes, end: Fate) -> Callable[[bytes], Fate | None]:
+    """From the first request that has this text on, `end` for every connection."""
+    begun = threading.Event()
+
+    def fate(part: bytes) -> Fate | None:
+        if text in part:
+            begun.set()
+        return end if begun.is_set() else None
+
+    return fate
 
 
 def pump(source: socket.socket, target: socket.socket) -> None:

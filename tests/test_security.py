@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from checkout import Checkout
+from checkout import Checkout, working_tree
 from conftest import RESULTS, ROOT
 
 from aebench import config, variants, yaml
@@ -122,6 +122,20 @@ def test_pruning_removes_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
     assert not (root / "runs/digits/linked").is_symlink()
     assert not (root / "runs/digits/old").exists()
     assert not (root / "runs/gone/ae").exists()
+
+
+@pytest.mark.parametrize(
+    ("locked", "said"),
+    [("runs/digits", "runs/digits/old cannot be removed"), ("dvc.lock", "dvc.lock cannot be written")],
+)
+def test_pruning_what_may_not_be_removed_is_one_line(tmp_path: Path, locked: str, said: str) -> None:
+    project = working_tree(tmp_path)
+    (tmp_path / "params.yaml").write_text(RESULTS)
+    (tmp_path / "dvc.lock").write_text("stages:\n  train@digits-old:\n    cmd: no more\n")
+    (tmp_path / "runs/digits/old").mkdir(parents=True)
+    (tmp_path / locked).chmod(0o555)
+    done = project.run(*project.unprivileged(sys.executable, "stages/check.py"))
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}/{said}: Permission denied\n")
 
 
 @pytest.mark.parametrize("arguments", [["../../etc", "ae"], ["fashion_mnist", "../../etc"]])

@@ -1,6 +1,8 @@
 """A sync with stores that fail: a line of warning, a few seconds, and nothing lost."""
 
+import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -9,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from socket import socket
+from threading import Event
 
 import pytest
 from results import CELLS, Results, tags
-from servers import dripping, failing, listening, mlflow_server, passing, silent
+from servers import after, dripping, dying, failing, listening, mlflow_server, passing, silent, since
 
 from aebench.tracking.patience import NoAnswer, Patient
 
@@ -66,7 +69,7 @@ def test_a_server_that_does_not_do_its_part_is_a_warning(checkout: Results, serv
 def test_a_server_that_dies_in_the_middle_is_filled_by_a_later_sync(
     checkout: Results, server: int, allowance: int
 ) -> None:
-    with listening(passing(server, allowance)) as port:
+    with listening(passing(server, after(allowance, dying))) as port:
         address = f"http://127.0.0.1:{port}"
         said = checkout.track(MLFLOW_TRACKING_URI=address)
     assert said.startswith(f"warning: MLflow at {address} was not synced")
@@ -75,6 +78,48 @@ def test_a_server_that_dies_in_the_middle_is_filled_by_a_later_sync(
         assert "runs added" in checkout.track(MLFLOW_TRACKING_URI=address)
         complete(checkout, address)
         assert checkout.track(MLFLOW_TRACKING_URI=address) == ""
+
+
+@pytest.mark.parametrize("request_of", [b"/runs/log-inputs", b"/runs/update", b"/registered-models/get"])
+def test_a_server_that_falls_silent_in_the_middle_is_filled_by_a_later_sync(
+    checkout: Results, server: int, request_of: bytes
+) -> None:
+    silent_since: list[float] = []
+
+    def fall_silent(connection: socket) -> None:
+        silent_since.append(time.monotonic())
+        silent(connection)
+
+    with listening(passing(server, since(request_of, fall_silent))) as port:
+        address = f"http://127.0.0.1:{port}"
+        said = checkout.track(MLFLOW_TRACKING_URI=address)
+        assert time.monotonic() - silent_since[0] < PROMISED
+    (line,) = said.splitlines()
+    assert line.startswith(f"warning: MLflow at {address} was not synced")
+    with listening(passing(server), port):
+        assert "runs added" in checkout.track(MLFLOW_TRACKING_URI=address)
+        complete(checkout, address)
+
+
+def test_a_sync_that_is_interrupted_as_it_ends_a_run_leaves_none_running(checkout: Results, server: int) -> None:
+    ending = Event()
+
+    def hold(part: bytes) -> Callable[[socket], None] | None:
+        """Only the first request that ends a run is not answered."""
+        if b"/runs/update" not in part or ending.is_set():
+            return None
+        ending.set()
+        return silent
+
+    with listening(passing(server, hold)) as port:
+        store = f"http://127.0.0.1:{port}"
+        with checkout.start(sys.executable, "stages/track.py", MLFLOW_TRACKING_URI=store) as sync:
+            assert ending.wait(60)
+            os.kill(sync.pid, signal.SIGINT)
+            assert "Traceback" not in sync.communicate(timeout=60)[0]
+        assert sync.returncode == 130
+    (runs,) = checkout.runs(f"http://127.0.0.1:{server}").values()
+    assert [run.info.status for run in runs] == ["KILLED"]
 
 
 def test_an_answer_is_waited_for_only_so_long() -> None:
@@ -172,3 +217,29 @@ def test_two_syncs_at_once_add_each_run_once(checkout: Results) -> None:
     complete(checkout)
     assert "6 runs added, 0 already there" in said[1] or "another sync" in said[1]
     assert checkout.track() == ""
+
+
+def test_a_sync_that_cannot_be_noted_is_a_warning(checkout: Results) -> None:
+    (checkout.root / ".aebench" / "sync").write_text("in the way of the folder")
+    warning, done = checkout.track().splitlines()
+    assert warning.startswith(f"warning: {checkout.root}/.aebench/sync/")
+    assert "was not written, the next sync asks the store again: " in warning
+    assert "6 runs added" in done
+    assert "0 runs added, 6 already there" in checkout.track()
+
+
+def test_data_that_is_missing_is_named_with_its_stage(checkout: Results) -> None:
+    data = checkout.root / "data" / "digits.safetensors"
+    data.unlink()
+    done = checkout.python("stages/track.py")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"error: {data} is missing; run `dvc repro fetch@digits`"]
+
+
+@pytest.mark.parametrize("what", ["always", "watch"])
+def test_a_checkout_that_may_not_be_written_to_is_one_line(checkout: Results, what: str) -> None:
+    shutil.rmtree(checkout.root / ".aebench")
+    checkout.root.chmod(0o555)
+    done = checkout.run(*checkout.unprivileged(sys.executable, "stages/track.py", what))
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"error: {checkout.root}/.aebench cannot be written: Permission denied"]

@@ -154,3 +154,15 @@ def test_nothing_is_running_after_the_watch(checkout: Results, sign: signal.Sign
     assert watch.wait() in (130, 143)
     (run,) = live(checkout)
     assert run.info.status == "KILLED"
+
+
+def test_a_damaged_database_is_one_line(checkout: Results) -> None:
+    (checkout.root / "mlflow.db").write_text("this is no database")
+    done = checkout.python("stages/track.py", "watch")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        [
+            "error: MLflow's store cannot be opened: its database is damaged; "
+            "`python stages/track.py rebuild` sets it aside and fills a new one"
+        ],
+    )

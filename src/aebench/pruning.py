@@ -8,21 +8,29 @@ import shutil
 from pathlib import Path
 
 from aebench.config import Params
-from aebench.paths import Layout
+from aebench.errors import FileError
+from aebench.paths import Layout, write
 
 
 def prune(params: Params, layout: Layout) -> None:
-    """Remove the results of each data set and variant that `params` does not name, and their entries in dvc.lock."""
-    for path in set(_results(layout)) - _wanted(params, layout):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    """Remove the results of each data set and variant that `params` does not name, and their entries in dvc.lock.
+
+    Raises:
+        FileError: the checkout may not be written to.
+    """
+    for path in sorted(set(_results(layout)) - _wanted(params, layout)):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError as error:
+            raise FileError(f"{path} cannot be removed: {error.strerror}") from None
     if layout.lock.is_file():
         text = layout.lock.read_text(encoding="utf-8")
         pruned = _lock(text, params)
         if pruned != text:
-            layout.lock.write_text(pruned, encoding="utf-8")
+            write(layout.lock, pruned)
 
 
 def _results(layout: Layout) -> list[Path]:

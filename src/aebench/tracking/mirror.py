@@ -22,12 +22,14 @@ from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric,
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from aebench.errors import FileError
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
 from aebench.reporting.figures import contact_sheet
 from aebench.reporting.files import arrays as read_arrays
+from aebench.reporting.files import found
 from aebench.tracking import facts, views
 from aebench.tracking.models import register
-from aebench.tracking.patience import NoAnswer, Patient
+from aebench.tracking.patience import NoAnswer, Patient, in_a_hurry
 from aebench.tracking.runs import KEY, SeedRun, VariantRuns
 
 CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.superseded", "aebench.failed"
@@ -55,12 +57,11 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
         layout: where the results lie.
 
     Raises:
-        DataError: an evaluation is missing or damaged.
+        DataError: a data set or an evaluation is missing or damaged.
+        FileError: the checkout may not be written to.
         StoreError: the store cannot be reached, or does not do as it is asked.
     """
-    lock = Layout(home).scratch / "sync.lock"
-    lock.parent.mkdir(exist_ok=True)
-    with store_errors(), FileLock(lock, WAIT):  # processes that create one database at the same time damage it
+    with alone(home):
         client, artifacts = connect(address), home / "mlruns" if address.startswith("sqlite:") else None
         experiments: dict[str, _Experiment] = {}
         for cell in cells:
@@ -74,12 +75,28 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
 
 
 @contextmanager
-def store_errors() -> Iterator[None]:
-    """Whatever a store does wrong inside the block is a `StoreError`."""
+def alone(home: Path) -> Iterator[None]:
+    """Inside the block no other process is at the store; whatever this one does wrong there is a `StoreError`.
+
+    Processes that create one database at the same time damage it.
+
+    Args:
+        home: the checkout whose store it is.
+
+    Raises:
+        FileError: the checkout may not be written to.
+        StoreError: the store does something wrong, or another process is at it for too long.
+    """
+    folder = Layout(home).scratch
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder} cannot be written: {error.strerror}") from None
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it prints what it raises, too, over many lines
     try:
-        yield
+        with FileLock(folder / "sync.lock", WAIT):
+            yield
     except Timeout:
         raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
     except (NoAnswer, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
@@ -112,13 +129,14 @@ class _Experiment:
         self.client = client
         self.added = self.kept = 0
         self._name = experiment
+        content = found(layout.data(dataset), f"fetch@{dataset}").read_bytes()
         self._id = experiment_id(client, f"{experiment}/{dataset}", artifacts)
         self._present = list(_all_runs(client, self._id))
         self._current: set[str] = set()
         self._metrics: list[set[str]] = []
         self._tags = facts.of_checkout(layout.root)
         self._main = "DVC_ROOT" not in os.environ or layout.root.samefile(os.environ["DVC_ROOT"])
-        digest = hashlib.sha256(layout.data(dataset).read_bytes()).hexdigest()[:32]
+        digest = hashlib.sha256(content).hexdigest()[:32]
         source = json.dumps({"path": str(layout.data(dataset).relative_to(layout.root))})
         self._data = DatasetInput(
             Dataset(dataset, digest, "local", source), [InputTag("mlflow.data.context", "training")]
@@ -199,11 +217,11 @@ class _Experiment:
         try:
             self.client.log_inputs(created.info.run_id, datasets=[self._data])
             yield created.info.run_id
+            self.client.set_terminated(created.info.run_id, "FAILED" if FAILED in tags else "FINISHED", times[-1])
         except BaseException:  # an interrupt too: nothing claims to run that does not
-            with suppress(Exception):
-                self.client.set_terminated(created.info.run_id, "KILLED")
+            with suppress(Exception, NoAnswer):
+                in_a_hurry(self.client).set_terminated(created.info.run_id, "KILLED")
             raise
-        self.client.set_terminated(created.info.run_id, "FAILED" if FAILED in tags else "FINISHED", times[-1])
         self.client.set_tag(created.info.run_id, KEY, key)
         self.added += 1
 

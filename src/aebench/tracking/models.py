@@ -78,7 +78,9 @@ def register(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun
     try:
         model = client.get_registered_model(name)
         versions = client.search_model_versions(f"name='{name}'")
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # a silent server's is not to be asked the next thing
+            raise
         model = client.create_registered_model(name, description=run.description())
         versions = []
     found = next((each.version for each in versions if (each.run_id, each.tags.get(KEY)) == (run_id, run.key)), None)

@@ -125,6 +125,7 @@ def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:
 
     Raises:
         DataError: a result is missing or damaged.
+        FileError: the checkout may not be written to.
     """
     # Here, since a sync with nothing to do needs neither, and NumPy's limits are set by the check of params.yaml.
     from aebench.tracking.runs import found
@@ -140,6 +141,9 @@ def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:
     except StoreError as error:
         say(f"warning: MLflow at {shown} was not synced, the next sync tries again: {error}")
         return False
-    state.remember()
+    try:
+        state.remember()
+    except (OSError, sqlite3.Error) as error:
+        say(f"warning: {state.path} was not written, the next sync asks the store again: {error}")
     say(f"MLflow at {shown}: {added} runs added, {kept} already there")
     return True

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from mlflow.entities import Metric, Param
 
 from aebench.config import Params
+from aebench.errors import UserError
 from aebench.paths import HISTORY, Layout
 from aebench.tracking import facts
-from aebench.tracking.mirror import LIVE, ROLE, SUPERSEDED, WAIT, StoreError, connect, experiment_id, store_errors
+from aebench.tracking.mirror import LIVE, ROLE, SUPERSEDED, StoreError, alone, connect, experiment_id
 from aebench.tracking.runs import flat
 from aebench.tracking.sync import address, home
 
@@ -37,19 +37,26 @@ class Watch:
     """The runs in training, and what the store has of them."""
 
     def __init__(self, params: Params, layout: Layout) -> None:
-        """Open the store, a database of which is made where it is missing; a server is not asked anything yet."""
+        """Open the store, a database of which is made where it is missing; a server is not asked anything yet.
+
+        Raises:
+            FileError: the checkout may not be written to.
+            StoreError: the database cannot be opened.
+        """
         self._params, self._layout = params, layout
-        self._client: Any = connect(address(layout))
+        with alone(home(layout)):
+            self._client: Any = connect(address(layout))
         self._shown: dict[Path, _Shown] = {}
 
     def look(self) -> list[str]:
         """Bring the store up to date with the files as they are now; a line for each run that came or went.
 
         Raises:
+            FileError: the checkout may not be written to.
             StoreError: the store did not do its part; the next look does what this one left.
         """
         said: list[str] = []
-        with store_errors(), FileLock(self._lock, WAIT):
+        with alone(home(self._layout)):
             present = self._layout.lives()
             for path in present:
                 rows = _rows(path)
@@ -73,15 +80,9 @@ class Watch:
         Raises:
             StoreError: the store did not do its part.
         """
-        with store_errors(), FileLock(self._lock, WAIT):
+        with alone(home(self._layout)):
             for path in list(self._shown):
                 self._end(path)
-
-    @property
-    def _lock(self) -> Path:
-        folder = Layout(home(self._layout)).scratch
-        folder.mkdir(exist_ok=True)
-        return folder / "sync.lock"
 
     def _begin(self, path: Path) -> _Shown:
         """A new run, in place of one that an earlier watch left of the same training."""
@@ -132,8 +133,14 @@ def watch(params: Params, layout: Layout, say: Callable[[str], None]) -> None:
         params: names the experiment, and gives the settings that are shown.
         layout: where the files lie.
         say: gets a line about what came and went.
+
+    Raises:
+        UserError: the checkout may not be written to, or its database cannot be opened.
     """
-    watching, complaint = Watch(params, layout), ""
+    try:
+        watching, complaint = Watch(params, layout), ""
+    except StoreError as error:  # MLflow does not open a database anew in a process in which it was damaged
+        raise UserError(f"MLflow's store cannot be opened: {error}") from None
     say(f"watching {layout.scratch / 'live'} (Ctrl-C ends it)")
     try:
         while True:
