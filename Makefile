@@ -15,9 +15,12 @@ help: ## list the targets
 
 repro: $(READY) ## run the benchmark: what is out of date, and nothing else
 	@# Some mistakes, such as a word in place of a list, DVC meets before its first stage: check what changed first.
-	@[ .aebench/params.ok -nt params.yaml ] || $(RUN) python stages/check.py
-	@$(RUN) python scripts/unlock.py
-	@$(RUN) dvc repro
+	@# When all of it began and ended is kept for `make bench`.
+	@begun=$$(date +%s); \
+	{ [ .aebench/params.ok -nt params.yaml ] || $(RUN) python stages/check.py; } && \
+	$(RUN) python scripts/unlock.py && \
+	$(RUN) dvc repro && \
+	echo "$$begun $$(date +%s)" > .aebench/repro
 
 verify: $(READY) ## train one seed of each variant again and compare it with the committed results
 	@$(RUN) python scripts/verify.py

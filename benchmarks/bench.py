@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -33,9 +32,9 @@ COMPUTED = {
     "estimate: the decoder's products alone": "products_of_estimate",
 }
 STAGES = (("check",), ("train", "digits", "vae"), ("evaluate", "digits", "vae"), ("baseline", "digits"), ("report",))
+# The memory of so many images' estimates at so large a K: it should depend on neither.
+MEMORY = {"K = 1000, 10 images": (10, 1000), "K = 50000, 10 images": (10, 50000), "K = 1000, 100 images": (100, 1000)}
 REPEATS = 3
-# Stages of one `make repro` follow one another within so many seconds.
-LONGEST_GAP = 60
 PARAMS = """\
 datasets: [$dataset]
 variants: [ae, dae, vae, cvae, cvae_concat]
@@ -66,9 +65,9 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "smallest": min(values), "largest": max(values)}
 
 
-def measured(what: str, numerics: str) -> list[float]:
+def measured(what: str, numerics: str, *arguments: int) -> list[float]:
     """The measurement `what` of measure.py: seconds of each repeat, or MB of memory; ends the script if it fails."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "measure.py"), what, numerics]
+    command = [sys.executable, str(ROOT / "benchmarks" / "measure.py"), what, numerics, *map(str, arguments)]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -104,7 +103,8 @@ class Copy:
         return time.perf_counter() - started
 
     def stage(self, name: str, *item: str) -> float:
-        """The seconds that a stage takes."""
+        """The seconds that a stage takes to do all of its work: results that are kept would save it some."""
+        shutil.rmtree(self.root / ".aebench" / "store", ignore_errors=True)
         return self.call(sys.executable, f"stages/{name}.py", *item)
 
 
@@ -139,16 +139,22 @@ def growth(numerics: str) -> dict[str, float]:
 
 
 def last_repro() -> dict[str, float] | None:
-    """Of the last `make repro`: its wall time in training, evaluation and baselines, over their computations."""
-    records = sorted(
-        (json.loads(path.read_text()) for path in (ROOT / ".aebench" / "timing").glob("*.json")),
-        key=lambda record: record["started_at"],
-    )
-    gaps = [later["started_at"] - earlier["ended_at"] for earlier, later in pairwise(records)]
-    if not records or max(gaps, default=0) > LONGEST_GAP:
-        return None  # no run, or several
-    computed = sum(sum(record["seconds"].values()) for record in records)
-    wall = records[-1]["ended_at"] - records[0]["started_at"]
+    """Of the last `make repro`: its wall time, all stages included, over the computations of its jobs.
+
+    None where it did not compute every cell of the benchmark from the beginning; one that did not come to its end does
+    not count.
+    """
+    note = ROOT / ".aebench" / "repro"
+    if not note.exists():
+        return None
+    begun, ended = map(int, note.read_text().split())
+    records = [json.loads(path.read_text()) for path in (ROOT / ".aebench" / "timing").glob("*.json")]
+    its_own = [record for record in records if begun <= record["started_at"] and record["ended_at"] <= ended]
+    cells, datasets = (len(list((ROOT / "reports").glob(names))) for names in ("metrics/*/*.json", "baselines/*.json"))
+    # Cells are trained and evaluated, data sets have baselines; what took a known result has left no record.
+    if len(its_own) != 2 * cells + datasets:
+        return None
+    computed, wall = sum(sum(record["seconds"].values()) for record in its_own), ended - begun
     return {"wall_seconds": wall, "computed_seconds": computed, "ratio": wall / (computed / CORES)}
 
 
@@ -186,17 +192,20 @@ def table(results: dict[str, Any]) -> str:
     for name in columns[0]["ratios"]:
         lines.append(_row(f"**{name}**", [f"**{column['ratios'][name]:.2f}**" for column in columns]))
     for name in columns[0]["memory_of_estimate_mb"]:
+        cells = [column["memory_of_estimate_mb"][name] for column in columns]
         lines.append(
             _row(
                 f"memory of the estimate, {name}",
-                [f"{column['memory_of_estimate_mb'][name]:.0f} MB" for column in columns],
+                [f"{cell['median']:.0f} MB ({cell['smallest']:.0f} to {cell['largest']:.0f})" for cell in cells],
             )
         )
     for name, value in results["growth"].items():
         lines.append(_row(name, ["", f"{value:.2f}"]))
     if last := results["last_make_repro"]:
         minutes = f"{last['wall_seconds'] / 60:.1f} min"
-        lines.append(_row("make repro: wall time / (computations / cores)", ["", f"{last['ratio']:.2f} ({minutes})"]))
+        lines.append(
+            _row("make repro: whole wall time / (computations / cores)", ["", f"{last['ratio']:.2f} ({minutes})"])
+        )
     return "\n".join(lines)
 
 
@@ -220,11 +229,14 @@ def main() -> None:
     for numerics in SETTINGS:
         times = {name: measured(what, numerics) for name, what in COMPUTED.items()} | pipeline(numerics)
         summaries = {name: summary(values) for name, values in times.items()}
-        memory = measured("memory_of_estimate", numerics)
+        memory = {
+            name: summary([mb for _ in range(REPEATS) for mb in measured("memory_of_estimate", numerics, *arguments)])
+            for name, arguments in MEMORY.items()
+        }
         results["numerics"][numerics] = {
             "seconds": summaries,
             "ratios": ratios({name: values["median"] for name, values in summaries.items()}),
-            "memory_of_estimate_mb": {"K = 1000": memory[0], "K = 50000": memory[1]},
+            "memory_of_estimate_mb": memory,
         }
     results["growth"] = growth("portable")
     results["last_make_repro"] = last_repro()

@@ -1,4 +1,4 @@
-"""One measurement, in a process of its own: `python benchmarks/measure.py WHAT NUMERICS` prints its seconds as JSON.
+"""One measurement, in a process of its own: `python benchmarks/measure.py WHAT NUMERICS [ARGUMENT…]` prints it as JSON.
 
 The network is the source article's: 784–256–16–256–784, ReLU, batches of 64. Times of training are for an epoch of
 60,000 images, times of the estimate for one image at K = 1000.
@@ -8,7 +8,6 @@ import json
 import math
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -203,16 +202,25 @@ def products_of_estimate() -> list[float]:
     return [K * 2 * (LATENT * HIDDEN + HIDDEN * PIXELS) / rate for rate in _rates()]
 
 
-def memory_of_estimate() -> list[float]:
-    """How much the estimate adds to the peak of memory above model and data, in MB, at K = 1000 and at 50,000."""
+def memory_of_estimate(count: str, samples: str) -> list[float]:
+    """The MB that the peak of memory lies above model and data, in K = `samples` estimates of `count` images each.
+
+    A peak never falls, so this is one measurement, made before the process has needed as much for anything else: the
+    images are noise, since the file of real ones takes more to read.
+    """
     one_thread()
-    model, x = vae().requires_grad_(False), images().pixels(slice(0, 1))
-    found = []
-    for samples in (K, 50 * K):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        _ = estimate(model, x, samples, generator("noise")).marginal.iw_log_likelihood
-        found.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-    return found
+    model, x = vae().requires_grad_(False), torch.rand(int(count), PIXELS)
+    estimate(model, x[:1], 1, generator("noise"))  # brings torch's own code into memory
+    before = _memory("VmRSS")
+    for position, image in enumerate(x.split(1)):
+        _ = estimate(model, image, int(samples), generator("noise", position)).marginal.iw_log_likelihood
+    return [_memory("VmHWM") - before]
+
+
+def _memory(which: str) -> float:
+    """MB of this process that are in memory, now (`VmRSS`) or at their peak (`VmHWM`)."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[which].split()[0]) / 1024
 
 
 def _rates() -> list[float]:
@@ -273,4 +281,4 @@ def _on_all_cores(
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]]()))
+    print(json.dumps(globals()[sys.argv[1]](*sys.argv[3:])))

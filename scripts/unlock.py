@@ -1,19 +1,34 @@
 """Remove DVC's note of who reads and writes what, where DVC was killed while it wrote it: it would refuse to run."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
+
+from dvc.lock import LockError, make_lock
 
 NOTE = Path(__file__).resolve().parents[1] / ".dvc" / "tmp" / "rwlock"
 
 
-def main() -> None:
-    """Remove a note that cannot be read; a whole one is left alone, since DVC knows by it of others at work."""
+def readable() -> bool:
+    """Whether the note is whole, or is not there."""
     try:
         json.loads(NOTE.read_bytes())
     except FileNotFoundError:
-        pass
+        return True
     except ValueError:
-        NOTE.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def main() -> None:
+    """Remove a note that cannot be read; a whole one is left alone, since DVC knows by it of others at work."""
+    if readable():
+        return
+    # Another DVC may be about to write it, which it does under this lock. Where that is not to be had within seconds,
+    # or the checkout may not be written to, DVC itself says what is wrong.
+    with suppress(LockError, OSError), make_lock(f"{NOTE}.lock"):
+        if not readable():
+            NOTE.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from conftest import ROOT
 
 # What the one who runs the tests may have set, and a user has not.
 OURS = ("DVC", "MLFLOW", "MALLOC", "MAKE", "MFLAGS")
+# `make` in this environment, which is taken as it is.
+MAKE = ("make", "--assume-old", f"{sys.prefix}/.ready", f"VENV={sys.prefix}")
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Checkout:
     @contextmanager
     def start(self, *command: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
         """A command that goes on by itself, its output in one; with the block it ends, and all that it began."""
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command,
             cwd=self.root,
             env=self.environment(**environment),
@@ -58,17 +60,18 @@ class Checkout:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        ) as process:
+            try:
+                yield process
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                if process.stdout and not process.stdout.closed:
+                    process.communicate()  # ends when all that hold its output have
 
     def make(self, target: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """`make target` in this environment, which is taken as it is."""
-        return self.run("make", "--assume-old", f"{sys.prefix}/.ready", f"VENV={sys.prefix}", target, **environment)
+        """What `make target` says, and how it ends."""
+        return self.run(*MAKE, target, **environment)
 
     def repro(self) -> list[str]:
         """`dvc repro`; the stages that ran."""

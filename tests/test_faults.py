@@ -3,13 +3,17 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from checkout import Checkout, working_tree
+from checkout import MAKE, Checkout, working_tree
 from test_pipeline import PARAMS
 
 pytestmark = pytest.mark.slow
@@ -113,35 +117,57 @@ def test_a_stage_whose_worker_is_killed_names_the_run_and_keeps_the_others(proje
     project.repro()
 
 
-def test_a_full_disk_is_one_line_that_names_the_file(project: Checkout) -> None:
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [
+        ("train.py digits vae", r"runs/digits/vae/seed-0/\S+"),
+        ("evaluate.py digits vae", r"evaluations/digits/vae/seed-0\.npz"),
+        ("baseline.py digits", r"evaluations/digits/baselines\.npz"),
+        ("report.py", r"reports/figures/digits/\S+"),
+    ],
+)
+def test_a_full_disk_is_one_line_that_names_the_file(project: Checkout, stage: str, file: str) -> None:
     """A limit on the size of files stands for the disk, in units of 1024 bytes."""
-    done = project.run("bash", "-c", "rm -r .aebench/store; ulimit -f 8; python stages/train.py digits vae")
+    done = project.run("bash", "-c", f"rm -rf .aebench/store; ulimit -f 8; python stages/{stage}")
     assert done.returncode == 1
     *_, last = done.stderr.splitlines()
-    assert re.fullmatch(r"error: \S*/runs/digits/vae/seed-0/\S+ cannot be written: File too large", last)
+    assert re.fullmatch(rf"error: \S*/{file} cannot be written: File too large", last)
     assert "Traceback" not in done.stderr
-    assert project.run("python", "stages/train.py", "digits", "vae").returncode == 0
+    assert project.run("python", *f"stages/{stage}".split()).returncode == 0
     assert project.git("status", "--porcelain", "--", "dvc.lock", "src") == "?? dvc.lock\n"
 
 
-def test_a_read_only_checkout_is_one_line(project: Checkout, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("python stages/train.py digits vae", r"error: \S+ cannot be (made|written|removed): {why}"),
+        ("python stages/evaluate.py digits vae", r"error: \S+ cannot be (made|written|removed): {why}"),
+        ("python stages/report.py", r"error: \S+ cannot be (made|written|removed): {why}"),
+        # In the words of the check, where it runs first, or in DVC's own.
+        (shlex.join((*MAKE, "repro")), r"error: \S+ cannot be (made|written|removed): {why}|ERROR: .*{why}: \S+"),
+        ("dvc repro", r"ERROR: .*{why}: \S+"),
+    ],
+    ids=("train", "evaluate", "report", "make repro", "dvc repro"),
+)
+def test_a_read_only_checkout_is_one_line(project: Checkout, tmp_path: Path, command: str, said: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(project.root, copy, symlinks=True)
-    shutil.rmtree(copy / ".aebench" / "store")
-    stage = "PYTHONDONTWRITEBYTECODE=1 python stages/train.py digits vae"
+    shutil.rmtree(copy / ".aebench" / "store", ignore_errors=True)
+    command = f"PYTHONDONTWRITEBYTECODE=1 {command}"
     if os.geteuid() == 0:  # whom no permission stops: a mount that only this command sees
         mount = f"mount --bind '{copy}' '{copy}' && mount -o remount,ro,bind '{copy}'"
         if subprocess.run(["unshare", "--mount", "sh", "-c", mount], capture_output=True, check=False).returncode:
             pytest.skip("root may not mount anything here")
-        command = ["unshare", "--mount", "sh", "-c", f"{mount} && cd '{copy}' && {stage}"]
+        whole = ["unshare", "--mount", "sh", "-c", f"{mount} && cd '{copy}' && {command}"]
     else:
         subprocess.run(["chmod", "-R", "a-w", str(copy)], check=True)
-        command = ["sh", "-c", stage]
-    done = Checkout(copy).run(*command)
-    assert done.returncode == 1
-    *_, last = done.stderr.splitlines()
-    assert re.fullmatch(r"error: \S+ cannot be written: (Permission denied|Read-only file system)", last)
+        whole = ["sh", "-c", command]
+    done = Checkout(copy).run(*whole, LC_ALL="C")
+    assert done.returncode != 0
     assert "Traceback" not in done.stderr
+    why = "(Permission denied|Read-only file system)"
+    (line,) = (line for line in done.stderr.splitlines() if re.search(why, line) and not line.startswith("store:"))
+    assert re.fullmatch(said.format(why=why), line)
 
 
 def test_two_dvc_repro_at_once_leave_the_first_alone(project: Checkout) -> None:
@@ -158,20 +184,58 @@ def test_two_dvc_repro_at_once_leave_the_first_alone(project: Checkout) -> None:
     assert project.repro() == ["track"]
 
 
-def test_an_interrupt_leaves_no_process_and_no_run_that_claims_to_run(project: Checkout) -> None:
-    project.edit("params.yaml", "epochs: 5", "epochs: 6")
-    for stage in ("train@digits-unstable", "evaluate@digits-vae", "track"):
-        with project.start("dvc", "repro") as running:
-            assert running.stdout
-            while f"Running stage '{stage}'" not in running.stdout.readline():
-                pass
-            os.killpg(running.pid, signal.SIGINT)
-            output = running.communicate(timeout=60)[0]  # ends when all that hold its output have
-        assert "Traceback" not in output
-    mlflow = (
-        "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db'); print([r.info.status for e in "
-        "client.search_experiments() for r in client.search_runs([e.experiment_id]) "
-        "if r.info.status not in ('FINISHED', 'FAILED')])"
+def states(project: Checkout) -> set[str]:
+    """What MLflow says of its runs, as its database has it."""
+    with closing(sqlite3.connect(f"file:{project.root / 'mlflow.db'}?mode=ro", uri=True)) as database:
+        return {state for (state,) in database.execute("select status from runs where lifecycle_stage = 'active'")}
+
+
+def at_work(running: "subprocess.Popen[str]", project: Checkout, stage: str, sign: str | None) -> None:
+    """Wait until a stage of a `dvc repro` has begun and says `sign`; without one, until MLflow has a run in work."""
+    assert running.stdout
+    for awaited in filter(None, (f"Running stage '{stage}'", sign)):
+        while awaited not in (line := running.stdout.readline()):
+            assert line, f"ended before {awaited}"
+    while not sign and "RUNNING" not in states(project):
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(0.02)
+
+
+def alive(session: int) -> list[str]:
+    """The processes of a session that have not ended."""
+    listed = subprocess.run(
+        ["ps", "--sid", str(session), "-o", "state=,args="], capture_output=True, text=True, check=False
     )
-    project.repro()
-    assert project.run("python", "-c", mlflow).stdout == "[]\n"
+    return [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "sign"),
+    [("train@digits-unstable", " epochs, "), ("evaluate@digits-vae", " images, "), ("track", None)],
+)
+def test_an_interrupt_ends_all_within_two_seconds_and_leaves_no_run_that_claims_to_run(
+    project: Checkout, stage: str, sign: str | None
+) -> None:
+    params = project.root / "params.yaml"
+    params.write_text(re.sub(r"epochs: \d+", "epochs: 100", params.read_text()))  # long enough to be in the middle
+    seconds: list[float] = []
+    # The promise is of a machine that is not at its limit, as this one may be beside other tests: one try of three.
+    while min(seconds, default=9) >= 2 and len(seconds) < 3:
+        shutil.rmtree(project.root / ".aebench" / "store", ignore_errors=True)  # there must be something to do
+        with project.start("dvc", "repro") as running:
+            at_work(running, project, stage, sign)
+            os.killpg(running.pid, signal.SIGINT)
+            interrupted = time.monotonic()
+            output = running.communicate(timeout=60)[0]  # ends when all that hold its output have
+            seconds.append(time.monotonic() - interrupted)
+            assert alive(running.pid) == []
+        assert running.returncode != 0
+        assert "Traceback" not in output
+        assert states(project) <= {"FINISHED", "FAILED", "KILLED"}  # before the next sync, which would replace them
+    assert min(seconds) < 2
+
+
+def test_after_interrupts_the_pipeline_goes_on_to_its_end(project: Checkout) -> None:
+    assert "track" in project.repro()
+    assert states(project) == {"FINISHED", "FAILED"}
+    assert project.repro() == ["track"]

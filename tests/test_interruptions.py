@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from checkout import Checkout, working_tree
 from conftest import ROOT
+from dvc.lock import make_lock
 from test_pipeline import PARAMS
 
 SMALL = {
@@ -59,23 +60,43 @@ def test_a_note_of_locks_that_dvc_cannot_read_is_removed(tmp_path: Path, note: b
     assert path.exists() == left
 
 
+def test_a_note_of_locks_that_dvc_is_writing_is_left_alone(tmp_path: Path) -> None:
+    """DVC empties it and writes it again, under a lock."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "unlock.py", tmp_path / "scripts")
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with make_lock(f"{path}.lock"):
+        unlock(Checkout(tmp_path))
+        assert path.exists()
+    unlock(Checkout(tmp_path))
+    assert not path.exists()
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_the_pipeline_ends_with_the_same_results(undisturbed: Checkout, tmp_path: Path) -> None:
-    project = fresh(undisturbed, tmp_path / "killed")
-    moments = random.Random(0)
-    epochs_done = []
-    for number in range(20):
-        unlock(project)
-        with project.start("dvc", "repro") as running:
-            try:
-                running.wait(timeout=moments.uniform(2, 14))
-            except subprocess.TimeoutExpired:
-                # Every other time DVC alone dies, and its stage works on without it.
-                (os.killpg if number % 2 else os.kill)(running.pid, signal.SIGKILL)
-        epochs_done.append(len(list((project.root / ".aebench" / "store").glob("*.run"))))
-    unlock(project)
-    project.repro()
-    assert epochs_done == sorted(epochs_done)  # nothing that was done is lost
-    assert results(project) == results(undisturbed)
-    assert not list((project.root / ".aebench" / "store").glob("*.checkpoint"))
-    assert not list((project.root / ".aebench" / "store").glob("*.damaged"))
+    moments, expected = random.Random(0), results(undisturbed)
+    kills, clones = 0, 0
+    while kills < 20:  # a clone at a time, until its pipeline has come to its end
+        clones += 1
+        project = fresh(undisturbed, tmp_path / f"killed{clones}")
+        runs_kept: list[int] = []
+        ended = False
+        while not ended:
+            unlock(project)
+            with project.start("dvc", "repro") as running:
+                try:
+                    output = running.communicate(timeout=moments.uniform(2, 14) if kills < 20 else None)[0]
+                    assert running.returncode == 0, output
+                    ended = True
+                except subprocess.TimeoutExpired:
+                    # Every other time DVC alone dies, and its stage works on without it.
+                    (os.killpg if kills % 2 else os.kill)(running.pid, signal.SIGKILL)
+                    running.communicate()  # ends when the stage has
+                    kills += running.returncode == -signal.SIGKILL  # and had not just ended by itself
+            runs_kept.append(len(list((project.root / ".aebench" / "store").glob("*.run"))))
+        assert runs_kept == sorted(runs_kept)  # nothing that was done is lost
+        assert results(project) == expected
+        assert not list((project.root / ".aebench" / "store").glob("*.checkpoint"))
+        assert not list((project.root / ".aebench" / "store").glob("*.damaged"))

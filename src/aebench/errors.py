@@ -17,7 +17,7 @@ class DataError(UserError):
 
 
 class FileError(UserError):
-    """A result cannot be written."""
+    """A file cannot be written or removed."""
 
 
 class TrainingError(UserError):

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,28 +145,43 @@ def write(path: Path, content: bytes | str) -> None:
     Raises:
         FileError: the disk is full, or the folder may not be written to.
     """
-    try:
+    with _one_line(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; there may be none.
+
+    Raises:
+        FileError: it may not be removed.
+    """
+    with _one_line(path, "removed"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def empty(folder: Path) -> None:
     """Make a folder where it is missing, and remove what is in it.
 
     Raises:
-        FileError: something may not be removed, or the folder not be made.
+        FileError: the folder cannot be made, or something in it may not be removed.
     """
-    try:
+    with _one_line(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    for path in folder.iterdir():
+        remove(path)
+
+
+@contextmanager
+def _one_line(path: Path, what: str) -> Iterator[None]:
+    """What the system says against it, as an error that a user can mend."""
+    try:
+        yield
     except OSError as error:
-        raise FileError(f"{folder} cannot be made anew: {error.strerror}") from None
+        raise FileError(f"{path} cannot be {what}: {error.strerror}") from None
 
 
 # The files of a run's folder.

@@ -4,12 +4,10 @@ DVC's cache still has the results, so a variant that returns to params.yaml is n
 """
 
 import re
-import shutil
 from pathlib import Path
 
 from aebench.config import Params
-from aebench.errors import FileError
-from aebench.paths import Layout, write
+from aebench.paths import Layout, remove, write
 
 
 def prune(params: Params, layout: Layout) -> None:
@@ -19,13 +17,7 @@ def prune(params: Params, layout: Layout) -> None:
         FileError: the checkout may not be written to.
     """
     for path in sorted(set(_results(layout)) - _wanted(params, layout)):
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        except OSError as error:
-            raise FileError(f"{path} cannot be removed: {error.strerror}") from None
+        remove(path)
     if layout.lock.is_file():
         text = layout.lock.read_text(encoding="utf-8")
         pruned = _lock(text, params)

@@ -15,7 +15,7 @@ from aebench.errors import UserError
 from aebench.execution.engine import Data, Engine
 from aebench.execution.progress import Report, display
 from aebench.numerics import Numerics
-from aebench.paths import write
+from aebench.paths import remove, write
 from aebench.store import Store
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ def _write_record(record: Path, started_at: float, seconds: Mapping[str, float],
     if complete:
         write(record, json.dumps({"started_at": started_at, "ended_at": time.time(), "seconds": seconds}))
     else:
-        record.unlink(missing_ok=True)
+        remove(record)
 
 
 def _timed(call: Callable[[str, Any, Any], Any], name: str, job: Any, data: Any) -> tuple[float, Any]:
