@@ -4,8 +4,6 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from dvc.lock import LockError, make_lock
-
 NOTE = Path(__file__).resolve().parents[1] / ".dvc" / "tmp" / "rwlock"
 
 
@@ -24,6 +22,8 @@ def main() -> None:
     """Remove a note that cannot be read; a whole one is left alone, since DVC knows by it of others at work."""
     if readable():
         return
+    from dvc.lock import LockError, make_lock  # takes longer than all the rest, and is seldom needed
+
     # Another DVC may be about to write it, which it does under this lock. Where that is not to be had within seconds,
     # or the checkout may not be written to, DVC itself says what is wrong.
     with suppress(LockError, OSError), make_lock(f"{NOTE}.lock"):
