@@ -86,9 +86,7 @@ class Checkout:
         return done.stdout
 
     def commit(self, message: str) -> None:
-        """Commit all files, the first time in a new repository."""
-        if not (self.root / ".git").exists():
-            self.git("init", "--quiet", "--initial-branch=main")
+        """Commit all files."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
 
@@ -119,7 +117,7 @@ class Checkout:
 
 
 def working_tree(root: Path) -> Checkout:
-    """A copy, at `root`, of what git has or would take, but for results."""
+    """A new repository at `root` with what git has here or would take, but for results; nothing is committed."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -130,7 +128,9 @@ def working_tree(root: Path) -> Checkout:
         if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
-    return Checkout(root)
+    copy = Checkout(root)
+    copy.git("init", "--quiet", "--initial-branch=main")
+    return copy
 
 
 def checkout(root: Path) -> Checkout:
