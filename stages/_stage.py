@@ -1,8 +1,10 @@
 """What every stage begins with: this checkout's code, its parameters, and errors in one line."""
 
+import gc
 import inspect
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -79,6 +81,7 @@ def run(stage: Callable[..., None]) -> None:
 
     What a stage says on standard error is no result: where it cannot be written, the stage does its work all the same.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # see aebench.interrupts
     if sys.stderr:
         unfailing = io.BufferedWriter(_Unfailing(2, "w", closefd=False))
         sys.stderr = io.TextIOWrapper(unfailing, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
@@ -92,5 +95,7 @@ def run(stage: Callable[..., None]) -> None:
         stage(*sys.argv[1:])
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # from a block with something to end
         sys.exit(130)
+    finally:
+        gc.freeze()  # else Python looks all objects through as it ends: 0.8 s with torch and mlflow

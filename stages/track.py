@@ -25,10 +25,11 @@ def track(when: str = "if-needed") -> None:
     params = _stage.params()
     if when == "watch":
         quick()
+        from aebench.interrupts import handled
         from aebench.tracking.watch import watch
 
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends as Ctrl-C does, with nothing left RUNNING
-        watch(params, layout, say)
+        with handled(lambda number, _: sys.exit(128 + number), signal.SIGINT, signal.SIGTERM):
+            watch(params, layout, say)  # whatever ends it, nothing is left RUNNING
         return
     if when == "rebuild" and (old := set_aside(layout)):
         say(f"the old database is {old}")

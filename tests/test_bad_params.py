@@ -103,7 +103,7 @@ def doubled(times: int, merged: bool = False) -> str:
         (TEXT.replace("epochs: 10", f"epochs: 0x{'f' * 90_000}"), "training.epochs: found a number of more than"),
         (TEXT.replace("epochs: 10", "epochs: 2001-13-41"), "line \\d+: not valid YAML: month must be in"),
         (TEXT.replace("epochs: 10", "epochs: !!bool ja"), "line \\d+: found the tag !!bool"),
-        (TEXT + "z: &a 1\ny: &a 2\n", "z: unknown key"),
+        (TEXT + "z: &a 1\ny: &a 2\n", "line \\d+: not valid YAML: second occurrence"),
         (TEXT.replace("  vae:", '  "v\\nae":'), "models.v ae: found 'v\\\\nae'"),
         (TEXT.replace("  vae:", '  "\\ud800":'), "line .*: found half a character in '.ud800'"),
         (TEXT.replace("source_dir: null", "source_dir: ~no-such-user/x"), "execution.source_dir: found '~no-such-user"),

@@ -218,21 +218,17 @@ def test_an_interrupt_ends_all_within_two_seconds_and_leaves_no_run_that_claims_
 ) -> None:
     params = project.root / "params.yaml"
     params.write_text(re.sub(r"epochs: \d+", "epochs: 100", params.read_text()))  # long enough to be in the middle
-    seconds: list[float] = []
-    # The promise is of a machine that is not at its limit, as this one may be beside other tests: one try of three.
-    while min(seconds, default=9) >= 2 and len(seconds) < 3:
-        shutil.rmtree(project.root / ".aebench" / "store", ignore_errors=True)  # there must be something to do
-        with project.start("dvc", "repro") as running:
-            at_work(running, project, stage, sign)
-            os.killpg(running.pid, signal.SIGINT)
-            interrupted = time.monotonic()
-            output = running.communicate(timeout=60)[0]  # ends when all that hold its output have
-            seconds.append(time.monotonic() - interrupted)
-            assert alive(running.pid) == []
-        assert running.returncode != 0
-        assert "Traceback" not in output
-        assert states(project) <= {"FINISHED", "FAILED", "KILLED"}  # before the next sync, which would replace them
-    assert min(seconds) < 2
+    shutil.rmtree(project.root / ".aebench" / "store", ignore_errors=True)  # there must be something to do
+    with project.start("dvc", "repro") as running:
+        at_work(running, project, stage, sign)
+        os.killpg(running.pid, signal.SIGINT)
+        interrupted = time.monotonic()
+        output = running.communicate(timeout=60)[0]  # ends when all that hold its output have
+        assert time.monotonic() - interrupted < 2
+        assert alive(running.pid) == []
+    assert running.returncode != 0
+    assert "Traceback" not in output
+    assert states(project) <= {"FINISHED", "FAILED", "KILLED"}  # before the next sync, which would replace them
 
 
 def test_after_interrupts_the_pipeline_goes_on_to_its_end(project: Checkout) -> None:

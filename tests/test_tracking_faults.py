@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from socket import socket
-from threading import Event
+from socket import create_connection, socket
+from threading import Event, Thread, Timer
+from types import SimpleNamespace
 
 import pytest
 from results import CELLS, Results, tags
-from servers import after, dripping, dying, failing, listening, mlflow_server, passing, silent, since
+from servers import after, dripping, dying, failing, listening, mlflow_server, passing, pump, silent, since
 
-from aebench.tracking.patience import NoAnswer, Patient
+from aebench.tracking.patience import NoAnswer, Patient, interruptible_by_requests
 
 pytestmark = pytest.mark.slow
 
@@ -101,25 +102,72 @@ def test_a_server_that_falls_silent_in_the_middle_is_filled_by_a_later_sync(
         complete(checkout, address)
 
 
-def test_a_sync_that_is_interrupted_as_it_ends_a_run_leaves_none_running(checkout: Results, server: int) -> None:
-    ending = Event()
+@pytest.mark.parametrize(("asked", "reaches"), [(b"/runs/create", True), (b"/runs/update", False)])
+def test_a_sync_that_is_interrupted_as_it_begins_or_ends_a_run_leaves_none_running(
+    checkout: Results, server: int, asked: bytes, reaches: bool
+) -> None:
+    held = Event()
 
     def hold(part: bytes) -> Callable[[socket], None] | None:
-        """Only the first request that ends a run is not answered."""
-        if b"/runs/update" not in part or ending.is_set():
+        """Only the first such request is not answered, be it that it is not done or that its answer is lost."""
+        if asked not in part or held.is_set():
             return None
-        ending.set()
-        return silent
+
+        def lose(connection: socket) -> None:
+            with create_connection(("127.0.0.1", server)) as onward:
+                if reaches:
+                    onward.sendall(part)
+                    Thread(target=pump, args=(connection, onward), daemon=True).start()
+                    assert onward.recv(1)
+                held.set()
+                silent(connection)
+
+        return lose
 
     with listening(passing(server, hold)) as port:
         store = f"http://127.0.0.1:{port}"
         with checkout.start(sys.executable, "stages/track.py", MLFLOW_TRACKING_URI=store) as sync:
-            assert ending.wait(60)
+            assert held.wait(60)
             os.kill(sync.pid, signal.SIGINT)
             assert "Traceback" not in sync.communicate(timeout=60)[0]
-        assert sync.returncode == 130
+        assert sync.returncode == -signal.SIGINT
     (runs,) = checkout.runs(f"http://127.0.0.1:{server}").values()
     assert [run.info.status for run in runs] == ["KILLED"]
+
+
+def test_an_interrupt_waits_for_the_end_of_a_transaction_and_is_not_lost() -> None:
+    done: list[str] = []
+
+    def transaction(name: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        done.append(name)
+
+    store = Patient(SimpleNamespace(transaction=transaction), None)
+
+    def interrupted() -> None:
+        with interruptible_by_requests():
+            store.transaction("first")
+            with pytest.raises(KeyboardInterrupt):
+                store.transaction("second")
+            store.in_a_hurry().transaction("what is done all the same")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with interruptible_by_requests():  # it is over
+        Patient(done, None).append("another block")
+    assert done == ["first", "what is done all the same", "another block"]
+
+
+def test_an_interrupt_does_not_wait_for_a_server() -> None:
+    def interrupted() -> None:
+        with interruptible_by_requests():
+            Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            Patient(time, seconds=60).sleep(50)
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - started < 40
 
 
 def test_an_answer_is_waited_for_only_so_long() -> None:
@@ -136,6 +184,20 @@ def test_an_answer_is_waited_for_only_so_long() -> None:
     with pytest.raises(NoAnswer, match=r"no answer within 0\.2 seconds"):
         patient.ask(60)
     assert patient.ask(0) == "answer"
+
+
+def test_a_database_that_was_never_completed_is_made_anew(checkout: Results) -> None:
+    begun = checkout.root / "mlflow.db.new"
+    with checkout.start(sys.executable, "stages/track.py") as sync:
+        while not begun.exists():
+            with pytest.raises(subprocess.TimeoutExpired):
+                sync.wait(0.001)
+        sync.kill()
+        sync.wait()
+    assert begun.exists()
+    assert f"{len(CELLS)} runs added" in checkout.track()
+    complete(checkout)
+    assert not begun.exists()
 
 
 def test_a_locked_database_is_a_warning(checkout: Results) -> None:

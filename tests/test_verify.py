@@ -71,6 +71,7 @@ def project(results: Results, tmp_path: Path) -> Results:
     for name in ("scripts/verify.py", "constraints.txt", ".gitignore"):
         (copy.root / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, copy.root / name)
+    copy.git("init", "--quiet", "--initial-branch=main")
     copy.commit("results")
     return copy
 

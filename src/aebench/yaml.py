@@ -1,7 +1,6 @@
 """YAML as DVC reads it, from a file that anybody may have written."""
 
 import re
-import warnings
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -31,11 +30,9 @@ def read(path: Path) -> object:
     if len(content) > _BYTES:
         raise ConfigError(f"found more than {_BYTES} bytes, allowed: {_BYTES}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an anchor that stands for one thing here and for another there
-            _measure(text)
-            # The reader that DVC uses, so that both see the same values; it refuses a key given twice.
-            raw = YAML(typ="safe", pure=True).load(text)
+        _measure(text)
+        # The reader that DVC uses, so that both see the same values; it refuses a key or an anchor given twice.
+        raw = YAML(typ="safe").load(text)
     except ConfigError:
         raise
     except MarkedYAMLError as error:

@@ -1,6 +1,7 @@
 """Call the jobs of a stage, wherever params.yaml says, unless their results are known."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from aebench.config import Device, Execution
 from aebench.errors import UserError
 from aebench.execution.engine import Data, Engine
 from aebench.execution.progress import Report, display
+from aebench.interrupts import handled
 from aebench.numerics import Numerics
 from aebench.paths import remove, write
 from aebench.store import Store
@@ -78,6 +80,7 @@ def run_all(
     known = set(results)
     while waiting := [name for name in jobs if name not in results and name not in failed]:
         with (
+            handled(signal.default_int_handler, signal.SIGINT),
             _engine(execution, numerics, device, len(waiting), data) as engine,
             display(waiting, engine.messages, unit),
         ):

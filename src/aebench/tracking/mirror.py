@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,17 +21,20 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from aebench.errors import FileError
+from aebench.interrupts import handled
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
 from aebench.reporting.figures import contact_sheet
 from aebench.reporting.files import arrays as read_arrays
 from aebench.reporting.files import found
 from aebench.tracking import facts, views
 from aebench.tracking.models import register
-from aebench.tracking.patience import NoAnswer, Patient, in_a_hurry
+from aebench.tracking.patience import NoAnswer, Patient, interruptible_by_requests
 from aebench.tracking.runs import KEY, SeedRun, VariantRuns
+from aebench.tracking.sync import parts
 
 CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.superseded", "aebench.failed"
 DIGEST, TRAINED_HERE, LIVE = "aebench.dataset_digest", "aebench.trained_here", "aebench.live"
@@ -38,7 +42,10 @@ PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on its training views
 WAIT = 15  # seconds for another sync to end
 # What SQLite, SQLAlchemy and alembic say of a file that is no database of MLflow's, or is one no more.
-DAMAGE = ("file is not a database", "disk image is malformed", "no such table", "no such column", "locate revision")
+DAMAGE = (
+    *("file is not a database", "disk image is malformed", "no such table", "no such column", "locate revision"),
+    *("already exists", "duplicate column"),
+)
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
 
@@ -95,7 +102,7 @@ def alone(home: Path) -> Iterator[None]:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it prints what it raises, too, over many lines
     try:
-        with FileLock(folder / "sync.lock", WAIT):
+        with FileLock(folder / "sync.lock", WAIT), interruptible_by_requests():
             yield
     except Timeout:
         raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
@@ -103,10 +110,24 @@ def alone(home: Path) -> Iterator[None]:
         raise StoreError(_in_a_line(error)) from error
 
 
-def connect(address: str) -> MlflowClient:
-    """A client of the store; that of a server does not wait for long."""
-    client = MlflowClient(address)
-    return client if address.startswith("sqlite:") else Patient(client)
+def connect(address: str) -> Patient:
+    """A client of the store that is not waited for long, unless it is a database, whose transactions end."""
+    if not address.startswith("sqlite:"):
+        return Patient(MlflowClient(address))
+    _make(make_url(address))
+    return Patient(MlflowClient(address), None)
+
+
+def _make(address: URL) -> None:
+    """A database with MLflow's tables, where none is: MLflow does not complete one that it has begun to make."""
+    if address.database in (None, "", ":memory:") or (database := Path(address.database)).exists():
+        return
+    new = database.with_name(f"{database.name}.new")
+    for part in parts(new):
+        part.unlink(missing_ok=True)  # what an interrupt left
+    with handled(signal.SIG_DFL, signal.SIGINT, signal.SIGTERM):
+        MlflowClient(address.set(database=str(new)).render_as_string(hide_password=False))
+        new.rename(database)
 
 
 def _in_a_line(error: BaseException) -> str:
@@ -123,9 +144,7 @@ def _in_a_line(error: BaseException) -> str:
 class _Experiment:
     """The experiment of one data set: the runs that it holds, and those that are added."""
 
-    def __init__(
-        self, client: MlflowClient, experiment: str, artifacts: Path | None, layout: Layout, dataset: str
-    ) -> None:
+    def __init__(self, client: Patient, experiment: str, artifacts: Path | None, layout: Layout, dataset: str) -> None:
         self.client = client
         self.added = self.kept = 0
         self._name = experiment
@@ -213,14 +232,13 @@ class _Experiment:
         times = run.times or [round(1000 * time.time())]
         tags |= {NOTE: run.description(), DIGEST: self._data.dataset.digest, SUPERSEDED: "false"}
         tags |= {**facts.of_stages(run.dataset, run.variant), **self._tags}
-        created = self.client.create_run(self._id, start_time=times[0], tags=tags, run_name=name)
         try:
+            created = self.client.create_run(self._id, start_time=times[0], tags=tags, run_name=name)
             self.client.log_inputs(created.info.run_id, datasets=[self._data])
             yield created.info.run_id
             self.client.set_terminated(created.info.run_id, "FAILED" if FAILED in tags else "FINISHED", times[-1])
-        except BaseException:  # an interrupt too: nothing claims to run that does not
-            with suppress(Exception, NoAnswer):
-                in_a_hurry(self.client).set_terminated(created.info.run_id, "KILLED")
+        except BaseException:  # an interrupt too
+            kill(self.client, self._id, CELL, tags[CELL])
             raise
         self.client.set_tag(created.info.run_id, KEY, key)
         self.added += 1
@@ -259,7 +277,7 @@ class _Experiment:
                 self.client.log_artifact(run_id, str(picture), "pictures")
 
 
-def experiment_id(client: MlflowClient, name: str, artifacts: Path | None) -> str:
+def experiment_id(client: Patient, name: str, artifacts: Path | None) -> str:
     """The id of the experiment of this name, whose artifacts lie under `artifacts`, or where the server says.
 
     It is made, or made anew where it was deleted or its artifacts lie in an abandoned place.
@@ -278,7 +296,22 @@ def experiment_id(client: MlflowClient, name: str, artifacts: Path | None) -> st
     return str(client.create_experiment(name, location, EXPERIMENT_TAGS))
 
 
-def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
+def kill(client: Patient, experiment: str, tag: str, cell: str) -> None:
+    """End what claims to be at work on a cell and is not: a run that was begun, whether its id came back or not.
+
+    Args:
+        client: asked but for seconds; where it fails, nothing is raised.
+        experiment: the id of the experiment.
+        tag: the one that names a run's cell.
+        cell: `DATASET/VARIANT` or `DATASET/VARIANT/seed-S`.
+    """
+    hurried = client.in_a_hurry()
+    with suppress(Exception, NoAnswer):
+        for run in hurried.search_runs([experiment], f"attributes.status = 'RUNNING' and tags.`{tag}` = '{cell}'"):
+            hurried.set_terminated(run.info.run_id, "KILLED")
+
+
+def _all_runs(client: Patient, experiment: str) -> Iterator[Run]:
     token = None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import mlflow.pyfunc
 import numpy as np
-from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -17,6 +16,7 @@ import aebench
 from aebench.paths import CONFIG, WEIGHTS
 from aebench.reporting.files import arrays
 from aebench.tracking import served
+from aebench.tracking.patience import Patient
 from aebench.tracking.runs import KEY, SeedRun
 
 # The rooms on which `variants` stands: what a variant may import goes with it.
@@ -59,7 +59,7 @@ def save(folder: Path, target: Path, example: NDArray[np.float32], of: Model | N
         )
 
 
-def register(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun, name: str, *, current: bool) -> None:
+def register(client: Patient, experiment_id: str, run_id: str, run: SeedRun, name: str, *, current: bool) -> None:
     """Log `run` as a model and register it, once.
 
     A version gets its key as it is made, so one without this run's key is another's.
@@ -94,7 +94,7 @@ def register(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun
         client.set_registered_model_alias(name, CURRENT, found)
 
 
-def _log(client: MlflowClient, experiment_id: str, run_id: str, run: SeedRun, name: str) -> tuple[str, str]:
+def _log(client: Patient, experiment_id: str, run_id: str, run: SeedRun, name: str) -> tuple[str, str]:
     """The address of the logged model's files, and its id."""
     logged = client.create_logged_model(experiment_id, name, run_id, tags={KEY: run.key}, model_type="autoencoder")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])

@@ -106,11 +106,16 @@ def set_aside(layout: Layout) -> Path | None:
     if not database.exists():
         return None
     number = next(n for n in count(1) if not database.with_name(f"mlflow.db.{n}").exists())
-    for ending in ("", "-journal", "-wal", "-shm"):
-        part = database.with_name(database.name + ending)
-        if part.exists():
-            part.rename(database.with_name(f"mlflow.db.{number}{ending}"))
-    return database.with_name(f"mlflow.db.{number}")
+    aside = database.with_name(f"mlflow.db.{number}")
+    for old, new in zip(parts(database), parts(aside), strict=True):
+        if old.exists():
+            old.rename(new)
+    return aside
+
+
+def parts(database: Path) -> list[Path]:
+    """The files of an SQLite database, of which but the first need not be there."""
+    return [database.with_name(database.name + ending) for ending in ("", "-journal", "-wal", "-shm")]
 
 
 def sync(params: Params, layout: Layout, say: Callable[[str], None]) -> bool:

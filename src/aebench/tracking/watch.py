@@ -19,7 +19,7 @@ from aebench.config import Params
 from aebench.errors import UserError
 from aebench.paths import HISTORY, Layout
 from aebench.tracking import facts
-from aebench.tracking.mirror import LIVE, ROLE, SUPERSEDED, StoreError, alone, connect, experiment_id
+from aebench.tracking.mirror import LIVE, ROLE, SUPERSEDED, StoreError, alone, connect, experiment_id, kill
 from aebench.tracking.runs import flat
 from aebench.tracking.sync import address, home
 
@@ -45,7 +45,7 @@ class Watch:
         """
         self._params, self._layout = params, layout
         with alone(home(layout)):
-            self._client: Any = connect(address(layout))
+            self._client = connect(address(layout))
         self._shown: dict[Path, _Shown] = {}
 
     def look(self) -> list[str]:
@@ -94,10 +94,13 @@ class Watch:
         for old in self._client.search_runs([experiment], f"tags.`{LIVE}` = '{cell}'"):
             self._client.delete_run(old.info.run_id)
         tags = {LIVE: cell, ROLE: "seed", SUPERSEDED: "false", **facts.of_checkout(self._layout.root)}
-        created = self._client.create_run(
-            experiment, tags=tags | facts.of_system(), run_name=f"{variant} seed {seed} (in training)"
-        )
-        shown = self._shown[path] = _Shown(created.info.run_id)
+        tags |= facts.of_system()
+        try:
+            created = self._client.create_run(experiment, tags=tags, run_name=f"{variant} seed {seed} (in training)")
+            shown = self._shown[path] = _Shown(created.info.run_id)
+        except BaseException:  # an interrupt too
+            kill(self._client, experiment, LIVE, cell)
+            raise
         settings: dict[str, Any] = {"dataset": dataset, "seed": seed, "variant": variant}
         if variant in self._params.models:
             settings |= self._params.run(variant).model_dump(mode="json", exclude_none=True)
