@@ -16,6 +16,9 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THR
 # Keep freed memory: handing large arrays back to the system and faulting them in anew costs a tenth of the time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
 
+# Tells a worker process which numerics its stage was limited to.
+_CHOSEN = "AEBENCH_NUMERICS"
+
 _PORTABLE = {
     "MKL_CBWR": "AVX2,STRICT",  # STRICT: a row's product does not depend on the rows beside it
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -28,7 +31,7 @@ _PORTABLE = {
 def environment(numerics: Numerics) -> dict[str, str]:
     """This process's environment with the limits for `numerics` in it, for a process that is to be started."""
     outside = {name: value for name, value in os.environ.items() if name not in _PORTABLE}
-    return outside | _ONE_THREAD | _MEMORY | (_PORTABLE if numerics == "portable" else {})
+    return outside | _ONE_THREAD | _MEMORY | {_CHOSEN: numerics} | (_PORTABLE if numerics == "portable" else {})
 
 
 def limit(numerics: Numerics) -> None:
@@ -46,13 +49,17 @@ def limit(numerics: Numerics) -> None:
     os.environ.update(limited)
 
 
-def one_thread() -> None:
-    """One thread for torch, and 0 for tiny numbers: what every process that runs jobs begins with, wherever it is.
+def begin() -> None:
+    """What every process that computes results begins with, wherever it is, once its environment has the limits.
 
-    A result depends on it, so it stands where the fingerprints of results find it.
+    One thread for torch, 0 for tiny numbers and, where numerics are `portable`, NumPy's kernels for some of torch's.
     """
     import torch
+
+    from aebench import portable
 
     torch.set_num_threads(1)
     # Weights of pixels that are nearly always black leave tiny numbers in Adam's averages, which halve its speed.
     torch.set_flush_denormal(True)
+    if os.environ.get(_CHOSEN) == "portable":
+        portable.replace()

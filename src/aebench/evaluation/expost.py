@@ -99,11 +99,12 @@ class ExPost:
             towards_means = torch.einsum("bk,kij,bkj->bi", shares, precisions, self._means - z.double()[:, None])
             residual = (x - x_hat).unsqueeze(-1)
             gradient = (jacobian.mT @ residual).squeeze(-1).double() / variance + towards_means
-            z = (z + DAMPING * torch.linalg.solve(curvature, gradient)).float()
+            covariance = torch.linalg.inv(curvature)
+            z = (z + DAMPING * (covariance @ gradient.unsqueeze(-1)).squeeze(-1)).float()
         if not bool(curvature.isfinite().all()):
             raise Diverged("ex-post density: the decoder's derivative is not finite: the run has diverged")
-        covariance = WIDENED**2 * torch.linalg.inv(curvature)
-        return MultivariateNormal(best, scale_tril=torch.linalg.cholesky(covariance).float(), validate_args=False)
+        scale_tril = WIDENED * torch.linalg.cholesky(covariance)
+        return MultivariateNormal(best, scale_tril=scale_tril.float(), validate_args=False)
 
     def _shares(self, z: Tensor) -> Tensor:
         """The components' shares in z, `[B, K]`."""

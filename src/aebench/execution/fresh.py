@@ -23,9 +23,9 @@ def main() -> None:
         out.flush()
 
     try:
-        from aebench.numerics import one_thread
+        from aebench.numerics import begin
 
-        one_thread()
+        begin()
         job = pickle.loads(packed)
         send("result", job(data, lambda *progress: send("progress", progress)))
     except Exception as error:  # whatever it is, it is the stage's to raise

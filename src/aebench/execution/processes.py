@@ -15,7 +15,7 @@ from typing import Any
 from aebench.config import Device
 from aebench.execution.engine import Engine, Job
 from aebench.execution.progress import Message, Messages
-from aebench.numerics import one_thread
+from aebench.numerics import begin
 
 # How a worker ends that was not killed by anyone else: by itself, or by its pool.
 _ORDINARY = (None, 0, -signal.SIGTERM)
@@ -87,7 +87,7 @@ def _begin(messages: Messages, begun: Any) -> None:
     _messages, _begun = messages, begun
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the stage, which ends its workers
     threading.Thread(target=_end_with_stage, daemon=True).start()
-    one_thread()
+    begin()
 
 
 def _end_with_stage() -> None:

@@ -155,18 +155,18 @@ class PixelDistribution(nn.Module):
 def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
     """Σ [x·l − log(1 + e^l)] over the last dimension, in nats, fast and without gradients: `[..., D]` → `[...]`.
 
-    x·l − log(1 + e^l) = (x − ½)·l − ½|l| − log(1 + e^−|l|), and the factors 1 + e^−|l| lie in (1, 2]: up to 64 of them
+    x·l − log(1 + e^l) = (x − ½)·l − ½|l| + log s(|l|) with the sigmoid s, whose values lie in [½, 1]: up to 64 of them
     are multiplied before one logarithm is taken, where a logarithm a pixel would cost as much as the decoder.
     """
     one_image = x.numel() == x.shape[-1]  # whose product with many logits needs no memory for the terms
     result: Tensor = logits @ (x.flatten() - 0.5) if one_image else torch.linalg.vecdot(logits, x - 0.5)
-    factors = torch.copysign(logits, -1.0)
-    result += 0.5 * factors.sum(-1)
-    factors.exp_().add_(1)
+    factors = logits.abs()
+    result -= 0.5 * factors.sum(-1)
+    factors.sigmoid_()
     for _ in range(6):
         half, odd = divmod(factors.shape[-1], 2)
         if odd:
             break
         factors = factors[..., :half].mul_(factors[..., half:])
-    result -= factors.log_().sum(-1)
+    result += factors.log_().sum(-1)
     return result
