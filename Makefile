@@ -8,7 +8,7 @@ RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro verify demo test test-all ui watch article bench bench-gpu audit lint clean
+.PHONY: help repro readme verify demo test test-all ui watch article bench bench-gpu audit lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -20,7 +20,11 @@ repro: $(READY) ## run the benchmark: what is out of date, and nothing else
 	{ [ .aebench/params.ok -nt params.yaml ] || $(RUN) python stages/check.py; } && \
 	$(RUN) python scripts/unlock.py && \
 	$(RUN) dvc repro && \
-	echo "$$begun $$(date +%s)" > .aebench/repro
+	echo "$$begun $$(date +%s)" > .aebench/repro && \
+	$(RUN) python scripts/readme.py
+
+readme: $(READY) ## make the tables in README.md anew from the results, as `make repro` does at its end
+	@$(RUN) python scripts/readme.py
 
 verify: $(READY) ## train one seed of each variant again and compare it with the committed results
 	@$(RUN) python scripts/verify.py
@@ -45,7 +49,7 @@ article: $(READY) ## the source article's experiment, into article/
 	@$(RUN) python scripts/article.py
 
 bench: $(READY) ## how fast training, estimates and stages are, beside the obvious and the possible; needs the data of `make repro`
-	@$(RUN) python benchmarks/bench.py
+	@$(RUN) python benchmarks/bench.py && $(RUN) python scripts/readme.py
 
 bench-gpu: $(READY) ## runs a minute and estimates a second on a GPU, beside the CPU; needs the data of `make repro`
 	@$(RUN) python benchmarks/gpu.py

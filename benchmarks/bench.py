@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
@@ -21,7 +22,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = len(os.sched_getaffinity(0))
-SETTINGS = ("native", "portable")
+# Those of numerics, and between them what native is where a CPU has nothing beyond AVX2.
+SETTINGS = {"native": "native", "avx2": "native, AVX2 alone", "portable": "portable"}
+NUMERICS = ("native", "portable")
 COMPUTED = {
     "training: an article's loop, seconds an epoch": "article_training",
     "training: one run on one core": "project_training",
@@ -65,9 +68,9 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "smallest": min(values), "largest": max(values)}
 
 
-def measured(what: str, numerics: str, *arguments: int) -> list[float]:
+def measured(what: str, setting: str, *arguments: int) -> list[float]:
     """The measurement `what` of measure.py: seconds of each repeat, or MB of memory; ends the script if it fails."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "measure.py"), what, numerics, *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "measure.py"), what, setting, *map(str, arguments)]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -182,31 +185,39 @@ def ratios(medians: dict[str, float]) -> dict[str, float]:
     }
 
 
+def cost_of_portable(seconds: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
+    """How many times as long as on `avx2` portable takes, by the measurements of this project in `seconds`."""
+    ours = [name for name, what in COMPUTED.items() if what.startswith("project")]
+    return {name: seconds["portable"][name]["median"] / seconds["avx2"][name]["median"] for name in ours}
+
+
 def table(results: dict[str, Any]) -> str:
     """The results in Markdown."""
-    columns = [results["numerics"][setting] for setting in SETTINGS]
-    lines = [f"| | {' | '.join(SETTINGS)} |", "| --- " * (1 + len(SETTINGS)) + "|"]
+    columns = [results["settings"][setting] for setting in SETTINGS]
+    lines = [f"| | {' | '.join(SETTINGS.values())} |", "| --- " * (1 + len(SETTINGS)) + "|"]
+
+    def add(name: str, kind: str, shown: Callable[[Any], str]) -> None:
+        cells = [column[kind].get(name) for column in columns]
+        lines.append(_row(name, ["" if cell is None else shown(cell) for cell in cells]))
+
     for name in columns[0]["seconds"]:
-        cells = [column["seconds"][name] for column in columns]
-        lines.append(_row(name, [f"{_time(cell['median'])} ({_spread(cell)})" for cell in cells]))
+        add(name, "seconds", lambda cell: f"{_time(cell['median'])} ({_spread(cell)})")
     for name in columns[0]["ratios"]:
-        lines.append(_row(f"**{name}**", [f"**{column['ratios'][name]:.2f}**" for column in columns]))
+        add(name, "ratios", lambda ratio: f"**{ratio:.2f}**")
     for name in columns[0]["memory_of_estimate_mb"]:
-        cells = [column["memory_of_estimate_mb"][name] for column in columns]
-        lines.append(
-            _row(
-                f"memory of the estimate, {name}",
-                [f"{cell['median']:.0f} MB ({cell['smallest']:.0f} to {cell['largest']:.0f})" for cell in cells],
-            )
-        )
+        add(name, "memory_of_estimate_mb", _megabytes)
+    for name, value in results["cost_of_portable"].items():
+        lines.append(_row(f"**portable / native, AVX2 alone: {name.split(',')[0]}**", ["", "", f"**{value:.2f}**"]))
     for name, value in results["growth"].items():
-        lines.append(_row(name, ["", f"{value:.2f}"]))
+        lines.append(_row(name, ["", "", f"{value:.2f}"]))
     if last := results["last_make_repro"]:
-        minutes = f"{last['wall_seconds'] / 60:.1f} min"
-        lines.append(
-            _row("make repro: whole wall time / (computations / cores)", ["", f"{last['ratio']:.2f} ({minutes})"])
-        )
+        name, minutes = "make repro: whole wall time / (computations / cores)", f"{last['wall_seconds'] / 60:.1f} min"
+        lines.append(_row(name, ["", "", f"{last['ratio']:.2f} ({minutes})"]))
     return "\n".join(lines)
+
+
+def _megabytes(cell: dict[str, float]) -> str:
+    return f"{cell['median']:.0f} MB ({cell['smallest']:.0f} to {cell['largest']:.0f})"
 
 
 def _row(name: str, cells: list[str]) -> str:
@@ -225,21 +236,36 @@ def _spread(cell: dict[str, float]) -> str:
 
 def main() -> None:
     """Measure, print, write."""
-    results: dict[str, Any] = {"machine": machine(), "numerics": {}}
-    for numerics in SETTINGS:
-        times = {name: measured(what, numerics) for name, what in COMPUTED.items()} | pipeline(numerics)
-        summaries = {name: summary(values) for name, values in times.items()}
-        memory = {
-            name: summary([mb for _ in range(REPEATS) for mb in measured("memory_of_estimate", numerics, *arguments)])
+    times: dict[str, dict[str, list[float]]] = {setting: {} for setting in SETTINGS}
+    for name, what in COMPUTED.items():
+        for setting in SETTINGS:  # one after the other, since machines are noisy
+            times[setting][name] = measured(what, setting)
+    for numerics in NUMERICS:
+        times[numerics] |= pipeline(numerics)
+    seconds = {setting: {name: summary(values) for name, values in found.items()} for setting, found in times.items()}
+    memory = {
+        numerics: {
+            f"memory of the estimate, {name}": summary(
+                [mb for _ in range(REPEATS) for mb in measured("memory_of_estimate", numerics, *arguments)]
+            )
             for name, arguments in MEMORY.items()
         }
-        results["numerics"][numerics] = {
-            "seconds": summaries,
-            "ratios": ratios({name: values["median"] for name, values in summaries.items()}),
-            "memory_of_estimate_mb": memory,
-        }
-    results["growth"] = growth("portable")
-    results["last_make_repro"] = last_repro()
+        for numerics in NUMERICS
+    }
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "settings": {
+            setting: {
+                "seconds": seconds[setting],
+                "ratios": ratios({name: values["median"] for name, values in seconds[setting].items()}),
+                "memory_of_estimate_mb": memory.get(setting, {}),
+            }
+            for setting in SETTINGS
+        },
+        "cost_of_portable": cost_of_portable(seconds),
+        "growth": growth("portable"),
+        "last_make_repro": last_repro(),
+    }
     (ROOT / "benchmarks" / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"{results['machine']['cpu']}, {CORES} cores\n\n{table(results)}")
 

@@ -156,7 +156,7 @@ def measured(splits: Splits, device: torch.device) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    numerics.one_thread()
+    numerics.begin()
     try:
         device = available("cuda")
         file = Path(sys.argv[1]) if len(sys.argv) > 1 else Layout(ROOT).data("fashion_mnist")

@@ -1,4 +1,6 @@
-"""One measurement, in a process of its own: `python benchmarks/measure.py WHAT NUMERICS [ARGUMENT…]` prints it as JSON.
+"""One measurement, in a process of its own: `python benchmarks/measure.py WHAT SETTING [ARGUMENT…]` prints it as JSON.
+
+SETTING is one of numerics, or `avx2`: native, but without the wider units that this CPU may have.
 
 The network is the source article's: 784–256–16–256–784, ReLU, batches of 64. Times of training are for an epoch of
 60,000 images, times of the estimate for one image at K = 1000.
@@ -18,8 +20,13 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from aebench import numerics  # noqa: E402
 
+# What tells the libraries under torch to take a CPU for one without AVX-512.
+AVX2 = {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+
 if __name__ == "__main__":
-    numerics.limit(sys.argv[2])  # type: ignore[arg-type]
+    numerics.limit("portable" if sys.argv[2] == "portable" else "native")
+    if sys.argv[2] == "avx2":
+        os.environ.update(AVX2)
 
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
@@ -39,12 +46,6 @@ CORES = len(os.sched_getaffinity(0))
 HIDDEN, LATENT, PIXELS, BATCH, IMAGES, K = 256, 16, 784, 64, 60_000, 1000
 # How much of an epoch, and how many images, are measured at a time, and how often.
 BATCHES, ESTIMATED, REPEATS = 150, 40, 7
-
-
-def one_thread() -> None:
-    """What a worker of the pipeline begins with."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
 
 
 def images() -> Split:
@@ -130,7 +131,7 @@ def article_training() -> list[float]:
 
 def project_training() -> list[float]:
     """(b) This project's training of one run, on one core."""
-    one_thread()
+    numerics.begin()
     return _epochs(_training())
 
 
@@ -208,7 +209,7 @@ def memory_of_estimate(count: str, samples: str) -> list[float]:
     A peak never falls, so this is one measurement, made before the process has needed as much for anything else: the
     images are noise, since the file of real ones takes more to read.
     """
-    one_thread()
+    numerics.begin()
     model, x = vae().requires_grad_(False), torch.rand(int(count), PIXELS)
     estimate(model, x[:1], 1, generator("noise"))  # brings torch's own code into memory
     before = _memory("VmRSS")
@@ -262,7 +263,7 @@ def _on_all_cores(
     barrier, results = context.Barrier(CORES), context.SimpleQueue()
 
     def work() -> None:
-        one_thread()
+        numerics.begin()
         call = make()
 
         def together() -> None:

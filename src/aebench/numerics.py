@@ -1,11 +1,14 @@
-"""Which instructions the numerical libraries may use, set before they load, and how torch computes after that.
+"""Which code the numerical libraries may run, set before they load, and how torch computes after that.
 
-A matrix product differs in its last bits between instruction sets, so weights trained on two kinds of CPU differ
-unless every library takes the same code path on both.
+Weights that were trained on two kinds of CPU differ, since a matrix product differs in its last bits between
+instruction sets and between libraries that look at the CPU's maker. `portable` leaves one path on every x86-64 CPU with
+AVX2 and FMA: limits on instructions, here, and NumPy in place of some of torch's operators, in `aebench.portable`.
 """
 
 import os
+import platform
 import sys
+from pathlib import Path
 from typing import Literal
 
 Numerics = Literal["portable", "native"]
@@ -19,19 +22,32 @@ _MEMORY = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268
 # Tells a worker process which numerics its stage was limited to.
 _CHOSEN = "AEBENCH_NUMERICS"
 
-_PORTABLE = {
-    "MKL_CBWR": "AVX2,STRICT",  # STRICT: a row's product does not depend on the rows beside it
+_AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
 
+_CPU = Path("/proc/cpuinfo")
+
+
+def has_avx2() -> bool:
+    """Whether this is an x86-64 CPU with AVX2 and FMA, on which portable results are the same everywhere."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        flags = next(line for line in _CPU.read_text().splitlines() if line.startswith("flags")).split()
+    except (OSError, StopIteration):  # not Linux; few CPUs without are left
+        return True
+    return {"avx2", "fma"} <= set(flags)
+
 
 def environment(numerics: Numerics) -> dict[str, str]:
     """This process's environment with the limits for `numerics` in it, for a process that is to be started."""
-    outside = {name: value for name, value in os.environ.items() if name not in _PORTABLE}
-    return outside | _ONE_THREAD | _MEMORY | {_CHOSEN: numerics} | (_PORTABLE if numerics == "portable" else {})
+    outside = {name: value for name, value in os.environ.items() if name not in _AVX2}
+    limits = _AVX2 if numerics == "portable" and has_avx2() else {}  # torch would run AVX2 code where there is none
+    return outside | _ONE_THREAD | _MEMORY | {_CHOSEN: numerics} | limits
 
 
 def limit(numerics: Numerics) -> None:
@@ -52,7 +68,7 @@ def limit(numerics: Numerics) -> None:
 def begin() -> None:
     """What every process that computes results begins with, wherever it is, once its environment has the limits.
 
-    One thread for torch, 0 for tiny numbers and, where numerics are `portable`, NumPy's kernels for some of torch's.
+    One thread for torch, 0 for tiny numbers and, where numerics are `portable`, NumPy for some of torch's operators.
     """
     import torch
 

@@ -122,7 +122,7 @@ def _where_possible(decompose: Callable[[], Array], a: Tensor, check_errors: boo
             return torch.from_numpy(decompose()), info
     except np.linalg.LinAlgError as error:
         if check_errors:
-            raise torch.linalg.LinAlgError(str(error)) from None
+            raise torch.linalg.LinAlgError(str(error)) from None  # type: ignore[attr-defined]
         return torch.full_like(a, torch.nan), info + 1
 
 

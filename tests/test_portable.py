@@ -1,0 +1,284 @@
+"""torch's operators in NumPy, against torch's own kernels; and that no operator of the pipeline escapes them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import Tensor
+
+from aebench.portable import REPLACED
+from aebench.randomness import generator
+
+# Operators whose bits were found to be the same under emulation of both makers' CPUs: `test_an_emulated_cpu_…` shows
+# it anew each time, for every one of them.
+NEUTRAL = {
+    # They move values, compare them, or compute with whole numbers.
+    *("_efficientzerotensor", "_is_all_true", "_linalg_check_errors", "_local_scalar_dense", "_to_copy"),
+    *("_unsafe_view", "alias", "all", "all.dim", "amax", "arange", "argmax", "as_strided", "bincount"),
+    *("bitwise_and.Tensor", "cat", "clamp", "clone", "copy_", "detach", "diag_embed", "diagonal", "embedding"),
+    *("empty.memory_format", "eq.Scalar", "eq.Tensor", "expand", "fill_.Scalar", "full", "gather", "ge.Scalar"),
+    *("gt.Scalar", "gt.Tensor", "index.Tensor", "index_put", "index_select", "lift_fresh", "lt.Scalar", "max", "min"),
+    *("ne.Scalar", "new_empty", "new_empty_strided", "new_full", "new_zeros", "nonzero", "ones_like", "permute"),
+    *("repeat", "repeat_interleave.Tensor", "scalar_tensor", "select.int", "slice.Tensor", "sort", "split.Tensor"),
+    *("split_with_sizes", "squeeze.dim", "stack", "t", "threshold_backward", "to.dtype", "to.dtype_layout"),
+    *("transpose.int", "unbind.int", "unsqueeze", "view", "where.self", "zeros", "zeros_like"),
+    # Element by element, each result rounded as IEEE 754 says.
+    *("abs", "add.Scalar", "add.Tensor", "add_.Tensor", "_foreach_add_.Scalar", "ceil", "copysign.Scalar"),
+    *("div.Scalar", "div.Tensor", "div_.Tensor", "mul.Scalar", "mul.Tensor", "mul_.Tensor", "neg", "reciprocal"),
+    *("relu_", "rsub.Scalar", "sgn", "sub.Tensor", "sub_.Tensor", "prims::add", "prims::mul"),
+    # torch's own code, one for all CPUs with AVX2: fused products and sums, series for transcendental functions, draws.
+    *("_fused_adam_", "addcdiv_", "addcmul_", "binary_cross_entropy_with_logits", "cumsum", "expm1", "lerp.Tensor"),
+    *("lerp_.Scalar", "linspace", "log1p", "mean", "mean.dim", "pow.Tensor_Scalar", "sigmoid", "sigmoid_"),
+    *("sigmoid_backward", "sum", "sum.dim_IntList", "embedding_dense_backward"),
+    *("multinomial", "normal.Tensor_Tensor", "normal_", "rand.generator", "randn.generator", "random_"),
+    *("randperm.generator", "uniform_"),
+    # The same, but where they take an exponential or a logarithm by the way, it is the replaced one.
+    *("_log_softmax", "_softmax", "logsumexp"),
+}
+EMULATED = ("Haswell-noTSX", "Skylake-Client-noTSX-IBRS", "EPYC-Milan")
+QEMU = shutil.which("qemu-x86_64")
+
+
+def drawn(*shape: int, key: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=generator("portable", key), dtype=torch.float64).to(dtype)
+
+
+def same(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+def own(name: str) -> Any:
+    """torch's kernel: nothing is replaced in this process."""
+    base, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, base), overload or "default")
+
+
+SPECIAL = torch.tensor([0.0, -0.0, 1.0, -1.0, torch.inf, -torch.inf, torch.nan, 1e-30, 88.0, -88.0])
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "sqrt", "tan", "asin", "acos", "atan"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_element_by_element(name: str, dtype: torch.dtype) -> None:
+    values = torch.cat([drawn(50, dtype=dtype), drawn(50, dtype=dtype).abs(), SPECIAL.to(dtype)])
+    for x in (values, values.view(10, 11).T, values[::3], values[0], values[:0], values[:4].expand(3, 4)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a NaN is an answer
+            found = REPLACED[name](x)
+            same(found, own(name)(x))
+            out = torch.full((2,), torch.nan, dtype=dtype)
+            assert REPLACED[f"{name}.out"](x, out=out) is out
+            same(out, found)
+            changed = x.clone()
+            assert REPLACED[f"{name}_"](changed) is changed
+            same(changed, found)
+    assert REPLACED[name](torch.tensor([1, 0])).dtype == torch.float32
+
+
+PRODUCTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "mm": ((3, 5), (5, 4)),
+    "bmm": ((2, 3, 5), (2, 5, 4)),
+    "mv": ((3, 5), (5,)),
+    "dot": ((5,), (5,)),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products(name: str, dtype: torch.dtype) -> None:
+    a, b = (drawn(*shape, key=key, dtype=dtype) for key, shape in enumerate(PRODUCTS[name]))
+    cases = [(a, b), (a.requires_grad_(), b)]
+    if name != "dot":
+        cases += [(a.mT.contiguous().mT, b), (a[..., :0, :], b), (a[..., :0], b[..., :0, :] if b.dim() > 1 else b[:0])]
+        cases += [(a[..., :1, :].expand(a.shape), b)]
+    for left, right in cases:
+        found = REPLACED[name](left, right)
+        same(found, own(name)(left.detach(), right))
+        out = torch.full((1,), torch.nan, dtype=dtype)
+        assert REPLACED[f"{name}.out"](left, right, out=out) is out
+        same(out, found)
+
+
+@pytest.mark.parametrize(("name", "product"), [("addmm", "mm"), ("baddbmm", "bmm"), ("addmv", "mv")])
+@pytest.mark.parametrize("scales", [{}, {"beta": 0.0}, {"beta": 2.0, "alpha": 0.5}, {"beta": 0.5}, {"alpha": 0.0}])
+def test_added_products(name: str, product: str, scales: Mapping[str, float]) -> None:
+    a, b = (drawn(*shape, key=key) for key, shape in enumerate(PRODUCTS[product]))
+    whole = drawn(*own(product)(a, b).shape, key=2)
+    for c in (whole, whole[..., :1, :] if whole.dim() > 1 else whole[:1], whole[..., -1:]):
+        found = REPLACED[name](c, a, b, **scales)
+        same(found, own(name)(c, a, b, **scales))
+        out = torch.empty(0, dtype=a.dtype)
+        assert REPLACED[f"{name}.out"](c, a, b, **scales, out=out) is out
+        same(out, found)
+    changed = whole.clone()
+    assert REPLACED[f"{name}_"](changed, a, b, **scales) is changed
+    same(changed, own(name)(whole, a, b, **scales))
+    if scales.get("beta") == 0:
+        assert REPLACED[name](torch.full_like(whole, torch.nan), a, b, **scales).isfinite().all()
+
+
+def test_linear_algebra() -> None:
+    a = drawn(4, 6, 6)
+    positive = a @ a.mT + torch.eye(6, dtype=a.dtype)
+    for upper in (False, True):
+        same(
+            REPLACED["linalg_cholesky_ex"](positive, upper=upper)[0],
+            own("linalg_cholesky_ex")(positive, upper=upper)[0],
+        )
+    same(REPLACED["linalg_inv_ex"](positive)[0], own("linalg_inv_ex")(positive)[0])
+    same(REPLACED["linalg_inv_ex"](positive[0])[0], own("linalg_inv_ex")(positive[0])[0])
+    for name in ("linalg_cholesky_ex", "linalg_inv_ex"):
+        _, info = REPLACED[name](torch.zeros(2, 3, 3))
+        assert info.shape == (2,)
+        assert bool(info.all())
+        with pytest.raises(torch.linalg.LinAlgError):
+            REPLACED[name](torch.zeros(2, 3, 3), check_errors=True)
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("unitriangular", [False, True])
+def test_triangles_are_solved(upper: bool, left: bool, unitriangular: bool) -> None:
+    """What lies on the other side of the diagonal does not count."""
+    a, b = drawn(4, 5, 5) + 4 * torch.eye(5, dtype=torch.float64), drawn(4, 5, 5, key=1)[..., :3]
+    b = b if left else b.mT
+    how = {"upper": upper, "left": left, "unitriangular": unitriangular}
+    found = REPLACED["linalg_solve_triangular"](a, b, **how)
+    same(found, torch.linalg.solve_triangular(a, b, **how))
+
+
+REPLACING = """
+import sys
+sys.path.insert(0, "src")
+from aebench import numerics
+numerics.limit("portable")
+numerics.begin()
+import torch
+from torch.autograd import gradcheck
+from torch.func import jacfwd, jacrev, vmap
+assert numerics.begin() is None  # a second time
+rows, weight, bias = (torch.rand(*shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 4), (2, 4), (2,)))
+
+def network(x, w, b):
+    return (torch.nn.functional.linear(x, w, b).exp() + 1).log().sqrt()
+
+assert gradcheck(network, (rows, weight, bias))
+assert gradcheck(lambda a: torch.linalg.inv(a @ a.mT + torch.eye(3)), (rows,))
+assert gradcheck(lambda a: torch.linalg.cholesky(a @ a.mT + torch.eye(3)), (rows,))
+assert gradcheck(lambda a, b: torch.linalg.solve_triangular(a @ a.mT + torch.eye(3), b, upper=True), (rows, rows))
+one = lambda x: network(x[None], weight, bias)[0]
+forward, reverse = vmap(jacfwd(one))(rows.detach()), vmap(jacrev(one))(rows.detach())
+assert torch.allclose(forward, reverse) and forward.shape == (3, 2, 4)
+import numpy
+values = torch.rand(10001)
+for name in ("exp", "log", "sqrt"):
+    assert (getattr(torch, name)(values).numpy() == getattr(numpy, name)(values.numpy())).all(), name
+"""
+
+
+def test_what_is_replaced_has_derivatives_and_is_torch_s_own_no_more() -> None:
+    strict = ("-W", "error::UserWarning", "-W", "error::RuntimeWarning")
+    done = subprocess.run([sys.executable, *strict, "-c", REPLACING], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def unknown(calls: Mapping[str, object]) -> set[str]:
+    """The operators that are neither replaced nor known to be the same on every CPU."""
+    return set(calls) - set(REPLACED) - NEUTRAL
+
+
+class Miniature:
+    """What `miniature.py` wrote to a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        results = (path for path in folder.rglob("*") if path.is_file() and path.name != "operators.json")
+        named = {path.relative_to(folder).as_posix(): path for path in results}
+        self.files = {
+            name: path.read_bytes() for name, path in named.items() if not name.startswith(("src/", "stages/"))
+        }
+        self.calls: dict[str, list[list[str]]] = json.loads((folder / "operators.json").read_text())
+
+
+def miniature(folder: Path, *arguments: str, cpu: str | None = None) -> Miniature:
+    """Run it, in a folder of its own, on this CPU or an emulated one."""
+    folder.mkdir()
+    command = [sys.executable, "tests/miniature.py", str(folder), *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    if cpu:
+        # The interpreter itself, since what it starts would not be emulated, and with it the environment's packages.
+        packages = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+        command = [str(QEMU), "-cpu", cpu, os.path.realpath(sys.executable), *command[1:]]
+        environment["PYTHONPATH"] = packages
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Miniature(folder)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    return miniature(tmp_path_factory.mktemp("miniature") / "here")
+
+
+def test_no_operator_of_the_pipeline_escapes(here: Miniature) -> None:
+    assert not unknown(here.calls)
+    assert unknown({"mm": [], "erf": [], "sum": []}) == {"erf"}
+    used = {"mm", "addmm", "bmm", "mv", "exp", "log", "log_", "sqrt", "linalg_cholesky_ex", "linalg_inv_ex"}
+    assert used <= set(here.calls), "the miniature no longer does what the benchmark does"
+
+
+def test_every_variant_and_every_output_is_in_miniature(here: Miniature) -> None:
+    from aebench.yaml import read
+
+    params = read(ROOT / "params.yaml")
+    assert isinstance(params, dict)
+    for variant in params["variants"]:
+        assert f"runs/digits/{variant}/seed-0/model.safetensors" in here.files
+        assert f"reports/metrics/digits/{variant}.json" in here.files
+    assert {"reports/index.html", "reports/overview.png", "reports/comparison.md"} <= here.files.keys()
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Miniature]]:
+    """The miniature on each of `EMULATED`, as many at a time as there are cores."""
+    folder = tmp_path_factory.mktemp("emulated")
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
+        runs = {cpu: executor.submit(miniature, folder / cpu, cpu=cpu) for cpu in EMULATED}
+        yield lambda cpu: runs[cpu].result()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(QEMU is None, reason="needs qemu-x86_64, Debian's package qemu-user")
+@pytest.mark.parametrize("cpu", EMULATED)
+def test_an_emulated_cpu_gives_the_same_bits(cpu: str, here: Miniature, emulated: Callable[[str], Miniature]) -> None:
+    there = emulated(cpu)
+    assert not differing_operators(here.calls, there.calls)
+    assert here.files.keys() == there.files.keys()
+    assert not [name for name, content in here.files.items() if content != there.files[name]]
+
+
+def differing_operators(here: Mapping[str, Sequence[Any]], there: Mapping[str, Sequence[Any]]) -> set[str]:
+    """Those which gave something else for the same, or were never given the same."""
+    differing = {name for name in here.keys() | there.keys() if len(here.get(name, ())) != len(there.get(name, ()))}
+    for name in (here.keys() & there.keys()) - differing:
+        pairs = [(a[1], b[1]) for a, b in zip(here[name], there[name], strict=True) if a[0] == b[0]]
+        if not pairs or any(a != b for a, b in pairs):
+            differing.add(name)
+    return differing
+
+
+def test_a_difference_is_found() -> None:
+    calls = {"mm": [["a", "b"], ["c", "d"]], "add": [["a", "b"]]}
+    assert differing_operators(calls, calls) == set()
+    assert differing_operators(calls, {**calls, "mm": [["a", "b"], ["c", "e"]]}) == {"mm"}
+    assert differing_operators(calls, {**calls, "mm": [["a", "b"]]}) == {"mm"}
+    assert differing_operators(calls, {**calls, "mm": [["x", "b"], ["y", "d"]]}) == {"mm"}
+    assert differing_operators(calls, {"mm": calls["mm"]}) == {"add"}
