@@ -6,7 +6,6 @@ tolerance; 1: different, or not comparable.
 """
 
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 import _stage
 
 from aebench.errors import ConfigError, DataError
+from aebench.numerics import has_avx2
 
 if TYPE_CHECKING:
     from aebench.config import Evaluation, RunConfig
@@ -121,8 +121,9 @@ def likely_cause(numerics: str) -> str:
             return f"another version of {package}: {version(package)} here, {pinned[package]} in constraints.txt"
     if numerics == "native":
         return "another kind of CPU: params.yaml has numerics: native"
-    apart = "code and results that do not belong together: `git status`, `dvc status`"
-    return f"another kind of CPU ({platform.machine()}), or {apart}"
+    if not has_avx2():
+        return "a CPU without AVX2, on which results differ in their last bits"
+    return "code and results that do not belong together: `git status`, `dvc status`"
 
 
 def again(
