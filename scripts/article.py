@@ -35,8 +35,7 @@ def main() -> None:
     from aebench.reporting.figures import batch_losses, image_rows
     from aebench.training.train import train
 
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    numerics.begin()
     params = config.read(SETTINGS, kinds=variants.kinds(), datasets=datasets.facts(()))
     (name,), (variant,), (seed,) = params.datasets, params.variants, params.seeds
     settings, layout = params.run(variant), Layout(ROOT)
