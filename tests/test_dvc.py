@@ -162,7 +162,7 @@ def test_the_results_travel_through_a_remote(project: Checkout, tmp_path: Path) 
     """Somebody else's clone has them all, with the raw data, and nothing is run."""
     out(project, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     out(project, "dvc", "add", "datasets/dots.npz")
-    assert set(project.repro()) <= {"fetch@dots", "track"}
+    assert set(project.repro()) <= {"check", "fetch@dots", "track"}
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "raw data")
     out(project, "dvc", "push")

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from conftest import ROOT
 from aebench import config, variants
 from aebench.config import Params
 from aebench.data.datasets import facts
+from aebench.paths import Layout
 from aebench.reporting.exports import _tex
 from aebench.reporting.maps import as_json
 from aebench.reporting.provenance import provenance
@@ -35,11 +37,10 @@ def read(root: Path) -> Params:
 
 def test_the_hash_is_of_code_parameters_raw_files_and_pins_and_of_nothing_else(tmp_path: Path) -> None:
     for folder in ("src", "stages"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "src" / "model.py").write_text("x = 1\n")
-    (tmp_path / "constraints.txt").write_text((ROOT / "constraints.txt").read_text())
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    before = provenance(read(tmp_path), tmp_path, {"raw": "0"})
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("constraints.txt", "params.yaml"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    before = provenance(read(tmp_path), Layout(tmp_path), {"raw": "0"})
     assert before.versions["torch"] == "2.13.0"
 
     def after(name: str, old: str, new: str) -> str:
@@ -47,17 +48,20 @@ def test_the_hash_is_of_code_parameters_raw_files_and_pins_and_of_nothing_else(t
         content = path.read_text()
         assert old in content
         path.write_text(content.replace(old, new, 1))
-        found = provenance(read(tmp_path), tmp_path, {"raw": "0"}).sha256
+        found = provenance(read(tmp_path), Layout(tmp_path), {"raw": "0"}).sha256
         path.write_text(content)
         return found
 
     assert after("params.yaml", "workers: auto", "workers: 1   ") == before.sha256
-    (tmp_path / "src" / "notes.txt").write_text("not code")
-    assert provenance(read(tmp_path), tmp_path, {"raw": "0"}) == before
+    assert after("src/aebench/training/train.py", "import", "# words\nimport") == before.sha256
+    assert after("src/aebench/tracking/sync.py", "import os", "import os as os") == before.sha256
     changed = {
         after("params.yaml", "epochs: 10", "epochs: 11"),
-        after("src/model.py", "1", "2"),
+        after("src/aebench/training/adam.py", "eps=1e-8", "eps=1e-7"),
+        after("src/aebench/variants/cvae.py", "import", "import os\nimport"),
+        after("src/aebench/reporting/page.html.jinja", "<p>", "<p >"),
+        after("stages/fetch.py", "import sys", "import sys as sys"),
         after("constraints.txt", "numpy==", "numpy==9"),
-        provenance(read(tmp_path), tmp_path, {"raw": "1"}).sha256,
+        provenance(read(tmp_path), Layout(tmp_path), {"raw": "1"}).sha256,
     }
-    assert len(changed | {before.sha256}) == 5
+    assert len(changed | {before.sha256}) == 8

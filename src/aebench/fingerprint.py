@@ -139,8 +139,8 @@ def _parsed(content: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         tree = _WithoutWords().visit(ast.parse(content))
     except (SyntaxError, ValueError) as error:  # the latter for null bytes, in some versions of Python
-        line = error.lineno if isinstance(error, SyntaxError) else 1
-        raise UserError(f"{path}, line {line}: not valid Python: {error.args[0]}") from None
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        raise UserError(f"{path}, line {line or 1}: not valid Python: {error.args[0]}") from None
     return digest(json.dumps(_as_json(tree)).encode()), tuple(_imported(tree))
 
 
