@@ -1,9 +1,7 @@
 """What the stages with heavy work share: its results, new or known before."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import _stage
@@ -37,19 +35,6 @@ def data_sha256(dataset: str) -> str:
         raise DataError(f"{error.filename} is missing; run `dvc repro fetch@{dataset}`") from None
 
 
-def code(variant: str | None = None) -> str:
-    """The fingerprint of this stage's code, with that of a variant's kind where the stage works on one."""
-    from aebench.fingerprint import fingerprint
-
-    kind = _stage.params().models[variant].kind if variant else None
-    return fingerprint(_stage.LAYOUT, _name(), kind)
-
-
-def _name() -> str:
-    """This stage's."""
-    return Path(sys.argv[0]).stem
-
-
 @contextmanager
 def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, unit: str) -> Iterator[dict[str, T]]:
     """What this stage's jobs give for `cell`, a data set and perhaps a variant, by name; to be written in the block.
@@ -61,7 +46,7 @@ def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, u
     """
     from aebench.execution.jobs import run_all
 
-    params, stage = _stage.params(), _name()
+    params, stage = _stage.params(), _stage.name()
     with kept.store.alone("-".join((stage, *cell))):
         yield run_all(
             jobs,

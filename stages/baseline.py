@@ -16,7 +16,7 @@ def baseline(dataset: str) -> None:
     work, kept = jobs(
         dataset,
         _work.data_sha256(dataset),
-        _work.code(),
+        _stage.code(),
         params.data,
         latent_dim,
         params.evaluation,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import _stage
 
-from aebench.fingerprint import digest, fingerprints, hashed, sources
+from aebench.fingerprint import digest, hashed, sources
 
 LAYOUT = _stage.LAYOUT
 
@@ -21,7 +21,7 @@ def check() -> None:
     """Write the files on which the other stages depend: a constant one, and the fingerprints of their code."""
     code = [*sources(LAYOUT.source), *sources(LAYOUT.stages)]
     read = _read(code)
-    if _content(LAYOUT.seen).decode() == read + _written():
+    if _content(LAYOUT.seen) == (read + _written()).encode():
         return
     hashed(code, LAYOUT.root)  # a file that is not valid Python is named here, before it is imported
     params = _stage.params()
@@ -31,8 +31,7 @@ def check() -> None:
     available(params.device)
     prune(params, LAYOUT)
     _stage.empty(LAYOUT.fingerprints)
-    for stage, found in fingerprints(LAYOUT, params.kinds()).items():
-        _stage.write(LAYOUT.fingerprint(*stage), f"{found}\n")
+    _stage.all_code()
     _stage.write(LAYOUT.checked, "params.yaml is in order.\n")
     # Whether there is still a GPU has to be looked up each time.
     _stage.write(LAYOUT.seen, read + _written() if params.device == "cpu" else "")

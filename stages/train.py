@@ -18,7 +18,7 @@ def train(dataset: str, variant: str) -> None:
         params.run(variant),
         dataset,
         _work.data_sha256(dataset),
-        _work.code(variant),
+        _stage.code(variant),
         params.seeds,
         layout,
         _work.store(),

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from aebench.config import Params
-from aebench.fingerprint import digest, fingerprints
-from aebench.paths import Layout
+from aebench.fingerprint import digest
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "arviz-stats", "pandas", "dvc", "mlflow")
 
@@ -20,14 +20,17 @@ class Provenance:
     files: dict[str, str]
 
 
-def provenance(params: Params, layout: Layout, files: Mapping[str, str]) -> Provenance:
-    """What a checkout makes results from: its stages' code, settings and pins, and the raw `files` by SHA-256.
+def provenance(params: Params, code: Mapping[str, str], pins: Path, files: Mapping[str, str]) -> Provenance:
+    """What results are made from.
 
-    How the work is done and tracked, `execution` and `tracking` in params.yaml, does not count, nor do words in code.
+    Args:
+        params: the settings; how the work is done and tracked, `execution` and `tracking`, does not count.
+        code: the fingerprints of all stages' code.
+        pins: the file of all packages' versions.
+        files: the SHA-256 of the raw files, by name.
     """
     settings = params.model_dump(mode="json", exclude={"execution", "tracking"})
-    code = {"/".join(stage): found for stage, found in fingerprints(layout, params.kinds()).items()}
-    pins = layout.pins.read_text(encoding="utf-8")
-    sha256 = digest(json.dumps([code, settings, files, pins], sort_keys=True).encode())
-    pinned = dict(line.split("==") for line in pins.splitlines() if "==" in line)
+    text = pins.read_text(encoding="utf-8")
+    sha256 = digest(json.dumps([dict(code), settings, dict(files), text], sort_keys=True).encode())
+    pinned = dict(line.split("==") for line in text.splitlines() if "==" in line)
     return Provenance(sha256, {name: pinned[name] for name in PACKAGES}, dict(files))
