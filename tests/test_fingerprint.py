@@ -1,9 +1,13 @@
 """A stage's fingerprint changes with the code that decides its results, and with nothing else."""
 
 import ast
+import json
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -221,15 +225,40 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[
     (made.root / "params.yaml").write_text(
         params.replace("  ae: {kind: ae}\n  cvae: {kind: cvae}", "  vae: {kind: vae}")
     )
-    files = {}
-    for stage, *variant in STAGES:
+
+    def used(stage: str, *variant: str) -> set[Path]:
         told = spy / "-".join((stage, *variant))
         item = [] if stage == "report" else ["digits", *variant]
         done = made.run(sys.executable, f"stages/{stage}.py", *item, PYTHONPATH=str(spy), SPIED=str(told))
         assert done.returncode == 0, done.stderr
         here = (Path(line) for line in told.read_text().splitlines() if line.startswith(str(made.root)))
-        files[(stage, *variant)] = {path for path in here if path.is_file()}
+        return {path for path in here if path.is_file()}
+
+    files = {stage: used(*stage) for stage in STAGES}
+    shutil.rmtree(made.root / ".aebench" / "store")
+    with cluster(made, spy) as address:
+        made.edit("params.yaml", "source_dir: null", f"source_dir: null, engine: dask, address: '{address}'")
+        # A worker reads all of the package, templates too, to compare its version.
+        files["train", "vae"] |= {path for path in used("train", "vae") if path.suffix == ".py"}
     return made, files
+
+
+@contextmanager
+def cluster(made: Checkout, spy: Path) -> Iterator[str]:
+    """A Dask scheduler, at this address, and a worker, which tells with the stage that trains what it executes."""
+    folder, file = ("--local-directory", str(spy)), spy / "scheduler.json"
+    alone = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
+    dask, paths = (
+        (sys.executable, "-m", "distributed.cli.dask_scheduler"),
+        os.pathsep.join((f"{made.root}/src", str(spy))),
+    )
+    spied = {"PYTHONPATH": paths, "SPIED": str(spy / "train-vae")}
+    with made.start(*dask, *alone, "--port", "0"):
+        while not file.exists():
+            time.sleep(0.1)
+        dask = (*dask[:2], "distributed.cli.dask_worker")
+        with made.start(*dask, "--nthreads", "1", "--no-nanny", *folder, *alone, **spied):
+            yield json.loads(file.read_text())["address"]
 
 
 def unaccounted(ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]], kind: str = "vae") -> dict[str, list[str]]:
@@ -247,7 +276,8 @@ def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, .
     used = {stage[0]: {path.relative_to(made.root).as_posix() for path in paths} for stage, paths in files.items()}
     for stage, name in (
         *(("fetch", "data/datasets.py"), ("baseline", "evaluation/probes.py"), ("train", "execution/processes.py")),
-        *(("train", "training/adam.py"), ("train", "variants/vae.py"), ("evaluate", "evaluation/estimators.py")),
+        *(("train", "execution/fresh.py"), ("train", "execution/cluster.py"), ("train", "training/adam.py")),
+        *(("train", "variants/vae.py"), ("evaluate", "evaluation/estimators.py")),
         *(("report", "reporting/page.html.jinja"), ("report", "reporting/page.js.jinja")),
     ):
         assert f"src/aebench/{name}" in used[stage]  # the spy sees late imports, workers and templates
@@ -262,12 +292,20 @@ def test_a_closure_with_a_gap_would_be_noticed(
     def at_the_top(tree: ast.Module) -> Iterator[str]:
         return imported(ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []))
 
+    def without_text(tree: ast.Module) -> Iterator[str]:
+        return (name for name in imported(tree) if name != "aebench.execution.fresh")
+
+    def missed(broken: Callable[[ast.Module], Iterator[str]]) -> dict[str, list[str]]:
+        monkeypatch.setattr(module, "_imported", broken)
+        module._parsed.cache_clear()
+        missing = unaccounted(ran)
+        monkeypatch.undo()
+        module._parsed.cache_clear()
+        return missing
+
     imported = module._imported
-    monkeypatch.setattr(module, "_imported", at_the_top)
-    module._parsed.cache_clear()
-    missing = unaccounted(ran)
-    monkeypatch.undo()
-    module._parsed.cache_clear()
+    assert missed(without_text)["train"] == ["src/aebench/execution/fresh.py"]
+    missing = missed(at_the_top)
     assert "src/aebench/training/run.py" in missing["train"]
     assert "src/aebench/reporting/page.py" in missing["report"]
     assert all(missing.values())
