@@ -14,10 +14,10 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 repro: $(READY) ## run the benchmark: what is out of date, and nothing else
-	@# Some mistakes, such as a word in place of a list, DVC meets before its first stage: check what changed first.
+	@# Some mistakes, such as a word in place of a list, DVC meets before its first stage: check first.
 	@# When all of it began and ended is kept for `make bench`.
 	@begun=$$(date +%s); \
-	{ [ .aebench/params.ok -nt params.yaml ] || $(RUN) python stages/check.py; } && \
+	$(RUN) python stages/check.py && \
 	$(RUN) python scripts/unlock.py && \
 	$(RUN) dvc repro && \
 	echo "$$begun $$(date +%s)" > .aebench/repro && \

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aebench.config import Params
 
 LAYOUT = Layout(ROOT)
-__all__ = ["LAYOUT", "ROOT", "cell", "empty", "params", "run", "write"]
+__all__ = ["LAYOUT", "ROOT", "all_code", "cell", "code", "empty", "name", "params", "run", "write"]
 
 
 class _Unfailing(io.FileIO):
@@ -74,6 +74,41 @@ def cell(dataset: str, variant: str | None = None) -> "Params":
         if name is not None and name not in named:
             raise UserError(f"{name!r} is not among {key} in params.yaml, allowed: {', '.join(named)}")
     return checked
+
+
+def name() -> str:
+    """The name of the stage that runs."""
+    return Path(sys.argv[0]).stem
+
+
+def code(variant: str | None = None) -> str:
+    """The fingerprint of this stage's code, with that of a variant's kind where the stage works on one.
+
+    It is also left where DVC reads it when the stage has ended: the code may have been edited since the check, and DVC
+    is to know by which code the results were made.
+
+    Raises:
+        UserError: a file is not valid Python.
+    """
+    from aebench.fingerprint import fingerprint
+
+    found = fingerprint(LAYOUT, name(), params().models[variant].kind if variant else None)
+    write(LAYOUT.fingerprint(name(), *([variant] if variant else [])), f"{found}\n")
+    return found
+
+
+def all_code() -> dict[str, str]:
+    """The fingerprints of all stages, by the names of the files in which they are left for DVC.
+
+    Raises:
+        UserError: a file is not valid Python.
+    """
+    from aebench.fingerprint import fingerprints
+
+    found = fingerprints(LAYOUT, params().kinds())
+    for stage, fingerprint in found.items():
+        write(LAYOUT.fingerprint(*stage), f"{fingerprint}\n")
+    return {"/".join(stage): fingerprint for stage, fingerprint in found.items()}
 
 
 def run(stage: Callable[..., None]) -> None:

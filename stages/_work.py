@@ -1,9 +1,7 @@
 """What the stages with heavy work share: its results, new or known before."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import _stage
@@ -48,7 +46,7 @@ def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, u
     """
     from aebench.execution.jobs import run_all
 
-    params, stage = _stage.params(), Path(sys.argv[0]).stem
+    params, stage = _stage.params(), _stage.name()
     with kept.store.alone("-".join((stage, *cell))):
         yield run_all(
             jobs,

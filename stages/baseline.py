@@ -14,7 +14,14 @@ def baseline(dataset: str) -> None:
 
     latent_dim, layout = params.network.latent_dim, _stage.LAYOUT
     work, kept = jobs(
-        dataset, _work.data_sha256(dataset), params.data, latent_dim, params.evaluation, params.numerics, _work.store()
+        dataset,
+        _work.data_sha256(dataset),
+        _stage.code(),
+        params.data,
+        latent_dim,
+        params.evaluation,
+        params.numerics,
+        _work.store(),
     )
     with _work.results(work, kept, dataset, unit="steps") as results:
         _stage.write(layout.baseline_values(dataset), npz(results))

@@ -1,20 +1,64 @@
-"""check: params.yaml is in order, and no result is left of what it no longer names.
+"""check: params.yaml is in order, no result is left of what it no longer names, and which code each stage has now.
 
-A bad value stops here, before DVC deletes any output of another stage.
+A bad value stops here, before DVC deletes any output of another stage. It runs at each `dvc repro`, so where nothing
+has changed since it last passed, it is done at once; results that were put back by hand since then stay.
 """
+
+import json
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
 
 import _stage
 
+from aebench.fingerprint import digest, hashed, sources
+
+LAYOUT = _stage.LAYOUT
+
 
 def check() -> None:
-    """Write the constant file on which every other stage depends."""
+    """Write the files on which the other stages depend: a constant one, and the fingerprints of their code."""
+    code = [*sources(LAYOUT.source), *sources(LAYOUT.stages)]
+    read = _read(code)
+    if _content(LAYOUT.seen) == (read + _written()).encode():
+        return
+    hashed(code, LAYOUT.root)  # a file that is not valid Python is named here, before it is imported
     params = _stage.params()
     from aebench.devices import available
     from aebench.pruning import prune
 
     available(params.device)
-    prune(params, _stage.LAYOUT)
-    _stage.write(_stage.LAYOUT.checked, "params.yaml is in order.\n")
+    prune(params, LAYOUT)
+    _stage.empty(LAYOUT.fingerprints)
+    _stage.all_code()
+    _stage.write(LAYOUT.checked, "params.yaml is in order.\n")
+    # Whether there is still a GPU has to be looked up each time.
+    _stage.write(LAYOUT.seen, read + _written() if params.device == "cpu" else "")
+
+
+def _read(code: Iterable[Path]) -> str:
+    """The hash of all that the check depends on, but for a GPU: files, the names of data sets, versions."""
+    own = [[str(path), path.is_dir()] for folder in LAYOUT.datasets for path in sorted(folder.glob("*"))]
+    versions = [sys.version, *map(version, ("pydantic", "ruamel.yaml", "torch"))]
+    return digest(json.dumps([_hashes([LAYOUT.params, *code]), own, versions]).encode())
+
+
+def _written() -> str:
+    """The hash of all that lies where the check writes."""
+    return digest(json.dumps(_hashes([LAYOUT.checked, *sorted(LAYOUT.fingerprints.rglob("*"))])).encode())
+
+
+def _hashes(paths: Iterable[Path]) -> dict[str, str]:
+    return {str(path): digest(_content(path)) for path in paths}
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds; nothing where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ def evaluate(dataset: str, variant: str) -> None:
 
     layout = _stage.LAYOUT
     trained = {seed: read_run(layout.run(dataset, variant, seed)) for seed in params.seeds}
-    jobs, kept = cell.jobs(trained, params.evaluation, dataset, _work.data_sha256(dataset), _work.store())
+    data_sha256, code = _work.data_sha256(dataset), _stage.code(variant)
+    jobs, kept = cell.jobs(trained, params.evaluation, dataset, data_sha256, code, _work.store())
     with _work.results(jobs, kept, dataset, variant, unit="images") as results:
         runs = dict(zip(params.seeds, results.values(), strict=True))
         _stage.empty(layout.evaluations(dataset, variant))  # which is there also where all runs have failed

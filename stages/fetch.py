@@ -11,6 +11,7 @@ def fetch(dataset: str) -> None:
     params = _stage.cell(dataset)
     from aebench.data import datasets
 
+    _stage.code()
     source = params.execution.source_dir
     content = datasets.fetch(
         dataset,

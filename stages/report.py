@@ -22,7 +22,7 @@ def report() -> None:
         for picture in of_dataset:
             _stage.write(layout.figures / dataset / f"{picture.name}.png", picture.png)
     _stage.write(layout.overview, pictures[params.datasets[0]][0].png)
-    made_from = provenance(params, layout.root, found.raw_files)
+    made_from = provenance(params, _stage.all_code(), layout.pins, found.raw_files)
     _stage.write(layout.page, page.render(found, compared, pictures, made_from))
     words = {dataset: findings.in_words(cells, compared[dataset]) for dataset, cells in found.datasets()}
     _stage.write(layout.comparison("md"), tables.markdown(found, words, leaders))

@@ -18,6 +18,7 @@ def train(dataset: str, variant: str) -> None:
         params.run(variant),
         dataset,
         _work.data_sha256(dataset),
+        _stage.code(variant),
         params.seeds,
         layout,
         _work.store(),

@@ -98,6 +98,53 @@ def test_a_sweep_in_the_queue_runs_the_code_of_its_copies(project: Checkout) -> 
     out(project, "dvc", "checkout")
 
 
+def test_what_an_edit_of_the_code_reruns(project: Checkout, tmp_path: Path) -> None:
+    """Words and what no result depends on: nothing, neither here nor where the results come from DVC's cache."""
+
+    def without_words(checkout: Checkout) -> None:
+        checkout.edit("src/aebench/training/train.py", '"""One training loop', '"""A training loop')
+        checkout.edit("src/aebench/models/networks.py", "from torch import", "# As it was.\nfrom torch import")
+        variants = checkout.root / "src" / "aebench" / "variants"
+        (variants / "mine.py").write_text((variants / "vae.py").read_text().replace('"vae"', '"mine"'))
+        (variants / ".#mine.py").symlink_to("someone@somewhere.1234")
+
+    clone = Checkout(tmp_path / "clone")
+    project.git("clone", "--quiet", str(project.root), str(clone.root))
+    shutil.copytree(project.root / ".dvc" / "cache", clone.root / ".dvc" / "cache")
+    shutil.copy(project.root / "datasets" / "dots.npz", clone.root / "datasets")
+    out(clone, "dvc", "checkout")
+    for checkout in (project, clone):
+        without_words(checkout)
+        assert checkout.repro() == ["check", "track"]
+        assert checkout.git("diff", "--stat", "--", "dvc.lock", "reports") == ""
+    (project.root / "src/aebench/variants/.#mine.py").unlink()
+    evaluations, trainings = (
+        [f"{stage}@dots-{variant}" for variant in ("ae", "vae")] for stage in ("evaluate", "train")
+    )
+    for name, old, new, ran in (
+        ("reporting/figures.py", "#0072B2", "#0072B3", []),
+        ("evaluation/likelihoods.py", "import torch\n", "import torch as torch\n", evaluations),
+        ("models/networks.py", "nn.ReLU(inplace=True)", "nn.Tanh()", trainings + evaluations),
+        ("variants/vae.py", ".chunk(2, dim=-1)", ".chunk(2, dim=1)", ["train@dots-vae", "evaluate@dots-vae"]),
+    ):
+        project.edit(f"src/aebench/{name}", old, new)
+        assert sorted(project.repro()) == sorted(["check", *ran, "report", "track"])
+    project.git("checkout", "--quiet", ".")
+    (project.root / "src/aebench/variants/mine.py").unlink()
+    out(project, "dvc", "checkout")
+
+
+def test_results_of_code_that_was_edited_after_the_check_are_known_as_such(project: Checkout) -> None:
+    before = project.snapshot()
+    project.edit("src/aebench/training/adam.py", "eps=1e-8", "eps=1e-7")
+    out(project, "dvc", "repro", "--single-item", "--force", "train@dots-vae")
+    assert project.snapshot() != before
+    project.git("checkout", "--quiet", "src")
+    assert project.repro() == ["check", "track"]  # DVC has the results of the code as it is now
+    assert project.snapshot() == before
+    assert project.git("status", "--porcelain") == ""
+
+
 def test_differences_are_compact(project: Checkout) -> None:
     shown = json.loads(out(project, "dvc", "metrics", "show", "--json"))[""]["data"]
     assert list(shown) == ["reports/summary.json"]
@@ -162,7 +209,7 @@ def test_the_results_travel_through_a_remote(project: Checkout, tmp_path: Path) 
     """Somebody else's clone has them all, with the raw data, and nothing is run."""
     out(project, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     out(project, "dvc", "add", "datasets/dots.npz")
-    assert set(project.repro()) <= {"fetch@dots", "track"}
+    assert set(project.repro()) <= {"check", "fetch@dots", "track"}
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "raw data")
     out(project, "dvc", "push")

@@ -1,114 +1,311 @@
-"""A result's key changes with whatever changes the result, and with nothing else."""
+"""A stage's fingerprint changes with the code that decides its results, and with nothing else."""
 
+import ast
+import json
+import os
 import shutil
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from checkout import Checkout, working_tree
+from conftest import RESULTS, ROOT
 
 from aebench import fingerprint as module
-from aebench.fingerprint import fingerprint
+from aebench.errors import UserError
+from aebench.fingerprint import closure, fingerprint, fingerprints, hashed, key, sources
+from aebench.paths import Layout
 
-TRAINING = ("aebench.training.run", "aebench.variants.vae")
-EVALUATION = ("aebench.evaluation.evaluate", "aebench.variants.vae")
-BASELINES = ("aebench.evaluation.baselines",)
+KINDS = ("ae", "cvae", "dae", "vae")
+TRAIN = {f"train/{kind}" for kind in KINDS}
+EVALUATE = {f"evaluate/{kind}" for kind in KINDS}
+OTHERS = {"baseline", "report"}  # which use the statistics and the protocol of the evaluations
+ALL = TRAIN | EVALUATE | OTHERS | {"fetch"}
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the source, from which the code's hash is taken."""
-    shutil.copytree(ROOT / "src" / "aebench", tmp_path / "aebench")
-    monkeypatch.setattr(module, "_SOURCE", tmp_path)
-    module._code.cache_clear()
-    yield tmp_path / "aebench"
-    module._code.cache_clear()
+def project(tmp_path: Path) -> Layout:
+    """A copy of the code."""
+    for name in ("src", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return Layout(tmp_path)
 
 
-def changed(path: Path, old: str, new: str, modules: tuple[str, ...] = TRAINING) -> bool:
-    """Whether this edit changes the key of what `modules` compute, a VAE's training."""
-    before = fingerprint(*modules, seed=0)
+def found(project: Layout) -> dict[str, str]:
+    return {"/".join(stage): value for stage, value in fingerprints(project, {kind: kind for kind in KINDS}).items()}
+
+
+def changed(project: Layout, name: str, old: str, new: str) -> set[str]:
+    """The stages whose fingerprint changes with this edit of a file of the package, or of a stage."""
+    before = found(project)
+    path = project.root / name if name.startswith("stages/") else project.source / "aebench" / name
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    module._code.cache_clear()
-    after = fingerprint(*modules, seed=0)
+    after = found(project)
     path.write_text(text)
-    module._code.cache_clear()
-    return before != after
+    return {stage for stage in before if before[stage] != after[stage]}
 
 
-def test_facts_count() -> None:
-    assert fingerprint(*TRAINING, seed=0) == fingerprint(*TRAINING, seed=0)
-    assert fingerprint(*TRAINING, seed=0) != fingerprint(*TRAINING, seed=1)
-    assert fingerprint(*TRAINING, seed=0) != fingerprint("aebench.training.run", "aebench.variants.ae", seed=0)
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
-        ("training/train.py", "epoch=epoch", "epoch=None"),
-        ("training/adam.py", "eps=1e-8", "eps=1e-7"),
-        ("models/networks.py", "nn.ReLU(inplace=True)", "nn.Tanh()"),
-        ("variants/vae.py", "self.encoder(x).chunk(2, dim=-1)", "self.encoder(x * 2).chunk(2, dim=-1)"),
-        ("data/datasets.py", "div_(255)", "div_(256)"),
-        ("randomness.py", 'digest[:8], "big"', 'digest[:8], "little"'),
-    ],
-)
-def test_code_that_a_run_uses_counts(source: Path, file: str, old: str, new: str) -> None:
-    assert changed(source / file, old, new)
-
-
-@pytest.mark.parametrize("modules", [TRAINING, EVALUATION, BASELINES])
-def test_what_every_worker_does_to_torch_counts(modules: tuple[str, ...], source: Path) -> None:
-    assert changed(source / "numerics.py", "set_flush_denormal(True)", "set_flush_denormal(False)", modules)
+def test_every_stage_and_variant_has_its_own() -> None:
+    values = found(Layout(ROOT))
+    assert set(values) == ALL
+    assert len(set(values.values())) == len(ALL)
+    assert fingerprint(Layout(ROOT), "train", "vae") == values["train/vae"]
+    assert all(len(bytes.fromhex(value)) == 32 for value in values.values())
 
 
 @pytest.mark.parametrize(
-    ("file", "line"),
-    [
-        ("variants/vae.py", "from .extra import WIDTH"),
-        ("variants/vae.py", "from . import extra"),
-        ("variants/__init__.py", "from .extra import WIDTH"),
-        ("models/networks.py", "from ..variants.extra import WIDTH"),
-        ("models/networks.py", "from ..variants import extra"),
-    ],
-)
-def test_what_a_relative_import_names_counts(source: Path, file: str, line: str) -> None:
-    (source / "variants" / "extra.py").write_text("WIDTH = 1\n")
-    path = source / file
-    path.write_text(f"{path.read_text()}\n{line}\n")
-    module._code.cache_clear()
-    assert changed(source / "variants" / "extra.py", "1", "2")
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
+    ("name", "old", "new"),
     [
         ("models/autoencoder.py", '"""What a loss takes at random', '"""What a loss draws'),
         ("models/autoencoder.py", '    """log p(y), `[C]`; looked at only where a label enters."""\n', ""),
-        ("models/autoencoder.py", '"""p(z), or p(z|y): event shape', '"""p(z): event shape'),
         ("training/train.py", '"""One training loop', '"""A training loop'),
-        ("training/train.py", "    Args:\n", "    Arguments:\n"),
-        ("training/train.py", "    return progress.end()", "    # done\n\n    return progress.end()"),
-        ("variants/cvae.py", "self.concat =", "self.other ="),
-        ("evaluation/probes.py", "NEIGHBOURS = 5", "NEIGHBOURS = 6"),
-        ("execution/jobs.py", "import time", "import time as time"),
+        ("training/train.py", "    return progress.end()", "    # done\n\n    return (progress.end())"),
+        ("errors.py", '"""A run cannot be trained or its files cannot be used."""', "pass"),
+        ("training/cell.py", "from aebench.execution.progress import Report", "from aebench.reporting import pairs"),
+        ("__init__.py", "from aebench.training import checkpoints", "from aebench.tracking import sync"),
         ("tracking/sync.py", "import os", "import os as os"),
+        ("stages/train.py", '"""Train every seed', '"""Train each seed'),
+        ("stages/track.py", '"watch")', '"watch", "never")'),
     ],
 )
-def test_words_and_code_that_it_does_not_use_do_not(source: Path, file: str, old: str, new: str) -> None:
-    assert not changed(source / file, old, new)
+def test_words_layout_and_code_that_no_result_needs_do_not_count(
+    project: Layout, name: str, old: str, new: str
+) -> None:
+    assert changed(project, name, old, new) == set()
 
 
-def test_a_new_variant_changes_no_other(source: Path) -> None:
-    before = fingerprint(*TRAINING)
-    shutil.copy(source / "variants" / "ae.py", source / "variants" / "mine.py")
-    module._code.cache_clear()
-    assert fingerprint(*TRAINING) == before
+def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> None:
+    before, variants = found(project), project.source / "aebench" / "variants"
+    everything = hashed(sources(project.source), project.source)
+    (variants / ".#vae.py").symlink_to("someone@somewhere.1234")
+    (variants / ".ipynb_checkpoints").mkdir()
+    for name in ("vae.py~", ".vae.py.swp", "#vae.py#", ".DS_Store", "._vae.py", ".ipynb_checkpoints/vae.py"):
+        (variants / name).write_bytes(b"\x00 not Python")
+    (project.source / "aebench" / "reporting" / ".#page.html.jinja").symlink_to("someone@somewhere.1234")
+    (project.source / "aebench" / "reporting" / "page.html.jinja~").write_text("older")
+    assert found(project) == before
+    assert hashed(sources(project.source), project.source) == everything
+    shutil.copy(variants / "vae.py", variants / "mine.py")
+    assert found(project) == before
+    assert hashed(sources(project.source), project.source) != everything
+    # The new one's own code counts for it alone.
+    assert fingerprint(project, "train", "mine") not in before.values()
 
 
-def test_versions_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = fingerprint(*TRAINING)
-    monkeypatch.setattr(module, "version", lambda name: "0" if name == "torch" else "1")
-    assert fingerprint(*TRAINING) != before
+@pytest.mark.parametrize(
+    ("name", "old", "new", "stages"),
+    [
+        ("evaluation/estimators.py", "bound(self.log_weights)", "bound(-self.log_weights)", EVALUATE | OTHERS),
+        ("evaluation/likelihoods.py", "import torch", "import torch as torch", EVALUATE),
+        ("variants/vae.py", ".chunk(2, dim=-1)", ".chunk(2, dim=1)", {"train/vae", "evaluate/vae"}),
+        ("variants/__init__.py", "10_000_000", "10_000_001", ALL),
+        ("training/train.py", "epoch=epoch", "epoch=None", TRAIN),
+        ("training/stacked.py", "import torch", "import torch as torch", TRAIN),
+        ("training/adam.py", "eps=1e-8", "eps=1e-7", TRAIN | EVALUATE),
+        ("models/networks.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
+        ("evaluation/probes.py", "NEIGHBOURS = 5", "NEIGHBOURS = 6", EVALUATE | OTHERS),
+        ("data/datasets.py", "div_(255)", "div_(256)", ALL),
+        ("numerics.py", "set_flush_denormal(True)", "set_flush_denormal(False)", ALL),
+        ("randomness.py", 'digest[:8], "big"', 'digest[:8], "little"', ALL),
+        ("execution/fresh.py", "import sys", "import sys as sys", TRAIN | EVALUATE | {"baseline"}),
+        ("reporting/figures.py", "#0072B2", "#0072B3", {"report"}),
+        ("reporting/page.html.jinja", "<p>", "<p >", {"report"}),
+        ("reporting/page.js.jinja", ";", "; ", {"report"}),
+        ("stages/train.py", "warning: ", "note: ", TRAIN),
+        ("stages/_work.py", "1_000_000", "1_000_001", TRAIN | EVALUATE | {"baseline"}),
+        ("stages/_stage.py", "sys.exit(130)", "sys.exit(131)", ALL),
+    ],
+)
+def test_code_counts_for_the_stages_that_run_it(
+    project: Layout, name: str, old: str, new: str, stages: set[str]
+) -> None:
+    assert changed(project, name, old, new) == stages
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("variants/vae.py", "from .extra import WIDTH"),
+        ("variants/vae.py", "from . import extra"),
+        ("variants/vae.py", "import aebench.variants.extra"),
+        ("variants/vae.py", "from aebench.variants import extra as other"),
+        ("variants/vae.py", "def late():\n    def later():\n        from aebench.variants.extra import WIDTH"),
+        ("variants/vae.py", "if TYPE_CHECKING:\n    pass\nelse:\n    from aebench.variants import extra"),
+        ("variants/vae.py", "COMMAND = ['python', '-m', 'aebench.variants.extra']"),
+        ("training/run.py", "from ..variants.extra import WIDTH"),
+        ("training/run.py", "from ..variants import extra"),
+        ("variants/__init__.py", "from .extra import WIDTH"),
+        ("variants/__init__.py", "from . import extra"),
+        ("stages/train.py", "import extra"),
+        ("stages/_work.py", "def late(): import extra"),
+    ],
+)
+def test_what_an_import_names_counts_wherever_it_stands(project: Layout, name: str, line: str) -> None:
+    folder = project.stages if name.startswith("stages/") else project.source / "aebench" / "variants"
+    (folder / "extra.py").write_text("WIDTH = 1\n")
+    path = project.root / name if name.startswith("stages/") else project.source / "aebench" / name
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    before = fingerprint(project, "train", "vae")
+    (folder / "extra.py").write_text("WIDTH = 2\n")
+    assert fingerprint(project, "train", "vae") != before
+
+
+def test_it_is_the_same_in_every_version_of_python(project: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later versions give functions and classes a list of type parameters, empty but where the code has some."""
+    before = found(project)
+    parse = ast.parse
+
+    def later(content: bytes) -> ast.Module:
+        tree = parse(content)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                node._fields = (*node._fields, "type_params")
+                node.type_params = []  # type: ignore[attr-defined]
+        return tree
+
+    monkeypatch.setattr(module.ast, "parse", later)
+    module._parsed.cache_clear()
+    assert found(project) == before
+    monkeypatch.undo()
+    module._parsed.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [("x = 1\ndef f(:\n", 2), ('"""never closed', 1), ("\0", 1), ("x = 1\n  y = 2\n", 2)]
+)
+def test_a_file_that_is_not_python_is_one_line(project: Layout, content: str, line: int) -> None:
+    path = project.source / "aebench" / "variants" / "vae.py"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"^{path}, line {line}: not valid Python: .+") as caught:
+        found(project)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_results_key_has_code_facts_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [key("code", seed=0), key("code", seed=1), key("other", seed=0)]
+    assert key("code", seed=0) == keys[0]
+    monkeypatch.setattr(module, "version", lambda name: "0")
+    assert len({*keys, key("code", seed=0)}) == 4
+
+
+# What happens in Python is told as it happens, here and in all processes that are started.
+SPY = """\
+import os, sys
+
+def tell(event, arguments):
+    if event in ("exec", "open"):
+        path = str(getattr(arguments[0], "co_filename", arguments[0]))
+        if path.endswith(".py" if event == "exec" else ".jinja"):
+            os.write(told, (path + "\\n").encode())
+
+told = os.open(os.environ["SPIED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+sys.addaudithook(tell)
+"""
+STAGES = (("fetch",), ("baseline",), ("train", "vae"), ("evaluate", "vae"), ("report",))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[str, ...], set[Path]]]:
+    """A checkout, and for each stage the files whose code was executed in it and its workers, or read as a template.
+
+    It has one variant only: each stage imports all that there are.
+    """
+    spy = tmp_path_factory.mktemp("spy")
+    (spy / "sitecustomize.py").write_text(SPY)
+    made = working_tree(tmp_path_factory.mktemp("ran"))
+    for path in (made.root / "src" / "aebench" / "variants").iterdir():
+        if path.name not in ("__init__.py", "vae.py"):
+            path.unlink()
+    params = RESULTS.replace("[ae, cvae]", "[vae]").replace("seeds: [0, 1]", "seeds: [0]")
+    (made.root / "params.yaml").write_text(
+        params.replace("  ae: {kind: ae}\n  cvae: {kind: cvae}", "  vae: {kind: vae}")
+    )
+
+    def used(stage: str, *variant: str) -> set[Path]:
+        told = spy / "-".join((stage, *variant))
+        item = [] if stage == "report" else ["digits", *variant]
+        done = made.run(sys.executable, f"stages/{stage}.py", *item, PYTHONPATH=str(spy), SPIED=str(told))
+        assert done.returncode == 0, done.stderr
+        here = (Path(line) for line in told.read_text().splitlines() if line.startswith(str(made.root)))
+        return {path for path in here if path.is_file()}
+
+    files = {stage: used(*stage) for stage in STAGES}
+    shutil.rmtree(made.root / ".aebench" / "store")
+    with cluster(made, spy) as address:
+        made.edit("params.yaml", "source_dir: null", f"source_dir: null, engine: dask, address: '{address}'")
+        # A worker reads all of the package, templates too, to compare its version.
+        files["train", "vae"] |= {path for path in used("train", "vae") if path.suffix == ".py"}
+    return made, files
+
+
+@contextmanager
+def cluster(made: Checkout, spy: Path) -> Iterator[str]:
+    """A Dask scheduler, at this address, and a worker, which tells with the stage that trains what it executes."""
+    folder, file = ("--local-directory", str(spy)), spy / "scheduler.json"
+    alone = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
+    dask, paths = (
+        (sys.executable, "-m", "distributed.cli.dask_scheduler"),
+        os.pathsep.join((f"{made.root}/src", str(spy))),
+    )
+    spied = {"PYTHONPATH": paths, "SPIED": str(spy / "train-vae")}
+    with made.start(*dask, *alone, "--port", "0"):
+        while not file.exists():
+            time.sleep(0.1)
+        dask = (*dask[:2], "distributed.cli.dask_worker")
+        with made.start(*dask, "--nthreads", "1", "--no-nanny", *folder, *alone, **spied):
+            yield json.loads(file.read_text())["address"]
+
+
+def unaccounted(ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]], kind: str = "vae") -> dict[str, list[str]]:
+    """For each stage the files that were used and do not count, but for the package's own, which offers shortcuts."""
+    made, files = ran
+    missing = {}
+    for (stage, *_), used in files.items():
+        extra = used - closure(Layout(made.root), stage, kind) - {made.root / "src" / "aebench" / "__init__.py"}
+        missing[stage] = sorted(path.relative_to(made.root).as_posix() for path in extra)
+    return missing
+
+
+def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]]) -> None:
+    made, files = ran
+    used = {stage[0]: {path.relative_to(made.root).as_posix() for path in paths} for stage, paths in files.items()}
+    for stage, name in (
+        *(("fetch", "data/datasets.py"), ("baseline", "evaluation/probes.py"), ("train", "execution/processes.py")),
+        *(("train", "execution/fresh.py"), ("train", "execution/cluster.py"), ("train", "training/adam.py")),
+        *(("train", "variants/vae.py"), ("evaluate", "evaluation/estimators.py")),
+        *(("report", "reporting/page.html.jinja"), ("report", "reporting/page.js.jinja")),
+    ):
+        assert f"src/aebench/{name}" in used[stage]  # the spy sees late imports, workers and templates
+    assert not any(unaccounted(ran).values())
+
+
+def test_a_closure_with_a_gap_would_be_noticed(
+    ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "src/aebench/variants/vae.py" in unaccounted(ran, kind="ae")["train"]
+
+    def at_the_top(tree: ast.Module) -> Iterator[str]:
+        return imported(ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []))
+
+    def without_text(tree: ast.Module) -> Iterator[str]:
+        return (name for name in imported(tree) if name != "aebench.execution.fresh")
+
+    def missed(broken: Callable[[ast.Module], Iterator[str]]) -> dict[str, list[str]]:
+        monkeypatch.setattr(module, "_imported", broken)
+        module._parsed.cache_clear()
+        missing = unaccounted(ran)
+        monkeypatch.undo()
+        module._parsed.cache_clear()
+        return missing
+
+    imported = module._imported
+    assert missed(without_text)["train"] == ["src/aebench/execution/fresh.py"]
+    missing = missed(at_the_top)
+    assert "src/aebench/training/run.py" in missing["train"]
+    assert "src/aebench/reporting/page.py" in missing["report"]
+    assert all(missing.values())

@@ -175,7 +175,7 @@ def test_a_cell_gives_the_files_that_its_runs_alone_give(digits_file: Path, tmp_
 def test_a_gpu_trains_all_seeds_in_one_job_and_the_cpu_each_in_its_own(tmp_path: Path) -> None:
     def names(device: str) -> tuple[list[str], int]:
         store, own = Store(tmp_path, 1), config("vae").model_copy(update={"device": device})
-        work, kept = jobs(own, "digits", "hash", SEEDS, Layout(tmp_path), store, here=True)
+        work, kept = jobs(own, "digits", "hash", "code", SEEDS, Layout(tmp_path), store, here=True)
         assert list(work) == list(kept.keys)
         return list(work), len(set(kept.keys.values()))
 

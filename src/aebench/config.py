@@ -219,6 +219,10 @@ class Params(Block):
     execution: Execution
     tracking: Tracking
 
+    def kinds(self) -> dict[str, str]:
+        """The kind of each variant."""
+        return {variant: self.models[variant].kind for variant in self.variants}
+
     def run(self, variant: str) -> RunConfig:
         """The configuration of `variant`'s runs: what all variants share, and what its block overrides of that."""
         model = self.models[variant]

@@ -1,26 +1,60 @@
-"""The hash of everything that determines a result."""
+"""The code that decides a result, defined once: what a stage imports, without comments, docstrings and layout.
+
+DVC runs a stage again when the fingerprint of its code changes, and the store keeps a result under a key made from it.
+"""
 
 import ast
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.util import resolve_name
 from pathlib import Path
 
-_SOURCE = Path(__file__).resolve().parents[1]
+from aebench.errors import UserError
+from aebench.paths import Layout
+
 # What must agree for results to be the same.
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "arviz-stats", "safetensors")
+# The stages that have results: those that know no variant, and those that run for each.
+STAGES, STAGES_OF_A_VARIANT = ("fetch", "baseline", "report"), ("train", "evaluate")
 
 
-def fingerprint(*modules: str, **facts: object) -> str:
-    """A hash for what `modules` compute from `facts`: of both, of versions, and of the CPU's kind and instructions.
+def fingerprints(layout: Layout, kinds: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """The fingerprint of every stage that has results, by the stage's name and, where it knows one, the variant's.
 
     Args:
-        modules: dotted names, e.g. `aebench.training.run`; with what they import, as their source says, but without
-            comments, docstrings and layout. What is imported by a computed name must be named too.
+        layout: the checkout with the code.
+        kinds: the kind of each variant.
+
+    Raises:
+        UserError: a file is not valid Python.
+    """
+    plain = {(stage,): fingerprint(layout, stage) for stage in STAGES}
+    return plain | {
+        (stage, variant): fingerprint(layout, stage, kind)
+        for stage in STAGES_OF_A_VARIANT
+        for variant, kind in kinds.items()
+    }
+
+
+def fingerprint(layout: Layout, stage: str, kind: str | None = None) -> str:
+    """The SHA-256, in hex, of the code of a stage, and of a kind of variants where the stage runs for one.
+
+    Raises:
+        UserError: a file is not valid Python.
+    """
+    return hashed(closure(layout, stage, kind), layout.root)
+
+
+def key(code: str, **facts: object) -> str:
+    """A hash for what code makes of facts: of both, of versions, and of the CPU's kind and instructions.
+
+    Args:
+        code: its fingerprint.
         facts: anything JSON can write.
     """
     from torch.backends.cpu import get_cpu_capability
@@ -31,7 +65,7 @@ def fingerprint(*modules: str, **facts: object) -> str:
         "machine": platform.machine(),
         "instructions": get_cpu_capability(),
     }
-    return digest(json.dumps([_code(modules), environment, facts], sort_keys=True).encode())
+    return digest(json.dumps([code, environment, facts], sort_keys=True).encode())
 
 
 def digest(content: bytes) -> str:
@@ -39,52 +73,82 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@cache
-def _code(modules: tuple[str, ...]) -> str:
-    """The hash of the modules and of all that they import, but for comments, docstrings and layout."""
-    found: dict[str, str] = {}
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        path = _file(name)
-        if path is None or name in found:
-            continue
-        tree = ast.parse(path.read_bytes())
-        waiting += _imported(tree, name if path.name == "__init__.py" else name.rpartition(".")[0])
-        found[name] = digest(ast.dump(_WithoutWords().visit(tree)).encode())
+def hashed(files: Iterable[Path], folder: Path) -> str:
+    """The hash of the code in `files`, which lie in `folder`; their places there count too.
+
+    Raises:
+        UserError: a file is not valid Python.
+    """
+    found = {path.relative_to(folder).as_posix(): _code(path)[0] for path in files}
     return digest(json.dumps(found, sort_keys=True).encode())
 
 
-def _file(module: str) -> Path | None:
-    """The source of one of this project's modules; the package itself only offers shortcuts to users."""
-    if not module.startswith("aebench."):
+def sources(folder: Path) -> list[Path]:
+    """All modules and templates in `folder`, however deep; not what editors hide beside them."""
+    found = (path for suffix in ("py", "jinja") for path in folder.rglob(f"*.{suffix}"))
+    return sorted(
+        path
+        for path in found
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def closure(layout: Layout, stage: str, kind: str | None = None) -> set[Path]:
+    """The files of the modules that a stage imports, wherever in their code, and of the templates beside them.
+
+    The files of variants are imported by names that the code computes: of these only that of `kind` is among them.
+
+    Raises:
+        UserError: a file is not valid Python.
+    """
+    found: set[Path] = set()
+    waiting = [stage, *([f"aebench.variants.{kind}"] if kind else [])]
+    while waiting:
+        name = waiting.pop()
+        path = _file(layout, name)
+        if path is None or path in found:
+            continue
+        found.add(path)
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += (part for imported in _code(path)[1] for part in _with_packages(resolve_name(imported, package)))
+    folders = {path.parent for path in found}
+    return found | {path for path in sources(layout.source) if path.suffix == ".jinja" and path.parent in folders}
+
+
+def _file(layout: Layout, module: str) -> Path | None:
+    """The file of one of this project's modules; the package itself only offers shortcuts to users."""
+    if module == "aebench":
         return None
-    path = _SOURCE.joinpath(*module.split("."))
+    path = (layout.source if module.startswith("aebench.") else layout.stages).joinpath(*module.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    """The names that may be modules, with their packages; not what is imported for type checkers alone.
+def _with_packages(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:length]) for length in range(1, len(parts) + 1))
 
-    `package` is the one that dots in front of a name stand for.
-    """
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            origin = resolve_name("." * node.level + (node.module or ""), package)
-            names = [f"{origin}.{alias.name}" for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
-        yield from _imported(node, package)
+
+def _code(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The hash of a file's code, and the names that it imports; of a template, the hash of its bytes."""
+    content = path.read_bytes()
+    return _parsed(content, path) if path.suffix == ".py" else (digest(content), ())
+
+
+@cache
+def _parsed(content: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
+    try:
+        tree = _WithoutWords().visit(ast.parse(content))
+    except (SyntaxError, ValueError) as error:  # the latter for null bytes, in some versions of Python
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        raise UserError(f"{path}, line {line or 1}: not valid Python: {error.args[0]}") from None
+    return digest(json.dumps(_as_json(tree)).encode()), tuple(_imported(tree))
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Removes what does nothing: docstrings, of attributes too, and the `pass` that a docstring makes needless."""
+    """Removes what does nothing at run time.
+
+    That is docstrings, of attributes too, the `pass` that a docstring makes needless, and what is for type checkers.
+    """
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         """Remove a string that stands alone."""
@@ -93,3 +157,30 @@ class _WithoutWords(ast.NodeTransformer):
 
     def visit_Pass(self, node: ast.Pass) -> None:
         """Remove it."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """Leave of `if TYPE_CHECKING` what stands under `else`."""
+        self.generic_visit(node)
+        return node.orelse if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """The names that may be modules, with their dots in front; also text that is one's full name, to be run by it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            yield from (f"{origin}{'.' if node.module else ''}{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"aebench(\.\w+)+", text := str(node.value)):
+            yield text
+
+
+def _as_json(node: object) -> object:
+    """A syntax tree as JSON, without empty fields: which of these there are differs between versions of Python."""
+    if isinstance(node, list):
+        return [_as_json(item) for item in node]
+    if isinstance(node, ast.AST):
+        fields = {name: _as_json(value) for name, value in ast.iter_fields(node) if value is not None and value != []}
+        return [type(node).__name__, fields]
+    return ascii(node)

@@ -22,6 +22,21 @@ class Layout:
         return self.root / "params.yaml"
 
     @property
+    def pins(self) -> Path:
+        """The versions of all packages."""
+        return self.root / "constraints.txt"
+
+    @property
+    def source(self) -> Path:
+        """The folder of the package."""
+        return self.root / "src"
+
+    @property
+    def stages(self) -> Path:
+        """The folder of the stages' code."""
+        return self.root / "stages"
+
+    @property
     def lock(self) -> Path:
         """DVC's record of every stage's inputs and outputs."""
         return self.root / "dvc.lock"
@@ -35,6 +50,20 @@ class Layout:
     def checked(self) -> Path:
         """A constant file: params.yaml has passed its check."""
         return self.scratch / "params.ok"
+
+    @property
+    def fingerprints(self) -> Path:
+        """The folder of the fingerprints of the stages' code."""
+        return self.scratch / "code"
+
+    def fingerprint(self, stage: str, *variant: str) -> Path:
+        """The fingerprint of the code of a stage, and of a variant where the stage knows one."""
+        return self.fingerprints.joinpath(stage, *variant)
+
+    @property
+    def seen(self) -> Path:
+        """The hash of what the check saw and wrote when all was in order."""
+        return self.scratch / "seen"
 
     @property
     def raw(self) -> Path:

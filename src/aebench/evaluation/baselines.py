@@ -17,7 +17,7 @@ from aebench.evaluation.probes import Labelled, few_label_probes, logistic, near
 from aebench.evaluation.protocol import PerImage, archive, corrupted, unarchive
 from aebench.evaluation.statistics import interval
 from aebench.execution.jobs import Kept
-from aebench.fingerprint import fingerprint
+from aebench.fingerprint import key
 from aebench.models.objectives import binary_cross_entropy, squared_error
 from aebench.numerics import Numerics
 from aebench.store import Store
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def jobs(
     dataset: str,
     data_sha256: str,
+    code: str,
     data: Data,
     latent_dim: int,
     corruption: Corruption,
@@ -37,6 +38,7 @@ def jobs(
 ) -> tuple[dict[str, Callable[..., PerImage]], Kept[PerImage]]:
     """The measurements by name, ready for workers, and where each is kept.
 
+    `data_sha256` is the hash of the data set's file, `code` the fingerprint of the code that measures.
     The part of a name before the colon is the baseline's. Each measurement gives values `[N]` of the test images by
     metric.
     """
@@ -55,7 +57,7 @@ def jobs(
         "corruption": [corruption.corruption, corruption.corruption_rate],
         "numerics": numerics,
     }
-    keys = {name: f"{fingerprint(__name__, measure=name, **facts)}.baseline" for name in measures}
+    keys = {name: f"{key(code, measure=name, **facts)}.baseline" for name in measures}
     work: dict[str, Callable[..., PerImage]] = {
         name: partial(_measure, measure, dataset, data.validation_fraction) for name, measure in measures.items()
     }

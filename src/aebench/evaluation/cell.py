@@ -6,13 +6,13 @@ from functools import partial
 from aebench.config import Evaluation
 from aebench.evaluation.evaluate import Evaluated, Failed, evaluate, unpack
 from aebench.execution.jobs import Kept
-from aebench.fingerprint import fingerprint
+from aebench.fingerprint import key
 from aebench.store import Store
 from aebench.training.checkpoints import StoredRun
 
 
 def jobs(
-    runs: Mapping[int, StoredRun], config: Evaluation, dataset: str, data_sha256: str, store: Store
+    runs: Mapping[int, StoredRun], config: Evaluation, dataset: str, data_sha256: str, code: str, store: Store
 ) -> tuple[dict[str, Callable[..., Evaluated | Failed]], Kept[Evaluated | Failed]]:
     """A job a run, by name, and where its result is kept.
 
@@ -21,6 +21,7 @@ def jobs(
         config: K, the proposal, the corruption, the ex-post density.
         dataset: the data set's name.
         data_sha256: the hash of its content.
+        code: the fingerprint of the code that evaluates.
         store: where finished evaluations are kept.
     """
     work: dict[str, Callable[..., Evaluated | Failed]] = {}
@@ -32,8 +33,8 @@ def jobs(
         fraction = run.description["data"]["validation_fraction"]
         device = run.description["device"]
         work[name] = partial(evaluate, run, config, dataset, fraction, seed, mapped=mapped, device=device)
-        key = fingerprint(
-            *("aebench.evaluation.evaluate", f"aebench.variants.{run.description['model']['kind']}"),
+        known_by = key(
+            code,
             dataset=dataset,
             data=data_sha256,
             run=run.description,
@@ -41,5 +42,5 @@ def jobs(
             evaluation=config.model_dump(mode="json"),
             mapped=mapped,
         )
-        keys[name] = f"{key}.evaluation"
+        keys[name] = f"{known_by}.evaluation"
     return work, Kept(store, keys, lambda result: result.pack(), unpack)

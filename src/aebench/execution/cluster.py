@@ -22,7 +22,7 @@ from aebench import numerics as limits
 from aebench.errors import UserError
 from aebench.execution.engine import Engine
 from aebench.execution.progress import Message, Messages
-from aebench.fingerprint import LIBRARIES
+from aebench.fingerprint import LIBRARIES, hashed, sources
 from aebench.numerics import Numerics
 
 # How many seconds a scheduler may take to be reached, and as many to answer; and how long to wait for its first worker.
@@ -70,13 +70,9 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
 
 def identity() -> dict[str, str]:
     """What decides whether a worker would give the same results: this package's code, and versions of libraries."""
-    import hashlib
-
     package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
-    return {"aebench's code": digest.hexdigest()[:16], **{name: version(name) for name in LIBRARIES}}
+    code = hashed(sources(package), package)
+    return {"aebench's code": code[:16], **{name: version(name) for name in LIBRARIES}}
 
 
 def _run(numerics: Numerics, expected: dict[str, str], topic: str, name: str, job: bytes, data: bytes) -> object:

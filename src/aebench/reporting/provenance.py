@@ -1,12 +1,12 @@
 """What produced the results: code and parameters by their hash, versions, raw data."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aebench.config import Params
+from aebench.fingerprint import digest
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "arviz-stats", "pandas", "dvc", "mlflow")
 
@@ -20,17 +20,17 @@ class Provenance:
     files: dict[str, str]
 
 
-def provenance(params: Params, root: Path, files: Mapping[str, str]) -> Provenance:
-    """What the checkout at `root` makes results from: code, settings and pins there, and the raw `files` by SHA-256.
+def provenance(params: Params, code: Mapping[str, str], pins: Path, files: Mapping[str, str]) -> Provenance:
+    """What results are made from.
 
-    How the work is done and tracked, `execution` and `tracking` in params.yaml, does not count.
+    Args:
+        params: the settings; how the work is done and tracked, `execution` and `tracking`, does not count.
+        code: the fingerprints of all stages' code.
+        pins: the file of all packages' versions.
+        files: the SHA-256 of the raw files, by name.
     """
     settings = params.model_dump(mode="json", exclude={"execution", "tracking"})
-    pins = root / "constraints.txt"
-    code = sorted(path for folder in ("src", "stages") for path in (root / folder).rglob("*.py"))
-    digest = hashlib.sha256(json.dumps([settings, files], sort_keys=True).encode())
-    for path in (*code, pins):
-        content = path.read_bytes()
-        digest.update(f"\0{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
-    pinned = dict(line.split("==") for line in pins.read_text().splitlines() if "==" in line)
-    return Provenance(digest.hexdigest(), {name: pinned[name] for name in PACKAGES}, dict(files))
+    text = pins.read_text(encoding="utf-8")
+    sha256 = digest(json.dumps([dict(code), settings, dict(files), text], sort_keys=True).encode())
+    pinned = dict(line.split("==") for line in text.splitlines() if "==" in line)
+    return Provenance(sha256, {name: pinned[name] for name in PACKAGES}, dict(files))

@@ -9,7 +9,7 @@ from aebench.config import RunConfig
 from aebench.data.datasets import load
 from aebench.devices import available
 from aebench.execution.jobs import Kept
-from aebench.fingerprint import fingerprint
+from aebench.fingerprint import key
 from aebench.models.autoencoder import ImageSpec
 from aebench.paths import Layout
 from aebench.store import Store
@@ -24,6 +24,7 @@ def jobs(
     config: RunConfig,
     dataset: str,
     data_sha256: str,
+    code: str,
     seeds: Sequence[int],
     layout: Layout,
     store: Store,
@@ -36,6 +37,7 @@ def jobs(
         config: the variant's configuration.
         dataset: the data set's name.
         data_sha256: the hash of its content.
+        code: the fingerprint of the code that trains.
         seeds: one run each.
         layout: where unfinished runs show what they have.
         store: where runs are kept, and their checkpoints.
@@ -44,23 +46,22 @@ def jobs(
     Returns:
         The jobs, each of which gives its seeds' runs, and where these are kept.
     """
-    code = ["aebench.training.run", f"aebench.variants.{config.model.kind}"]
     facts: dict[str, Any] = {"dataset": dataset, "data": data_sha256, "config": config.model_dump(mode="json")}
     work: dict[str, Callable[..., list[TrainedRun]]] = {}
     keys = {}
     if config.device == "cpu":
         for seed in seeds:
             name = f"{config.variant} seed {seed}"
-            keys[name] = fingerprint(*code, **facts, seed=seed)
+            keys[name] = key(code, **facts, seed=seed)
             live = layout.live(dataset, config.variant, seed)
             so_far = SoFar(store, f"{keys[name]}.checkpoint", live) if here else None
             work[name] = partial(_alone, config, dataset, seed, so_far)
     else:
         name = f"{config.variant} seeds {', '.join(map(str, seeds))}"
         # Rounding depends on how many are stacked.
-        keys[name] = fingerprint(*code, "aebench.training.stacked", **facts, seeds=list(seeds))
+        keys[name] = key(code, **facts, seeds=list(seeds))
         work[name] = partial(train_cell, config, dataset, seeds)
-    return work, Kept(store, {name: f"{key}.run" for name, key in keys.items()}, pack_runs, unpack_runs)
+    return work, Kept(store, {name: f"{found}.run" for name, found in keys.items()}, pack_runs, unpack_runs)
 
 
 def _alone(
