@@ -106,8 +106,9 @@ class Copy:
         return time.perf_counter() - started
 
     def stage(self, name: str, *item: str) -> float:
-        """The seconds that a stage takes to do all of its work: results that are kept would save it some."""
+        """The seconds that a stage takes to do all of its work: what is kept from before would save it some."""
         shutil.rmtree(self.root / ".aebench" / "store", ignore_errors=True)
+        (self.root / ".aebench" / "seen").unlink(missing_ok=True)
         return self.call(sys.executable, f"stages/{name}.py", *item)
 
 

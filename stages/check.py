@@ -13,6 +13,7 @@ from pathlib import Path
 import _stage
 
 from aebench.fingerprint import digest, hashed, sources
+from aebench.numerics import has_avx2
 
 LAYOUT = _stage.LAYOUT
 
@@ -29,6 +30,8 @@ def check() -> None:
     from aebench.pruning import prune
 
     available(params.device)
+    if params.numerics == "portable" and not has_avx2():
+        print("numerics: this CPU is no x86-64 one with AVX2; results will differ in their last bits", file=sys.stderr)
     prune(params, LAYOUT)
     _stage.empty(LAYOUT.fingerprints)
     _stage.all_code()
