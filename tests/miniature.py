@@ -1,9 +1,10 @@
 """The default benchmark in miniature, in one process, so that it can run on a CPU that is emulated.
 
-`python tests/miniature.py FOLDER [OPERATOR]` trains and evaluates every variant of params.yaml and some more, measures
-the baselines and draws the report, all on a few of the digits. It writes the results to FOLDER, along with
-`operators.json`: what each of torch's operators gave for what it was given. With OPERATOR, torch's own kernel of that
-name stays in its place.
+`python tests/miniature.py FOLDER` tries every operator that `aebench.portable` replaces, trains and evaluates every
+variant of params.yaml and some more, measures the baselines and draws the report, all on a few of the digits. It writes
+the results to FOLDER, along with `operators.json`: what each of torch's operators gave for what it was given.
+
+`python tests/miniature.py FOLDER own` only tries those operators, and leaves torch's own kernels in their places.
 """
 
 import sys
@@ -108,14 +109,14 @@ def every_replaced_operator() -> None:
     noise = generator("miniature")
     for dtype in (torch.float32, torch.float64):
         a, b, c = (torch.randn(3, *shape, generator=noise).to(dtype) for shape in ((70, 784), (784, 50), (70, 50)))
-        symmetric = a[:, :, :300] @ a[:, :, :300].mT / 100
+        positive = a[..., :70] + a[..., :70].mT + 50 * torch.eye(70, dtype=dtype)
         given: dict[str, tuple[Tensor, ...]] = {
             **dict.fromkeys(portable.ELEMENTWISE, (torch.rand(5000, generator=noise).to(dtype),)),
             **{"mm": (a[0], b[0]), "bmm": (a, b), "mv": (a[0], b[0, :, 0]), "dot": (a[0, 0], b[0, :, 0])},
             **{"addmm": (c[0], a[0], b[0]), "baddbmm": (c, a, b), "addmv": (c[0, :, 0], a[0], b[0, :, 0])},
-            **dict.fromkeys(("linalg_cholesky_ex", "linalg_inv_ex"), (symmetric,)),
+            **dict.fromkeys(("linalg_cholesky_ex", "linalg_inv_ex"), (positive,)),
         }
-        torch.linalg.solve_triangular(symmetric, c, upper=False)
+        torch.linalg.solve_triangular(positive, c, upper=False)
         for name in portable.REPLACED:
             plain = name.removesuffix(".out").removesuffix("_")
             if plain not in given:
@@ -206,16 +207,17 @@ def _json(path: Path, content: Mapping[str, Any]) -> None:
     write(path, json.dumps(content, indent=1, sort_keys=True))
 
 
-def main(folder: str, without: str = "") -> None:
+def main(folder: str, kernels: str = "portable") -> None:
     """Run it, and take down what the operators do."""
     # QEMU 7 reads past the end of what NumPy's fastest `argsort` sorts, and dies; the order is the same.
     np.argsort = partial(np.argsort, kind="stable")
     torch.manual_seed(0)  # a run that is read is built with weights that are thrown away, drawn from no seed
-    portable.REPLACED.pop(without, None)
-    numerics.begin()
+    if kernels == "portable":
+        numerics.begin()
     with Operators() as operators:
         every_replaced_operator()
-        run(Path(folder))
+        if kernels == "portable":
+            run(Path(folder))
     _json(Path(folder) / "operators.json", operators.calls)
 
 
