@@ -140,3 +140,24 @@ def test_a_gpu_is_looked_up_each_time(project: Checkout) -> None:
     )
     assert project.run(sys.executable, "-c", script).returncode == 0
     assert "pydantic" in project.run(sys.executable, "-X", "importtime", CHECK).stderr
+
+
+OLDER_CPU = """
+import sys
+sys.path[:0] = ["stages", "src"]
+from pathlib import Path
+from aebench import numerics
+numerics._CPU = Path("cpuinfo")
+import check
+check.check()
+"""
+
+
+@pytest.mark.parametrize(("setting", "lines"), [("portable", 1), ("native", 0)])
+def test_a_cpu_on_which_portable_results_differ_is_named(passed: Checkout, setting: str, lines: int) -> None:
+    (passed.root / "cpuinfo").write_text("flags\t: fpu sse avx\n")
+    (passed.root / "params.yaml").write_text(RESULTS.replace("numerics: native", f"numerics: {setting}"))
+    done = passed.run(sys.executable, "-c", OLDER_CPU)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("results will differ in their last bits") == lines
+    assert len(done.stderr.splitlines()) == lines
