@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from aebench.config import Params
 
 LAYOUT = Layout(ROOT)
-__all__ = ["LAYOUT", "ROOT", "all_code", "cell", "code", "empty", "name", "params", "run", "write"]
+# Fingerprints by the files in which they are left when the stage has ended.
+_left: dict[Path, str] = {}
+__all__ = ["LAYOUT", "ROOT", "all_code", "cell", "code", "empty", "leave_code", "name", "params", "run", "write"]
 
 
 class _Unfailing(io.FileIO):
@@ -84,8 +86,8 @@ def name() -> str:
 def code(variant: str | None = None) -> str:
     """The fingerprint of this stage's code, with that of a variant's kind where the stage works on one.
 
-    It is also left where DVC reads it when the stage has ended: the code may have been edited since the check, and DVC
-    is to know by which code the results were made.
+    The stage leaves it for DVC at its end, so that DVC knows the code that made the results: that of the stage's
+    beginning, although it may have been edited since the check, and the check may run again while the stage works.
 
     Raises:
         UserError: a file is not valid Python.
@@ -93,12 +95,12 @@ def code(variant: str | None = None) -> str:
     from aebench.fingerprint import fingerprint
 
     found = fingerprint(LAYOUT, name(), params().models[variant].kind if variant else None)
-    write(LAYOUT.fingerprint(name(), *([variant] if variant else [])), f"{found}\n")
+    _left[LAYOUT.fingerprint(name(), *([variant] if variant else []))] = found
     return found
 
 
 def all_code() -> dict[str, str]:
-    """The fingerprints of all stages, by the names of the files in which they are left for DVC.
+    """The fingerprints of all stages, by the names of the files in which they are left for DVC at this stage's end.
 
     Raises:
         UserError: a file is not valid Python.
@@ -106,9 +108,18 @@ def all_code() -> dict[str, str]:
     from aebench.fingerprint import fingerprints
 
     found = fingerprints(LAYOUT, params().kinds())
-    for stage, fingerprint in found.items():
-        write(LAYOUT.fingerprint(*stage), f"{fingerprint}\n")
+    _left.update({LAYOUT.fingerprint(*stage): fingerprint for stage, fingerprint in found.items()})
     return {"/".join(stage): fingerprint for stage, fingerprint in found.items()}
+
+
+def leave_code() -> None:
+    """Write, for DVC, the fingerprints that were asked for.
+
+    Raises:
+        FileError: they cannot be written.
+    """
+    for path, fingerprint in _left.items():
+        write(path, f"{fingerprint}\n")
 
 
 def run(stage: Callable[..., None]) -> None:
@@ -128,6 +139,7 @@ def run(stage: Callable[..., None]) -> None:
         )
     try:
         stage(*sys.argv[1:])
+        leave_code()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:  # from a block with something to end

@@ -1,7 +1,8 @@
 """check: params.yaml is in order, no result is left of what it no longer names, and which code each stage has now.
 
-A bad value stops here, before DVC deletes any output of another stage. It runs at each `dvc repro`, so where nothing
-has changed since it last passed, it is done at once; results that were put back by hand since then stay.
+A bad value stops here, before DVC deletes any output of another stage. The check begins each `dvc repro`; where nothing
+has changed since it last passed, it ends at once. It then does not look at the results: those of a variant that
+params.yaml does not name, put back by hand, stay until the next change.
 """
 
 import json
@@ -30,21 +31,27 @@ def check() -> None:
     from aebench.pruning import prune
 
     available(params.device)
-    if params.numerics == "portable" and not has_avx2():
-        print("numerics: this CPU is no x86-64 one with AVX2; results will differ in their last bits", file=sys.stderr)
+    differs = params.numerics == "portable" and not has_avx2()
+    if differs:
+        print(
+            "numerics: portable gives the same results on all x86-64 CPUs with AVX2 and FMA; "
+            "this CPU is none, and its results will differ from those in their last bits",
+            file=sys.stderr,
+        )
     prune(params, LAYOUT)
     _stage.empty(LAYOUT.fingerprints)
     _stage.all_code()
+    _stage.leave_code()
     _stage.write(LAYOUT.checked, "params.yaml is in order.\n")
-    # Whether there is still a GPU has to be looked up each time.
-    _stage.write(LAYOUT.seen, read + _written() if params.device == "cpu" else "")
+    # Whether there is still a GPU has to be looked up each time, and what differs has to be said each time.
+    _stage.write(LAYOUT.seen, "" if params.device != "cpu" or differs else read + _written())
 
 
 def _read(code: Iterable[Path]) -> str:
-    """The hash of all that the check depends on, but for a GPU: files, the names of data sets, versions."""
+    """The hash of all that the check depends on, but for a GPU: files, the names of data sets, versions, the CPU."""
     own = [[str(path), path.is_dir()] for folder in LAYOUT.datasets for path in sorted(folder.glob("*"))]
     versions = [sys.version, *map(version, ("pydantic", "ruamel.yaml", "torch"))]
-    return digest(json.dumps([_hashes([LAYOUT.params, *code]), own, versions]).encode())
+    return digest(json.dumps([_hashes([LAYOUT.params, *code]), own, versions, has_avx2()]).encode())
 
 
 def _written() -> str:

@@ -9,10 +9,12 @@ from aebench.errors import TrainingError
 from aebench.execution.progress import Report
 
 
-def capability(data: bytes, report: Report) -> tuple[str, str | None, int, bytes]:
+def capability(data: bytes, report: Report) -> tuple[str, bool, int, bytes]:
     import torch
 
-    return torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR"), torch.get_num_threads(), data
+    from aebench import portable
+
+    return torch.backends.cpu.get_cpu_capability(), portable._library is not None, torch.get_num_threads(), data
 
 
 def slow(folder: Path, name: str, data: bytes, report: Report) -> str:

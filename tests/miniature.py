@@ -2,7 +2,8 @@
 
 `python tests/miniature.py FOLDER` tries every operator that `aebench.portable` replaces, trains and evaluates every
 variant of params.yaml and some more, measures the baselines and draws the report, all on a few of the digits. It writes
-the results to FOLDER, along with `operators.json`: what each of torch's operators gave for what it was given.
+the results to FOLDER, along with what each of torch's operators gave for what it was given: `trial.calls.json` for
+those that were tried, `pipeline.calls.json` for all the rest.
 
 `python tests/miniature.py FOLDER own` only tries those operators, and leaves torch's own kernels in their places.
 """
@@ -50,10 +51,10 @@ CHANGED: dict[str, dict[str, Any]] = {
 }
 # Settings that the default variants leave out, so that their operators are run as well.
 MORE: dict[str, dict[str, Any]] = {
-    "iwae": {"kind": "vae", "objective": "iwae", "samples": 3},
-    "gaussian": {"kind": "vae", "likelihood": "gaussian"},
-    "continuous": {"kind": "vae", "likelihood": "continuous_bernoulli", "beta_warmup_epochs": 2},
-    "noisy": {"kind": "dae", "corruption": "gaussian", "corruption_rate": 0.2},
+    "miniature_iwae": {"kind": "vae", "objective": "iwae", "samples": 3},
+    "miniature_gaussian": {"kind": "vae", "likelihood": "gaussian"},
+    "miniature_continuous": {"kind": "vae", "likelihood": "continuous_bernoulli", "beta_warmup_epochs": 2},
+    "miniature_noisy": {"kind": "dae", "corruption": "gaussian", "corruption_rate": 0.2},
 }
 
 
@@ -115,18 +116,16 @@ def every_replaced_operator() -> None:
             **{"mm": (a[0], b[0]), "bmm": (a, b), "mv": (a[0], b[0, :, 0]), "dot": (a[0, 0], b[0, :, 0])},
             **{"addmm": (c[0], a[0], b[0]), "baddbmm": (c, a, b), "addmv": (c[0, :, 0], a[0], b[0, :, 0])},
             **dict.fromkeys(("linalg_cholesky_ex", "linalg_inv_ex"), (positive,)),
+            "linalg_solve_triangular": (positive, c),
         }
-        torch.linalg.solve_triangular(positive, c, upper=False)
         for name in portable.REPLACED:
-            plain = name.removesuffix(".out").removesuffix("_")
-            if plain not in given:
-                continue
-            inputs = [value.clone() for value in given[plain]]
-            operator = getattr(torch.ops.aten, name.removesuffix(".out"))
-            if name.endswith(".out"):
-                operator.out(*inputs, out=torch.empty(0, dtype=dtype))
-            else:
-                operator.default(*inputs)
+            plain, _, form = name.partition(".")
+            inputs = [value.clone() for value in given[plain.removesuffix("_")]]
+            outputs = {form: torch.empty(0, dtype=dtype)} if form else {}
+            if form in ("inverse", "L"):
+                outputs["info"] = torch.empty(0, dtype=torch.int32)
+            how = {"upper": False} if plain == "linalg_solve_triangular" else {}
+            getattr(getattr(torch.ops.aten, plain), form or "default")(*inputs, **how, **outputs)
 
 
 def params(folder: Path) -> config.Params:
@@ -214,11 +213,10 @@ def main(folder: str, kernels: str = "portable") -> None:
     torch.manual_seed(0)  # a run that is read is built with weights that are thrown away, drawn from no seed
     if kernels == "portable":
         numerics.begin()
-    with Operators() as operators:
-        every_replaced_operator()
-        if kernels == "portable":
-            run(Path(folder))
-    _json(Path(folder) / "operators.json", operators.calls)
+    for part in ["trial", "pipeline"] if kernels == "portable" else ["trial"]:
+        with Operators() as operators:
+            every_replaced_operator() if part == "trial" else run(Path(folder))
+        _json(Path(folder) / f"{part}.calls.json", operators.calls)
 
 
 if __name__ == "__main__":

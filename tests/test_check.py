@@ -157,7 +157,8 @@ check.check()
 def test_a_cpu_on_which_portable_results_differ_is_named(passed: Checkout, setting: str, lines: int) -> None:
     (passed.root / "cpuinfo").write_text("flags\t: fpu sse avx\n")
     (passed.root / "params.yaml").write_text(RESULTS.replace("numerics: native", f"numerics: {setting}"))
-    done = passed.run(sys.executable, "-c", OLDER_CPU)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("results will differ in their last bits") == lines
-    assert len(done.stderr.splitlines()) == lines
+    for _ in range(2):
+        done = passed.run(sys.executable, "-c", OLDER_CPU)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("its results will differ from those in their last bits") == lines
+        assert len(done.stderr.splitlines()) == lines

@@ -96,10 +96,11 @@ def sources(folder: Path) -> list[Path]:
 def closure(layout: Layout, stage: str, kind: str | None = None) -> set[Path]:
     """The files of the modules that a stage imports, wherever in their code, and of the templates beside them.
 
-    The files of variants are imported by names that the code computes: of these only that of `kind` is among them.
+    Only names that stand in the code are followed. The files of variants are imported by names that it computes: of
+    these, only that of `kind` is among them.
 
     Raises:
-        UserError: a file is not valid Python.
+        UserError: a file is not valid Python, or imports relatively from beyond its package.
     """
     found: set[Path] = set()
     waiting = [stage, *([f"aebench.variants.{kind}"] if kind else [])]
@@ -110,37 +111,44 @@ def closure(layout: Layout, stage: str, kind: str | None = None) -> set[Path]:
             continue
         found.add(path)
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += (part for imported in _code(path)[1] for part in _with_packages(resolve_name(imported, package)))
+        for imported in _code(path)[1]:
+            try:
+                waiting += _with_packages(resolve_name(imported, package))
+            except ImportError:
+                raise UserError(f"{path}: the import of {imported} leads beyond the package") from None
     folders = {path.parent for path in found}
     return found | {path for path in sources(layout.source) if path.suffix == ".jinja" and path.parent in folders}
 
 
 def _file(layout: Layout, module: str) -> Path | None:
-    """The file of one of this project's modules; the package itself only offers shortcuts to users."""
-    if module == "aebench":
-        return None
-    path = (layout.source if module.startswith("aebench.") else layout.stages).joinpath(*module.split("."))
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    """The file of one of this project's modules, or, of a name that may be one, of the module that offers it."""
+    path = (layout.source if f"{module}.".startswith("aebench.") else layout.stages).joinpath(*module.split("."))
+    files = [path.with_suffix(".py"), path / "__init__.py"]
+    if path.parent == layout.source / "aebench":
+        files.append(path.parent / "__init__.py")  # whose shortcut it is
+    return next((file for file in files if file.is_file()), None)
 
 
 def _with_packages(name: str) -> Iterator[str]:
+    """The modules that an import of `name` executes; the package itself, which only has shortcuts, if it is all."""
     parts = name.split(".")
-    return (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    first = 2 if len(parts) > 1 and parts[0] == "aebench" else 1
+    return (".".join(parts[:length]) for length in range(first, len(parts) + 1))
 
 
 def _code(path: Path) -> tuple[str, tuple[str, ...]]:
     """The hash of a file's code, and the names that it imports; of a template, the hash of its bytes."""
     content = path.read_bytes()
-    return _parsed(content, path) if path.suffix == ".py" else (digest(content), ())
-
-
-@cache
-def _parsed(content: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
     try:
-        tree = _WithoutWords().visit(ast.parse(content))
+        return _parsed(content) if path.suffix == ".py" else (digest(content), ())
     except (SyntaxError, ValueError) as error:  # the latter for null bytes, in some versions of Python
         line = error.lineno if isinstance(error, SyntaxError) else None
         raise UserError(f"{path}, line {line or 1}: not valid Python: {error.args[0]}") from None
+
+
+@cache
+def _parsed(content: bytes) -> tuple[str, tuple[str, ...]]:
+    tree = _WithoutWords().visit(ast.parse(content))
     return digest(json.dumps(_as_json(tree)).encode()), tuple(_imported(tree))
 
 

@@ -8,6 +8,7 @@ result is then the same as on one machine. Where a worker dies, Dask gives its j
 import asyncio
 import os
 import pickle
+import platform
 import subprocess
 import sys
 import uuid
@@ -60,7 +61,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
             ) from None
         client.subscribe_topic(topic, lambda event: messages.writer.send(Message(*event[1])))
         sent = client.scatter(data.read_bytes(), broadcast=True)
-        call = partial(_run, numerics, identity(), topic)
+        call = partial(_run, numerics, identity(numerics), topic)
         lost = {
             KilledWorker: "several workers died of it, one after the other, perhaps for want of memory",
             CancelledError: f"the connection to the scheduler at {address} broke; run the stage again",
@@ -68,23 +69,27 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
         yield Engine(client.get_executor(pure=False), pickle.dumps, call, sent, messages, lost)
 
 
-def identity() -> dict[str, str]:
-    """What decides whether a worker would give the same results: this package's code, and versions of libraries."""
+def identity(numerics: Numerics) -> dict[str, str]:
+    """What decides whether a worker would give the same results: this package's code, versions, the kind of CPU."""
     package = Path(__file__).resolve().parents[1]
-    code = hashed(sources(package), package)
-    return {"aebench's code": code[:16], **{name: version(name) for name in LIBRARIES}}
+    code = hashed((path for path in sources(package) if path.suffix == ".py"), package)
+    versions = {f"version of {name}": version(name) for name in LIBRARIES}
+    cpu = f"{platform.machine()} with{'' if limits.has_avx2() else 'out'} AVX2 and FMA"
+    return {"version of aebench's code": code[:16], **versions, **({"CPU": cpu} if numerics == "portable" else {})}
 
 
 def _run(numerics: Numerics, expected: dict[str, str], topic: str, name: str, job: bytes, data: bytes) -> object:
     """In a Dask worker: the job in a fresh process, whose messages are passed on."""
     from distributed import get_worker
 
-    worker, found = get_worker(), identity()
+    worker, found = get_worker(), identity(numerics)
     for what, value in expected.items():
         if found[what] != value:
+            same = (
+                "have CPUs of one kind" if what == "CPU" else "install the same on all machines, from constraints.txt"
+            )
             raise UserError(
-                f"the Dask worker {worker.address} has another version of {what} ({found[what]}, here {value}): "
-                "install the same on all machines, from constraints.txt"
+                f"the Dask worker {worker.address} has another {what} ({found[what]}, here {value}): {same}"
             )
     process = subprocess.Popen(
         [sys.executable, "-m", "aebench.execution.fresh"],
