@@ -131,6 +131,40 @@ def test_what_is_wrong_is_one_line_each_time_until_it_is_mended(
     assert written(project) == before
 
 
+EDITED = """
+import subprocess, sys
+from pathlib import Path
+sys.argv = ["stages/train.py"]
+sys.path[:0] = ["stages", "src"]
+import _stage
+from aebench.paths import Layout
+
+def train():
+    began_with = _stage.code("ae")
+    path = Path("src/aebench/training/adam.py")
+    path.write_text(path.read_text().replace("eps=1e-8", "eps=1e-7"))
+    assert subprocess.run([sys.executable, "stages/check.py"]).returncode == 0
+    assert Path(".aebench/code/train/ae").read_text().strip() != began_with
+    if FAILS:
+        sys.exit(1)
+
+_stage.run(train)
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_results_are_of_the_code_that_their_stage_began_with(project: Checkout, fails: bool) -> None:
+    """The code is edited and checked, as by a second `make repro`, while the stage works."""
+    before = written(project)
+    try:
+        done = project.run(sys.executable, "-c", EDITED.replace("FAILS", str(fails)))
+        assert (done.returncode == 0) is not fails, done.stderr
+        assert (written(project)["train/ae"] == before["train/ae"]) is not fails
+        assert written(project)["train/cvae"] != before["train/cvae"]
+    finally:
+        project.git("checkout", "--quiet", "src")
+
+
 def test_a_gpu_is_looked_up_each_time(project: Checkout) -> None:
     """Here it is a pretended one."""
     project.edit("params.yaml", "device: cpu", "device: cuda")

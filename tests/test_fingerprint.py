@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -143,10 +143,14 @@ def test_code_counts_for_the_stages_that_run_it(
         ("variants/__init__.py", "from . import extra"),
         ("stages/train.py", "import extra"),
         ("stages/_work.py", "def late(): import extra"),
+        ("variants/vae.py", "from aebench import shortcut"),
+        ("variants/vae.py", "import aebench"),
     ],
 )
 def test_what_an_import_names_counts_wherever_it_stands(project: Layout, name: str, line: str) -> None:
     folder = project.stages if name.startswith("stages/") else project.source / "aebench" / "variants"
+    package = project.source / "aebench" / "__init__.py"
+    package.write_text(f"{package.read_text()}\nfrom aebench.variants.extra import WIDTH as shortcut\n")
     (folder / "extra.py").write_text("WIDTH = 1\n")
     path = project.root / name if name.startswith("stages/") else project.source / "aebench" / name
     path.write_text(f"{path.read_text()}\n{line}\n")
@@ -184,6 +188,18 @@ def test_a_file_that_is_not_python_is_one_line(project: Layout, content: str, li
     with pytest.raises(UserError, match=f"^{path}, line {line}: not valid Python: .+") as caught:
         found(project)
     assert "\n" not in str(caught.value)
+
+
+def test_an_import_that_leads_nowhere_is_one_line(project: Layout) -> None:
+    for path, line in (
+        (project.stages / "train.py", "from . import extra"),
+        (project.source / "aebench/config.py", "from ... import extra"),
+    ):
+        text = path.read_text()
+        path.write_text(f"{text}\n{line}\n")
+        with pytest.raises(UserError, match=rf"^{path}: the import of \.+extra leads beyond the package$"):
+            found(project)
+        path.write_text(text)
 
 
 def test_a_results_key_has_code_facts_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +262,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[
 @contextmanager
 def cluster(made: Checkout, spy: Path) -> Iterator[str]:
     """A Dask scheduler, at this address, and a worker, which tells with the stage that trains what it executes."""
+    from distributed import Client
+
     folder, file = ("--local-directory", str(spy)), spy / "scheduler.json"
     alone = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
     dask, paths = (
@@ -253,12 +271,18 @@ def cluster(made: Checkout, spy: Path) -> Iterator[str]:
         os.pathsep.join((f"{made.root}/src", str(spy))),
     )
     spied = {"PYTHONPATH": paths, "SPIED": str(spy / "train-vae")}
-    with made.start(*dask, *alone, "--port", "0"):
-        while not file.exists():
+    with made.start(*dask, *alone, "--port", "0") as scheduler:
+        address = None
+        while not address:
+            assert scheduler.poll() is None, scheduler.communicate()[0]
             time.sleep(0.1)
+            with suppress(FileNotFoundError, json.JSONDecodeError):  # it is not yet written, or not to its end
+                address = json.loads(file.read_text())["address"]
         dask = (*dask[:2], "distributed.cli.dask_worker")
         with made.start(*dask, "--nthreads", "1", "--no-nanny", *folder, *alone, **spied):
-            yield json.loads(file.read_text())["address"]
+            with Client(address, timeout=60, set_as_default=False) as client:
+                client.wait_for_workers(1, timeout=60)
+            yield address
 
 
 def unaccounted(ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]], kind: str = "vae") -> dict[str, list[str]]:
