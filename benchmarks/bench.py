@@ -21,7 +21,8 @@ from string import Template
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-CORES = len(os.sched_getaffinity(0))
+# Those that may be used, where the system says; elsewhere those that there are.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # Those of numerics, and between them what native is where a CPU has nothing beyond AVX2.
 SETTINGS = {"native": "native", "avx2": "native, AVX2 alone", "portable": "portable"}
 NUMERICS = ("native", "portable")

@@ -1,7 +1,7 @@
 """One measurement, in a process of its own: `python benchmarks/measure.py WHAT SETTING [ARGUMENT…]` prints it as JSON.
 
-SETTING is one of numerics, or `avx2`: native, but without the wider units that this CPU may have. With `portable` the
-article's loops and the products alone, which are MKL's, have no wider units either.
+SETTING is `native`, `portable`, or `avx2`: native on a CPU that has nothing wider than AVX2. `portable` measures the
+article's loops and the products alone, which do not use this project, under those same limits.
 
 The network is the source article's: 784–256–16–256–784, ReLU, batches of 64. Times of training are for an epoch of
 60,000 images, times of the estimate for one image at K = 1000.
@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+
+from bench import CORES  # noqa: E402
 
 from aebench import numerics  # noqa: E402
 
@@ -43,7 +45,6 @@ from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.train import train  # noqa: E402
 from aebench.variants import build, kinds  # noqa: E402
 
-CORES = len(os.sched_getaffinity(0))
 HIDDEN, LATENT, PIXELS, BATCH, IMAGES, K = 256, 16, 784, 64, 60_000, 1000
 # How much of an epoch, and how many images, are measured at a time, and how often.
 BATCHES, ESTIMATED, REPEATS = 150, 40, 7
