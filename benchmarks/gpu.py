@@ -23,12 +23,13 @@ if __name__ == "__main__":
 
 import torch  # noqa: E402
 
-from aebench.config import Network, Training, parse  # noqa: E402
+from aebench.config import Training, parse  # noqa: E402
 from aebench.data.datasets import Splits, load  # noqa: E402
 from aebench.devices import available  # noqa: E402
 from aebench.errors import UserError  # noqa: E402
 from aebench.evaluation.estimators import Prepared, estimate, estimates  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec, LatentVariableModel  # noqa: E402
+from aebench.models.networks.mlp import Config  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.stacked import train_stacked  # noqa: E402
@@ -47,13 +48,13 @@ SEEDS = (1, 8, 32)
 # Epochs of a run in the default benchmark, and epochs that are timed, after one that is not.
 EPOCHS, TIMED = 10, 3
 K, GROUP, GROUPS, CHECKED = 1000, 100, 20, 200
-NETWORK = Network(hidden=(256,), latent_dim=16)
+NETWORK = Config(hidden=(256,), latent_dim=16)
 
 
 def made(name: str, seed: int, splits: Splits) -> Autoencoder:
     """The untrained model of the block `name`, its weights drawn from `seed`."""
     with drawing_from(generator(seed, "weights")):
-        spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
+        spec = ImageSpec(splits.shape, splits.class_shares)
         return build(parse(kinds()[BLOCKS[name]["kind"]], BLOCKS[name]), NETWORK, spec)
 
 

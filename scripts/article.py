@@ -31,12 +31,13 @@ def main() -> None:
     from aebench.data import datasets
     from aebench.evaluation.pictures import prior_samples
     from aebench.models.autoencoder import ImageSpec, LatentVariableModel
+    from aebench.models.networks import architectures
     from aebench.randomness import drawing_from, generator
     from aebench.reporting.figures import batch_losses, image_rows
     from aebench.training.train import train
 
     numerics.begin()
-    params = config.read(SETTINGS, kinds=variants.kinds(), datasets=datasets.facts(()))
+    params = config.read(SETTINGS, kinds=variants.kinds(), architectures=architectures(), datasets=datasets.facts(()))
     (name,), (variant,), (seed,) = params.datasets, params.variants, params.seeds
     settings, layout = params.run(variant), Layout(ROOT)
     source = ROOT / Path(params.execution.source_dir).expanduser() if params.execution.source_dir else None
@@ -45,7 +46,7 @@ def main() -> None:
     data.write_bytes(datasets.fetch(name, layout.raw, source, print))
     splits = datasets.load(data, name, settings.data.validation_fraction)
     with drawing_from(generator(seed, "weights")):
-        spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
+        spec = ImageSpec(splits.shape, splits.class_shares)
         model = variants.build(settings.model, settings.network, spec)
     assert isinstance(model, LatentVariableModel)
 

@@ -61,8 +61,11 @@ def params() -> "Params":
     numerics.limit(config.read_numerics(LAYOUT.params))
     from aebench import variants  # these import torch, which must come after
     from aebench.data.datasets import facts
+    from aebench.models.networks import architectures
 
-    return config.read(LAYOUT.params, kinds=variants.kinds(), datasets=facts(LAYOUT.datasets))
+    return config.read(
+        LAYOUT.params, kinds=variants.kinds(), architectures=architectures(), datasets=facts(LAYOUT.datasets)
+    )
 
 
 def cell(dataset: str, variant: str | None = None) -> "Params":
@@ -84,7 +87,7 @@ def name() -> str:
 
 
 def code(variant: str | None = None) -> str:
-    """The fingerprint of this stage's code, with that of a variant's kind where the stage works on one.
+    """The fingerprint of this stage's code, with those of a variant's kind and network where the stage works on one.
 
     The stage leaves it for DVC at its end, so that DVC knows the code that made the results: that of the stage's
     beginning, although it may have been edited since the check, and the check may run again while the stage works.
@@ -94,7 +97,7 @@ def code(variant: str | None = None) -> str:
     """
     from aebench.fingerprint import fingerprint
 
-    found = fingerprint(LAYOUT, name(), params().models[variant].kind if variant else None)
+    found = fingerprint(LAYOUT, name(), *(params().modules()[variant] if variant else ()))
     _left[LAYOUT.fingerprint(name(), *([variant] if variant else []))] = found
     return found
 
@@ -107,7 +110,7 @@ def all_code() -> dict[str, str]:
     """
     from aebench.fingerprint import fingerprints
 
-    found = fingerprints(LAYOUT, params().kinds())
+    found = fingerprints(LAYOUT, params().modules())
     _left.update({LAYOUT.fingerprint(*stage): fingerprint for stage, fingerprint in found.items()})
     return {"/".join(stage): fingerprint for stage, fingerprint in found.items()}
 

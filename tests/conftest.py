@@ -11,9 +11,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from aebench import variants  # noqa: E402
-from aebench.config import Network, parse  # noqa: E402
+from aebench.config import Network, VariantConfig, parse, parse_network  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
+from aebench.models.networks import architectures  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
-
-# What a kind's block must have besides its kind.
-NEEDED = {"dae": {"corruption": "masking", "corruption_rate": 0.3}}
 
 # Two small variants on the digits.
 RESULTS = """\
@@ -49,12 +47,31 @@ tracking: {experiment: aebench}
 """
 
 
-def tiny(kind: str, pixels: int = 64, classes: int = 10, seed: int = 0, **settings: object) -> Autoencoder:
+def network(architecture: str = "mlp", latent_dim: int = 3, **settings: object) -> Network:
+    """A small network."""
+    example = architectures()[architecture].EXAMPLE
+    return parse_network(
+        architectures(), {**example, **settings, "architecture": architecture, "latent_dim": latent_dim}
+    )
+
+
+def block(kind: str, **settings: object) -> VariantConfig:
+    """The configuration of a variant."""
+    return parse(variants.kinds()[kind], {"kind": kind, **variants.kinds()[kind].EXAMPLE, **settings})
+
+
+def tiny(
+    kind: str,
+    classes: int = 10,
+    seed: int = 0,
+    architecture: str = "mlp",
+    shape: tuple[int, int, int] = (1, 8, 8),
+    **settings: object,
+) -> Autoencoder:
     """A small model of `kind`, with random weights."""
-    config = parse(variants.kinds()[kind], {"kind": kind, **NEEDED.get(kind, {}), **settings})
-    spec = ImageSpec(pixels, tuple((1 + label) / (classes * (classes + 1) / 2) for label in range(classes)))
+    shares = tuple((1 + label) / (classes * (classes + 1) / 2) for label in range(classes))
     with drawing_from(generator(seed, "weights")):
-        return variants.build(config, Network(hidden=(16,), latent_dim=3), spec).eval()
+        return variants.build(block(kind, **settings), network(architecture), ImageSpec(shape, shares)).eval()
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ from aebench import config, portable, variants  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.evaluation import baselines, document  # noqa: E402
 from aebench.evaluation.evaluate import Evaluated, evaluate  # noqa: E402
+from aebench.models.networks import architectures  # noqa: E402
 from aebench.paths import Layout, write  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
 from aebench.store import Store  # noqa: E402
@@ -55,6 +56,12 @@ MORE: dict[str, dict[str, Any]] = {
     "miniature_gaussian": {"kind": "vae", "likelihood": "gaussian"},
     "miniature_continuous": {"kind": "vae", "likelihood": "continuous_bernoulli", "beta_warmup_epochs": 2},
     "miniature_noisy": {"kind": "dae", "corruption": "gaussian", "corruption_rate": 0.2},
+    "miniature_conv": {"kind": "vae", "network": {"architecture": "conv", "channels": [4, 8], "hidden": [16]}},
+    "miniature_gated": {
+        "kind": "cvae",
+        "conditioning": "concat",
+        "network": {"architecture": "gated_mlp", "hidden": [16]},
+    },
 }
 
 
@@ -139,7 +146,7 @@ def params(folder: Path) -> config.Params:
     path = folder / "params.yaml"
     with path.open("w") as file:
         YAML().dump(content, file)
-    return config.read(path, kinds=variants.kinds(), datasets=datasets.facts(()))
+    return config.read(path, kinds=variants.kinds(), architectures=architectures(), datasets=datasets.facts(()))
 
 
 def images(folder: Path) -> bytes:

@@ -26,6 +26,7 @@ from aebench import load_run, variants
 from aebench.data import datasets, description
 from aebench.data.sources import local_folder
 from aebench.errors import UserError
+from aebench.models.networks import architectures
 from aebench.paths import Layout
 from aebench.reporting import exports, findings, pairs, results, tables
 from aebench.reporting.files import arrays
@@ -260,7 +261,7 @@ def test_a_thousand_spoilt_runs_are_refused(tmp_path: Path, trained: dict[str, b
     ("path", "value"),
     [
         (("network", "hidden"), [65_536, 65_536]),
-        (("images", "pixels"), 10**9),
+        (("images", "shape"), [1, 10**5, 10**5]),
         (("images", "class_shares"), [0.1] * 300_000),
         (("network", "latent_dim"), 60_000),
     ],
@@ -284,7 +285,9 @@ def test_a_description_larger_than_the_weights_takes_no_memory(
 def read_all(root: Path) -> None:
     """All that the report and the sync read, and what the report says of it; its pictures are left out."""
     layout = Layout(root)
-    params = params_file.read(layout.params, kinds=variants.kinds(), datasets=datasets.facts(()))
+    params = params_file.read(
+        layout.params, kinds=variants.kinds(), architectures=architectures(), datasets=datasets.facts(())
+    )
     loaded = results.load(params, layout)
     compared = {dataset: pairs.pairs(cells) for dataset, cells in loaded.datasets()}
     leaders = {dataset: pairs.leaders(each) for dataset, each in compared.items()}

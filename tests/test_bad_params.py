@@ -16,6 +16,7 @@ from aebench import variants
 from aebench.config import Params, read
 from aebench.data.datasets import facts
 from aebench.errors import ConfigError, plain
+from aebench.models.networks import architectures
 
 # So long a case hangs; the longest take a second.
 FUZZING = {
@@ -30,7 +31,7 @@ def outcome(path: Path, content: bytes) -> str | None:
     """What the check says of this file; none where it is in order, and then it can be used."""
     path.write_bytes(content)
     try:
-        params = read(path, kinds=variants.kinds(), datasets=facts(()))
+        params = read(path, kinds=variants.kinds(), architectures=architectures(), datasets=facts(()))
     except ConfigError as error:
         return str(error)
     assert all(params.run(variant) for variant in params.variants)

@@ -12,12 +12,13 @@ from aebench import variants
 from aebench.config import Params, read
 from aebench.data.datasets import facts
 from aebench.errors import ConfigError
+from aebench.models.networks import architectures
 
 Edit = Callable[[dict[str, Any]], object]
 
 
 def check(path: Path) -> Params:
-    return read(path, kinds=variants.kinds(), datasets=facts(()))
+    return read(path, kinds=variants.kinds(), architectures=architectures(), datasets=facts(()))
 
 
 @pytest.fixture
@@ -85,7 +86,29 @@ BAD: list[tuple[Edit, str]] = [
     (put("models.vae.beta", -1), "models.vae.beta: found -1, allowed: greater than or equal to 0"),
     (put("models.vae.samples", 5), "models.vae.samples: found 5 with objective elbo"),
     (put("models.vae.network", {"hidden": [0]}), r"models.vae.network.hidden\[0\]: found 0"),
-    (put("models.vae.network", {"widths": [8]}), "models.vae.network.widths: unknown key, allowed: hidden, latent_dim"),
+    (put("models.vae.network", {"widths": [8]}), "models.vae.network.widths: unknown key, allowed: architecture, "),
+    (put("models.vae.network", {"channels": [8]}), "models.vae.network.channels: unknown key, allowed: .*, hidden"),
+    (put("models.vae.network", {"architecture": "conv"}), "models.vae.network.channels: missing"),
+    (put("models.vae.network", 3), "models.vae.network: found 3, allowed: a mapping"),
+    (put("models.vae.training", {"epoch": 3}), r"models.vae.training.epoch: unknown key, .*did you mean epochs\?"),
+    (put("models.vae.training", []), r"models.vae.training: found \[\], allowed: a mapping"),
+    (put("network.architecture", "cnn"), "network.architecture: found 'cnn', allowed: conv, gated_mlp, mlp"),
+    (put("network.architecture", []), r"network.architecture: found \[\], allowed: conv, gated_mlp, mlp"),
+    (put("network.channels", [8]), "network.channels: unknown key, allowed: architecture, latent_dim, hidden"),
+    (put("network", "mlp"), "network: found 'mlp', allowed: a mapping"),
+    (lambda c: c.pop("network"), "network: missing, it has no default"),
+    (
+        put("network", {"architecture": "conv", "channels": [], "latent_dim": 2}),
+        "network.channels: found .*, allowed: .*at least 1",
+    ),
+    (
+        put("network", {"architecture": "conv", "channels": [4] * 5, "latent_dim": 2}),
+        "network.channels: found 5 convolutions for images of 28 × 28 pixels, allowed: at most 4, as those of fashion",
+    ),
+    (
+        put("models.vae.network", {"architecture": "conv", "channels": [4] * 5}),
+        "models.vae.network.channels: found 5 convolutions for images of 28 × 28 pixels, allowed: at most 4",
+    ),
     (put("models.dae.corruption", "maskin"), r"models.dae.corruption: found 'maskin', .*did you mean masking\?"),
     (put("models.dae.corruption_rate", 1.5), "models.dae.corruption_rate: found 1.5 with masking, allowed: at most 1"),
     (
@@ -169,6 +192,21 @@ def test_a_missing_file_and_one_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
         check(tmp_path / "params.yaml")
+
+
+def test_a_variant_may_have_a_network_of_its_own(edited: Callable[[Edit], Path]) -> None:
+    """What is set for all variants counts for the networks of that kind; the size of a code counts for all."""
+    blocks = {
+        "vae_wide": {"kind": "vae", "network": {"hidden": [9]}},
+        "vae_conv": {"kind": "vae", "network": {"architecture": "conv", "channels": [4, 8]}},
+    }
+    params = check(edited(lambda c: (c["models"].update(blocks), c["variants"].extend(blocks))))
+    assert params.run("vae").network.model_dump() == {"architecture": "mlp", "latent_dim": 16, "hidden": (256,)}
+    assert params.run("vae_wide").network.model_dump() == {"architecture": "mlp", "latent_dim": 16, "hidden": (9,)}
+    conv = {"architecture": "conv", "latent_dim": 16, "channels": (4, 8), "hidden": ()}
+    assert params.run("vae_conv").network.model_dump() == conv
+    assert params.modules()["vae_conv"] == ("aebench.variants.vae", "aebench.models.networks.conv")
+    assert params.run("vae_conv").model == params.run("vae").model.model_copy(update={"kind": "vae"})
 
 
 def test_a_variant_overrides_the_shared_blocks_and_nothing_else(edited: Callable[[Edit], Path]) -> None:

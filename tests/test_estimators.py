@@ -360,7 +360,7 @@ def test_memory_does_not_grow_with_the_number_of_samples() -> None:
     """The logits of all 400,000 samples would take 1.2 GB."""
     script = (
         "import resource; from conftest import tiny; import torch; from aebench.evaluation.estimators import estimate;"
-        "from aebench.randomness import generator; model = tiny('vae', pixels=784); x = torch.rand(1, 784);"
+        "from aebench.randomness import generator; model = tiny('vae', shape=(1, 28, 28)); x = torch.rand(1, 784);"
         "run = lambda k: estimate(model, x, k, generator('noise'));"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "run(2000); before = peak(); run(400_000); print(peak() - before)"

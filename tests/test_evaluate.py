@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import NEEDED
+from conftest import block, network
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_weights
 from safetensors.torch import save_file as save_weights
 
-from aebench import variants
-from aebench.config import Data, Evaluation, Expost, Network, RunConfig, Training, parse
+from aebench.config import Data, Evaluation, Expost, RunConfig, Training
 from aebench.data.datasets import load
 from aebench.data.description import describe, write
 from aebench.errors import DataError, TrainingError
@@ -34,8 +33,8 @@ EVALUATION = Evaluation(
 def config(kind: str, **settings: object) -> RunConfig:
     return RunConfig(
         variant=kind,
-        model=parse(variants.kinds()[kind], {"kind": kind, **NEEDED.get(kind, {}), **settings}),
-        network=Network(hidden=(16,), latent_dim=3),
+        model=block(kind, **settings),
+        network=network(),
         training=Training(epochs=3, batch_size=64, learning_rate=3e-3, select="last"),
         data=Data(validation_fraction=0.1),
         numerics="native",

@@ -14,6 +14,7 @@ from aebench.errors import TrainingError
 from aebench.evaluation.estimators import Prepared, drawn_classes, estimate
 from aebench.evaluation.expost import COMPONENTS, ExPost
 from aebench.models.autoencoder import Autoencoder, Noise
+from aebench.models.networks import architectures
 from aebench.randomness import generator
 
 
@@ -112,8 +113,11 @@ def test_the_proposal_is_never_worse_than_the_code(digits: Splits) -> None:
     ("kind", "settings", "classes"),
     [("ae", {}, 0), ("vae", {}, 0), ("cvae", {}, 0), ("cvae", {"conditioning": "concat"}, 10)],
 )
-def test_every_variant_has_one(digits: Splits, kind: str, settings: dict[str, str], classes: int) -> None:
-    expost = ExPost(tiny(kind, **settings), digits.train, digits.validation)
+@pytest.mark.parametrize("architecture", sorted(architectures()))
+def test_every_variant_has_one(
+    digits: Splits, kind: str, settings: dict[str, str], classes: int, architecture: str
+) -> None:
+    expost = ExPost(tiny(kind, architecture=architecture, **settings), digits.train, digits.validation)
     assert drawn_classes(expost) == classes
     x = digits.test.pixels(slice(0, 3))
     prepared = Prepared(expost.posterior, x, classes)

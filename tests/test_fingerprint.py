@@ -26,6 +26,15 @@ OTHERS = {"baseline", "report"}  # which use the statistics and the protocol of 
 ALL = TRAIN | EVALUATE | OTHERS | {"fetch"}
 
 
+def named(kind: str, architecture: str = "mlp") -> tuple[str, str]:
+    """The modules that params.yaml names for a variant."""
+    return f"aebench.variants.{kind}", f"aebench.models.networks.{architecture}"
+
+
+# One of them has a network of its own.
+NAMED = {kind: named(kind, "conv" if kind == "dae" else "mlp") for kind in KINDS}
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Layout:
     """A copy of the code."""
@@ -35,7 +44,7 @@ def project(tmp_path: Path) -> Layout:
 
 
 def found(project: Layout) -> dict[str, str]:
-    return {"/".join(stage): value for stage, value in fingerprints(project, {kind: kind for kind in KINDS}).items()}
+    return {"/".join(stage): value for stage, value in fingerprints(project, NAMED).items()}
 
 
 def changed(project: Layout, name: str, old: str, new: str) -> set[str]:
@@ -54,7 +63,7 @@ def test_every_stage_and_variant_has_its_own() -> None:
     values = found(Layout(ROOT))
     assert set(values) == ALL
     assert len(set(values.values())) == len(ALL)
-    assert fingerprint(Layout(ROOT), "train", "vae") == values["train/vae"]
+    assert fingerprint(Layout(ROOT), "train", *named("vae")) == values["train/vae"]
     assert all(len(bytes.fromhex(value)) == 32 for value in values.values())
 
 
@@ -94,7 +103,7 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
     assert found(project) == before
     assert hashed(sources(project.source), project.source) != everything
     # The new one's own code counts for it alone.
-    assert fingerprint(project, "train", "mine") not in before.values()
+    assert fingerprint(project, "train", *named("mine")) not in before.values()
 
 
 @pytest.mark.parametrize(
@@ -103,11 +112,13 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
         ("evaluation/estimators.py", "bound(self.log_weights)", "bound(-self.log_weights)", EVALUATE | OTHERS),
         ("evaluation/likelihoods.py", "import torch", "import torch as torch", EVALUATE),
         ("variants/vae.py", ".chunk(2, dim=-1)", ".chunk(2, dim=1)", {"train/vae", "evaluate/vae"}),
-        ("variants/__init__.py", "10_000_000", "10_000_001", ALL),
+        ("variants/__init__.py", "model.eval()", "model", ALL),
         ("training/train.py", "epoch=epoch", "epoch=None", TRAIN),
         ("training/stacked.py", "import torch", "import torch as torch", TRAIN),
         ("training/adam.py", "eps=1e-8", "eps=1e-7", TRAIN | EVALUATE),
-        ("models/networks.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
+        ("models/networks/mlp.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
+        ("models/networks/conv.py", "nn.ReLU(inplace=True)", "nn.Tanh()", {"train/dae", "evaluate/dae"}),
+        ("models/networks/__init__.py", "** -0.5", "** -0.6", ALL),
         ("evaluation/probes.py", "NEIGHBOURS = 5", "NEIGHBOURS = 6", EVALUATE | OTHERS),
         ("data/datasets.py", "div_(255)", "div_(256)", ALL),
         ("numerics.py", "set_flush_denormal(True)", "set_flush_denormal(False)", ALL),
@@ -154,9 +165,9 @@ def test_what_an_import_names_counts_wherever_it_stands(project: Layout, name: s
     (folder / "extra.py").write_text("WIDTH = 1\n")
     path = project.root / name if name.startswith("stages/") else project.source / "aebench" / name
     path.write_text(f"{path.read_text()}\n{line}\n")
-    before = fingerprint(project, "train", "vae")
+    before = fingerprint(project, "train", *named("vae"))
     (folder / "extra.py").write_text("WIDTH = 2\n")
-    assert fingerprint(project, "train", "vae") != before
+    assert fingerprint(project, "train", *named("vae")) != before
 
 
 def test_it_is_the_same_in_every_version_of_python(project: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,14 +240,15 @@ STAGES = (("fetch",), ("baseline",), ("train", "vae"), ("evaluate", "vae"), ("re
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[str, ...], set[Path]]]:
     """A checkout, and for each stage the files whose code was executed in it and its workers, or read as a template.
 
-    It has one variant only: each stage imports all that there are.
+    It has one variant and one network only: each stage imports all that there are.
     """
     spy = tmp_path_factory.mktemp("spy")
     (spy / "sitecustomize.py").write_text(SPY)
     made = working_tree(tmp_path_factory.mktemp("ran"))
-    for path in (made.root / "src" / "aebench" / "variants").iterdir():
-        if path.name not in ("__init__.py", "vae.py"):
-            path.unlink()
+    for folder, kept in (("variants", "vae.py"), ("models/networks", "mlp.py")):
+        for path in (made.root / "src" / "aebench" / folder).iterdir():
+            if path.name not in ("__init__.py", kept):
+                path.unlink()
     params = RESULTS.replace("[ae, cvae]", "[vae]").replace("seeds: [0, 1]", "seeds: [0]")
     (made.root / "params.yaml").write_text(
         params.replace("  ae: {kind: ae}\n  cvae: {kind: cvae}", "  vae: {kind: vae}")
@@ -285,12 +297,18 @@ def cluster(made: Checkout, spy: Path) -> Iterator[str]:
             yield address
 
 
-def unaccounted(ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]], kind: str = "vae") -> dict[str, list[str]]:
+def unaccounted(
+    ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]], kind: str = "vae", architecture: str = "mlp"
+) -> dict[str, list[str]]:
     """For each stage the files that were used and do not count, but for the package's own, which offers shortcuts."""
     made, files = ran
     missing = {}
     for (stage, *_), used in files.items():
-        extra = used - closure(Layout(made.root), stage, kind) - {made.root / "src" / "aebench" / "__init__.py"}
+        extra = (
+            used
+            - closure(Layout(made.root), stage, *named(kind, architecture))
+            - {made.root / "src" / "aebench" / "__init__.py"}
+        )
         missing[stage] = sorted(path.relative_to(made.root).as_posix() for path in extra)
     return missing
 
@@ -301,7 +319,7 @@ def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, .
     for stage, name in (
         *(("fetch", "data/datasets.py"), ("baseline", "evaluation/probes.py"), ("train", "execution/processes.py")),
         *(("train", "execution/fresh.py"), ("train", "execution/cluster.py"), ("train", "training/adam.py")),
-        *(("train", "variants/vae.py"), ("evaluate", "evaluation/estimators.py")),
+        *(("train", "variants/vae.py"), ("train", "models/networks/mlp.py"), ("evaluate", "evaluation/estimators.py")),
         *(("report", "reporting/page.html.jinja"), ("report", "reporting/page.js.jinja")),
     ):
         assert f"src/aebench/{name}" in used[stage]  # the spy sees late imports, workers and templates
@@ -312,6 +330,7 @@ def test_a_closure_with_a_gap_would_be_noticed(
     ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "src/aebench/variants/vae.py" in unaccounted(ran, kind="ae")["train"]
+    assert "src/aebench/models/networks/mlp.py" in unaccounted(ran, architecture="conv")["train"]
 
     def at_the_top(tree: ast.Module) -> Iterator[str]:
         return imported(ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []))

@@ -42,6 +42,8 @@ NEUTRAL = {
     *("sigmoid_backward", "sum", "sum.dim_IntList", "embedding_dense_backward"),
     *("multinomial", "normal.Tensor_Tensor", "normal_", "rand.generator", "randn.generator", "random_"),
     *("randperm.generator", "uniform_"),
+    # oneDNN's, which keeps to the limit that it is given.
+    *("convolution", "convolution_backward"),
     # The same, but where they take an exponential or a logarithm by the way, it is the replaced one.
     *("_log_softmax", "_softmax", "logsumexp"),
 }

@@ -19,6 +19,7 @@ from conftest import RESULTS, ROOT
 from aebench import config, variants, yaml
 from aebench.data.datasets import facts
 from aebench.errors import ConfigError
+from aebench.models.networks import architectures
 from aebench.paths import Layout
 from aebench.pruning import prune
 
@@ -103,13 +104,15 @@ def test_a_name_is_letters_and_digits(tmp_path: Path, name: str, key: str) -> No
         content["tracking"]["experiment"] = name
     (tmp_path / "params.yaml").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=f"^params.yaml: (line 1|{key}|models|tracking)") as caught:
-        config.read(tmp_path / "params.yaml", kinds=variants.kinds(), datasets=facts(()))
+        config.read(tmp_path / "params.yaml", kinds=variants.kinds(), architectures=architectures(), datasets=facts(()))
     assert str(caught.value).isprintable()
 
 
 def test_pruning_removes_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(RESULTS)
-    params = config.read(tmp_path / "params.yaml", kinds=variants.kinds(), datasets=facts(()))
+    params = config.read(
+        tmp_path / "params.yaml", kinds=variants.kinds(), architectures=architectures(), datasets=facts(())
+    )
     outside, root = tmp_path / "outside", tmp_path / "checkout"
     for folder in (outside / "deep", root / "runs/digits/old", root / "runs/gone/ae", root / "reports/metrics"):
         folder.mkdir(parents=True)

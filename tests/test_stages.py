@@ -46,9 +46,13 @@ def test_every_stage_waits_for_the_check(stage: str) -> None:
 
 def test_every_module_is_reached_by_a_stage() -> None:
     """Nothing lies in the package that the pipeline does not use."""
-    kinds = [path.stem for path in (ROOT / "src" / "aebench" / "variants").glob("*.py")]
+    named = {
+        f"aebench.{'.'.join(folder)}.{path.stem}"
+        for folder in (("variants",), ("models", "networks"))
+        for path in (ROOT / "src" / "aebench").joinpath(*folder).glob("*.py")
+    }
     used = {path for stage in PIPELINE for path in closure(LAYOUT, stage)}
-    used |= {path for kind in kinds for path in closure(LAYOUT, "train", kind)}
+    used |= closure(LAYOUT, "train", *named)
     assert {*sources(LAYOUT.source), *sources(LAYOUT.stages)} == used | {ROOT / "src" / "aebench" / "__init__.py"}
 
 

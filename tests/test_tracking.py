@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, tiny
+from conftest import ROOT, network, tiny
 from mlflow import MlflowClient
 from results import CELLS, Results, tags
 
@@ -33,6 +33,8 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"kind": "vae", "likelihood": "gaussian"},
     {"kind": "vae", "likelihood": "continuous_bernoulli"},
     {"kind": "cvae", "conditioning": "concat"},
+    {"kind": "cvae", "conditioning": "concat", "architecture": "gated_mlp"},
+    {"kind": "cvae", "conditioning": "concat", "architecture": "conv"},
 )
 SAMPLES = {
     "sample": {"task": "sample", "seed": 5},
@@ -209,7 +211,6 @@ def test_every_kind_is_served_from_code_and_safetensors(synced: Results, tmp_pat
     from aebench.tracking import models
 
     x = np.random.default_rng(1).random((7, 64), dtype=np.float32)
-    network = {"hidden": [16], "latent_dim": 3}
     shares = [(1 + label) / 55 for label in range(10)]
     wanted, expected = {}, {}
     for number, settings in enumerate(KINDS):
@@ -217,8 +218,10 @@ def test_every_kind_is_served_from_code_and_safetensors(synced: Results, tmp_pat
         folder.mkdir()
         model = tiny(**settings)
         (folder / WEIGHTS).write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
-        images = {"pixels": 64, "class_shares": shares}
-        (folder / CONFIG).write_text(json.dumps({"model": settings, "network": network, "images": images}))
+        images = {"shape": [1, 8, 8], "class_shares": shares}
+        of_network = network(settings.get("architecture", "mlp")).model_dump(mode="json")
+        block = {name: value for name, value in settings.items() if name != "architecture"}
+        (folder / CONFIG).write_text(json.dumps({"model": block, "network": of_network, "images": images}))
         models.save(folder, folder / "served", x[:2])
         files = [path for path in (folder / "served").rglob("*") if path.is_file()]
         kinds = {path.suffix or path.name for path in files}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import network, tiny
 
 from aebench import load_run, variants
-from aebench.config import Data, Execution, Network, RunConfig, Training, parse
+from aebench.config import Data, Execution, RunConfig, Training, parse
 from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
@@ -24,7 +24,7 @@ def config(kind: str, **settings: object) -> RunConfig:
     return RunConfig(
         variant="mine",
         model=parse(variants.kinds()[kind], {"kind": kind, **settings}),
-        network=Network(hidden=(16,), latent_dim=3),
+        network=network(),
         training=TWO_EPOCHS,
         data=Data(validation_fraction=0.1),
         numerics="native",

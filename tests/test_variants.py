@@ -10,6 +10,7 @@ from torch.distributions import kl_divergence
 from aebench import variants
 from aebench.models.autoencoder import Autoencoder, LatentVariableModel
 from aebench.models.labels import inferred_label
+from aebench.models.networks import architectures
 from aebench.randomness import Streams, drawing_from, generator
 
 B, D, L, C = 6, 64, 3, 10
@@ -22,6 +23,17 @@ SETTINGS: dict[str, dict[str, object]] = {
     "vae, continuous Bernoulli": {"kind": "vae", "likelihood": "continuous_bernoulli"},
     "vae, Gaussian": {"kind": "vae", "likelihood": "gaussian", "sigma": 0.1},
     "cvae, Gaussian with its own sigma": {"kind": "cvae", "likelihood": "gaussian", "sigma": "learned"},
+    # Every network, with and without a label beside its inputs.
+    **{
+        f"{kind}, {conditioning or architecture}, {architecture}": {
+            "kind": kind,
+            "architecture": architecture,
+            **({"conditioning": conditioning} if conditioning else {}),
+        }
+        for architecture in sorted(architectures())
+        for kind, conditioning in (("ae", ""), ("dae", ""), ("vae", ""), ("cvae", "class_prior"), ("cvae", "concat"))
+        if architecture != "mlp"
+    },
 }
 
 

@@ -16,6 +16,7 @@ from results import CELLS, Results, tags
 
 from aebench import config, variants
 from aebench.data.datasets import facts
+from aebench.models.networks import architectures
 from aebench.paths import HISTORY, Layout
 from aebench.tracking.mirror import StoreError
 from aebench.tracking.watch import Watch
@@ -32,7 +33,9 @@ def checkout(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def watching(checkout: Results) -> Watch:
-    params = config.read(checkout.root / "params.yaml", kinds=variants.kinds(), datasets=facts(()))
+    params = config.read(
+        checkout.root / "params.yaml", kinds=variants.kinds(), architectures=architectures(), datasets=facts(())
+    )
     return Watch(params, Layout(checkout.root))
 
 

@@ -2,9 +2,10 @@
 
 import difflib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -60,10 +61,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Line = Annotated[str, AfterValidator(_line)]
-Hidden = Annotated[tuple[Width, ...], _from_list, Field(max_length=100)]
+Widths = Annotated[tuple[Width, ...], _from_list, Field(max_length=100)]
 LearningRate = Annotated[float, Field(gt=0)]
 Selection = Literal["best_validation", "last"]
 Device = Literal["cpu", "cuda"]
+Settings = Mapping[str, object]
 
 
 class Block(BaseModel):
@@ -79,17 +81,19 @@ class Data(Block):
 
 
 class Network(Block):
-    """The encoder and decoder that all variants share: widths of the hidden layers, and L, the size of a code."""
+    """The encoder and decoder that all variants share; each file in `models/networks/` extends it with its settings.
 
-    hidden: Hidden
+    `latent_dim`: L, the size of a code. `EXAMPLE`: what a small network has under its own keys; the tests build it.
+    """
+
+    EXAMPLE: ClassVar[Settings] = {}
+
+    architecture: str
     latent_dim: Width
 
-
-class NetworkOverride(Block):
-    """What one variant changes of `network`."""
-
-    hidden: Hidden | None = None
-    latent_dim: Width | None = None
+    def misfit(self, shape: tuple[int, int, int]) -> str:
+        """Why it does not fit images of shape (C, H, W): key, what was found, what is allowed; empty where it does."""
+        return ""
 
 
 class Training(Block):
@@ -101,21 +105,18 @@ class Training(Block):
     select: Selection
 
 
-class TrainingOverride(Block):
-    """What one variant changes of `training`."""
-
-    epochs: Count | None = None
-    batch_size: Count | None = None
-    learning_rate: LearningRate | None = None
-    select: Selection | None = None
-
-
 class VariantConfig(Block):
-    """A block under `models`; each file in `variants/` extends it with its own settings."""
+    """A block under `models`; each file in `variants/` extends it with its own settings.
+
+    `network` and `training`: those of all variants, with what the block changes of them, where it changes anything.
+    `EXAMPLE`: what a block of this kind has under the keys that it must have; the tests build it.
+    """
+
+    EXAMPLE: ClassVar[Settings] = {}
 
     kind: str
-    network: NetworkOverride = NetworkOverride()
-    training: TrainingOverride = TrainingOverride()
+    network: SerializeAsAny[Network] | None = None
+    training: Training | None = None
 
 
 class Corruption(Block):
@@ -196,7 +197,7 @@ class RunConfig(Block):
 
     variant: str
     model: SerializeAsAny[VariantConfig]
-    network: Network
+    network: SerializeAsAny[Network]
     training: Training
     data: Data
     numerics: Numerics
@@ -212,25 +213,29 @@ class Params(Block):
     numerics: Numerics
     device: Device
     data: Data
-    network: Network
+    network: SerializeAsAny[Network]
     training: Training
     models: dict[Name, SerializeAsAny[VariantConfig]]
     evaluation: Evaluation
     execution: Execution
     tracking: Tracking
 
-    def kinds(self) -> dict[str, str]:
-        """The kind of each variant."""
-        return {variant: self.models[variant].kind for variant in self.variants}
+    def modules(self) -> dict[str, tuple[str, ...]]:
+        """For each variant the modules that are imported by the names of its kind and its network."""
+        return {variant: self._modules(variant) for variant in self.variants}
+
+    def _modules(self, variant: str) -> tuple[str, ...]:
+        run = self.run(variant)
+        return f"aebench.variants.{run.model.kind}", f"aebench.models.networks.{run.network.architecture}"
 
     def run(self, variant: str) -> RunConfig:
         """The configuration of `variant`'s runs: what all variants share, and what its block overrides of that."""
         model = self.models[variant]
         return RunConfig(
             variant=variant,
-            model=model,
-            network=self.network.model_copy(update=model.network.model_dump(exclude_none=True)),
-            training=self.training.model_copy(update=model.training.model_dump(exclude_none=True)),
+            model=model.model_copy(update={"network": None, "training": None}),
+            network=model.network or self.network,
+            training=model.training or self.training,
             data=self.data,
             numerics=self.numerics,
             device=self.device,
@@ -245,26 +250,33 @@ def held_out_images(validation_fraction: float, train_images: int) -> int:
 class DatasetFacts(NamedTuple):
     """What the check of params.yaml must know of a data set.
 
-    `train_images` is None where only the files say how many there are.
+    `train_images` and `shape`, (C, H, W), are None where only the files say it.
     """
 
     train_images: int | None
+    shape: tuple[int, int, int] | None
     binarized: bool
 
 
-def read(path: Path, *, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, DatasetFacts]) -> Params:
+Kinds = Mapping[str, type[VariantConfig]]
+Architectures = Mapping[str, type[Network]]
+Parsers = Mapping[str, Callable[[object, str], Block]]
+
+
+def read(path: Path, *, kinds: Kinds, architectures: Architectures, datasets: Mapping[str, DatasetFacts]) -> Params:
     """Read and check params.yaml.
 
     Args:
         path: the file.
         kinds: for every file in `variants/` its configuration.
+        architectures: for every file in `models/networks/` its configuration.
         datasets: every known data set.
 
     Raises:
         ConfigError: one line with the key, what was found and what is allowed.
     """
     try:
-        return _read(path, kinds, datasets)
+        return _read(path, kinds, architectures, datasets)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
 
@@ -280,15 +292,18 @@ def read_numerics(path: Path) -> Numerics:
         return "portable"
 
 
-def _read(path: Path, kinds: Mapping[str, type[VariantConfig]], datasets: Mapping[str, DatasetFacts]) -> Params:
+def _read(path: Path, kinds: Kinds, architectures: Architectures, datasets: Mapping[str, DatasetFacts]) -> Params:
     from aebench.yaml import read as read_yaml  # here, so that a model can be built where nothing reads params.yaml
 
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"found {show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
+    parsers: Parsers = {"network": partial(parse_network, architectures), "training": partial(parse, Training)}
+    shared = {key: parse_shared(raw[key], key) for key, parse_shared in parsers.items() if key in raw}
+    raw |= shared
     blocks = raw.get("models")
     if isinstance(blocks, dict):
-        raw["models"] = {name: _variant(name, block, kinds) for name, block in blocks.items()}
+        raw["models"] = {name: _variant(name, block, kinds, shared, parsers) for name, block in blocks.items()}
     params = parse(Params, raw)
     for key, values, known in (
         ("datasets", params.datasets, datasets),
@@ -325,6 +340,10 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
                 f"images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
             )
     for variant in params.variants:
+        network = params.run(variant).network
+        if facts.shape and (misfit := network.misfit(facts.shape)):
+            where = "network" if network is params.network else f"models.{variant}.network"
+            raise ConfigError(f"{where}.{misfit}, as those of {dataset} are")
         likelihood = getattr(params.models[variant], "likelihood", "bernoulli")
         if facts.binarized and likelihood != "bernoulli":
             raise ConfigError(
@@ -333,7 +352,8 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
             )
 
 
-def _variant(name: object, block: object, kinds: Mapping[str, type[VariantConfig]]) -> VariantConfig:
+def _variant(name: object, block: object, kinds: Kinds, shared: Mapping[str, Block], parsers: Parsers) -> VariantConfig:
+    """A block under `models`; what it changes of a `shared` block is taken for that block, changed."""
     where = f"models.{plain(name)}"
     if not isinstance(block, dict):
         raise ConfigError(f"{where}: found {show(block)}, allowed: a mapping with a kind")
@@ -342,7 +362,35 @@ def _variant(name: object, block: object, kinds: Mapping[str, type[VariantConfig
     kind = block["kind"]
     if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(f"{where}.kind: found {show(kind)}, {_allowed(str(kind), kinds)}")
-    return parse(kinds[kind], block, where)
+    whole = {key: value for key, value in block.items() if key not in parsers}
+    for key in shared.keys() & block.keys():
+        whole[key] = parsers[key](_changed(shared[key], block[key], f"{where}.{key}"), f"{where}.{key}")
+    return parse(kinds[kind], whole, where)
+
+
+def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
+    """The settings of a block with some of them changed; those of one network mean nothing to another."""
+    if not isinstance(changes, dict):
+        raise ConfigError(f"{where}: found {show(changes)}, allowed: a mapping")
+    kept = shared.model_dump()
+    if isinstance(shared, Network) and changes.get("architecture", shared.architecture) != shared.architecture:
+        kept = {"latent_dim": shared.latent_dim}
+    return {**kept, **changes}
+
+
+def parse_network(architectures: Architectures, value: object, where: str = "network") -> Network:
+    """The configuration of a network, an MLP unless `value` says otherwise; `where` is the key under which it stands.
+
+    Raises:
+        ConfigError: one line about the first thing that is wrong.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping")
+    architecture = value.get("architecture", "mlp")
+    if not isinstance(architecture, str) or architecture not in architectures:
+        known = _allowed(str(architecture), architectures)
+        raise ConfigError(f"{where}.architecture: found {show(architecture)}, {known}")
+    return parse(architectures[architecture], value, where)
 
 
 # Fewer images than this are no split to fit or to select on.

@@ -8,7 +8,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from importlib.util import resolve_name
@@ -23,31 +23,31 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "arviz-stats", "safetens
 STAGES, STAGES_OF_A_VARIANT = ("fetch", "baseline", "report"), ("train", "evaluate")
 
 
-def fingerprints(layout: Layout, kinds: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+def fingerprints(layout: Layout, modules: Mapping[str, Sequence[str]]) -> dict[tuple[str, ...], str]:
     """The fingerprint of every stage that has results, by the stage's name and, where it knows one, the variant's.
 
     Args:
         layout: the checkout with the code.
-        kinds: the kind of each variant.
+        modules: for each variant those that are imported by the names of its kind and its network.
 
     Raises:
         UserError: a file is not valid Python.
     """
     plain = {(stage,): fingerprint(layout, stage) for stage in STAGES}
     return plain | {
-        (stage, variant): fingerprint(layout, stage, kind)
+        (stage, variant): fingerprint(layout, stage, *named)
         for stage in STAGES_OF_A_VARIANT
-        for variant, kind in kinds.items()
+        for variant, named in modules.items()
     }
 
 
-def fingerprint(layout: Layout, stage: str, kind: str | None = None) -> str:
-    """The SHA-256, in hex, of the code of a stage, and of a kind of variants where the stage runs for one.
+def fingerprint(layout: Layout, stage: str, *named: str) -> str:
+    """The SHA-256, in hex, of the code of a stage, and of the modules `named` where it runs for a variant.
 
     Raises:
         UserError: a file is not valid Python.
     """
-    return hashed(closure(layout, stage, kind), layout.root)
+    return hashed(closure(layout, stage, *named), layout.root)
 
 
 def key(code: str, **facts: object) -> str:
@@ -93,17 +93,17 @@ def sources(folder: Path) -> list[Path]:
     )
 
 
-def closure(layout: Layout, stage: str, kind: str | None = None) -> set[Path]:
+def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
     """The files of the modules that a stage imports, wherever in their code, and of the templates beside them.
 
-    Only names that stand in the code are followed. The files of variants are imported by names that it computes: of
-    these, only that of `kind` is among them.
+    Only names that stand in the code are followed. The files of variants and of networks are imported by names that
+    params.yaml gives: of these, only the modules `named` are among them.
 
     Raises:
         UserError: a file is not valid Python, or imports relatively from beyond its package.
     """
     found: set[Path] = set()
-    waiting = [stage, *([f"aebench.variants.{kind}"] if kind else [])]
+    waiting = [stage, *named]
     while waiting:
         name = waiting.pop()
         path = _file(layout, name)

@@ -110,10 +110,11 @@ def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
         DataError: two have one name.
     """
     built_in = {
-        name: DatasetFacts(dataset.train_images, dataset.binarization != "none") for name, dataset in DATASETS.items()
+        name: DatasetFacts(dataset.train_images, dataset.shape, dataset.binarization != "none")
+        for name, dataset in DATASETS.items()
     }
     found = own.find(folders, taken=DATASETS)
-    return built_in | {name: DatasetFacts(None, one.binarization != "none") for name, one in found.items()}
+    return built_in | {name: DatasetFacts(None, None, one.binarization != "none") for name, one in found.items()}
 
 
 def fetch(

@@ -3,6 +3,7 @@
 Shapes: B images of D pixels in [0, 1], labels `[B]` int64 in 0..C−1, codes of L dimensions.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,10 +20,15 @@ Noise = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a model must know of its data: D and, for C classes, their shares among the training labels."""
+    """What a model must know of its data: an image's shape (C, H, W) and the classes' shares of the training labels."""
 
-    pixels: int
+    shape: tuple[int, int, int]
     class_shares: tuple[float, ...]
+
+    @property
+    def pixels(self) -> int:
+        """D = C·H·W."""
+        return math.prod(self.shape)
 
 
 class LatentVariables(Protocol):

@@ -4,6 +4,7 @@ MLflow runs it when the model is loaded: code and safetensors, nothing unpickled
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Served(PythonModel):  # type: ignore[misc]
         """Build the model from the artifacts `config` and `weights`."""
         description = json.loads(Path(context.artifacts["config"]).read_bytes())
         self.model = restore(description, Path(context.artifacts["weights"]).read_bytes())
-        self.pixels = description["images"]["pixels"]
+        self.pixels = math.prod(description["images"]["shape"])
 
     @torch.no_grad()
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:

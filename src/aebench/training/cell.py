@@ -90,7 +90,7 @@ def train_cell(
 
     device = available(config.device)
     splits = load(data, dataset, config.data.validation_fraction)
-    spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
+    spec = ImageSpec(splits.shape, splits.class_shares)
     models = [untrained(config, spec, seed) for seed in seeds]
 
     def after_epoch(epoch: int, rows: list[dict[str, float]]) -> None:

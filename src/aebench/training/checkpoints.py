@@ -90,7 +90,7 @@ def pack(
     description = {
         "dataset": dataset,
         "seed": seed,
-        "images": {"pixels": spec.pixels, "class_shares": spec.class_shares},
+        "images": {"shape": spec.shape, "class_shares": spec.class_shares},
         "selected_epoch": history.selected_epoch,
         **({"failed": history.failed} if history.failed else {}),
         **config.model_dump(mode="json", exclude_none=True),

@@ -66,7 +66,7 @@ def train_run(
         DataError: the data set is missing or damaged, or too small.
     """
     splits = load(data, dataset, config.data.validation_fraction)
-    spec = ImageSpec(splits.train.images.shape[1], splits.class_shares)
+    spec = ImageSpec(splits.shape, splits.class_shares)
     model = untrained(config, spec, seed)
     written = time.monotonic()
 

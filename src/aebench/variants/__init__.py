@@ -5,17 +5,16 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from operator import mul
 from types import ModuleType
 from typing import Any
 
+import torch
 from safetensors.torch import load
 
-from aebench.config import Network, VariantConfig, parse
+from aebench.config import Network, VariantConfig, parse, parse_network
+from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
-
-# Numbers of classes times latent dimensions, of which some variants keep a table; 40 MB.
-MOST_MEANS = 10_000_000
+from aebench.models.networks import architectures
 
 
 @cache
@@ -30,7 +29,13 @@ def kinds() -> dict[str, type[VariantConfig]]:
 
 
 def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencoder:
-    """The model of `config`, on the CPU, its weights drawn from torch's global generator."""
+    """The model of `config`, on the CPU, its weights drawn from torch's global generator.
+
+    Raises:
+        ConfigError: the network does not fit the images.
+    """
+    if misfit := network.misfit(spec.shape):
+        raise ConfigError(f"network.{misfit}")
     module = _modules()[config.kind]
     (model,) = (
         member
@@ -49,14 +54,14 @@ def restore(description: Mapping[str, Any], weights: bytes) -> Autoencoder:
             damaged, or of another version.
     """
     config = parse(kinds()[description["model"]["kind"]], description["model"])
-    network = parse(Network, description["network"])
-    spec = ImageSpec(description["images"]["pixels"], tuple(description["images"]["class_shares"]))
+    network = parse_network(architectures(), description["network"])
+    spec = ImageSpec(tuple(description["images"]["shape"]), tuple(description["images"]["class_shares"]))
     trained = load(weights)
-    # Before memory is taken for a network: what the description says must be in the weights.
-    sizes = [spec.pixels, *network.hidden, network.latent_dim]
-    stored = sum(weight.numel() for weight in trained.values())
-    if sum(map(mul, sizes, sizes[1:])) > stored or len(spec.class_shares) * network.latent_dim > MOST_MEANS:
-        raise ValueError(f"the description is of a larger network than the {stored} weights")
+    # Before memory is taken for a network: what the description says must be what is stored.
+    with torch.device("meta"):
+        described = build(config, network, spec).state_dict()
+    if {name: weight.shape for name, weight in described.items()} != {name: w.shape for name, w in trained.items()}:
+        raise ValueError("the description is of another network than the weights")
     model = build(config, network, spec)
     model.load_state_dict(trained)
     return model.eval()

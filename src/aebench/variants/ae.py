@@ -23,8 +23,8 @@ class AE(Autoencoder):
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
-        self.encoder = encoder(spec.pixels, network.hidden, network.latent_dim)
-        self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
+        self.encoder = encoder(network, spec.shape, network.latent_dim)
+        self.decoder = decoder(network, spec.shape)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """‖x − f(g(x))‖², `[B]`."""

@@ -1,11 +1,11 @@
 """DAE: minimise ‖x − f(g(x̃))‖² for a corrupted x̃ (Vincent et al. 2008)."""
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from aebench.config import Corruption, Network, VariantConfig
+from aebench.config import Corruption, Network, Settings, VariantConfig
 from aebench.data.corruption import apply, draw
 from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
 from aebench.models.networks import decoder, encoder
@@ -15,6 +15,8 @@ from aebench.randomness import Streams
 
 class Config(VariantConfig, Corruption):
     """The corruption of the inputs in training, drawn anew for each image in each epoch."""
+
+    EXAMPLE: ClassVar[Settings] = {"corruption": "masking", "corruption_rate": 0.3}
 
     kind: Literal["dae"]
 
@@ -27,8 +29,8 @@ class DAE(Autoencoder):
         super().__init__()
         self.config = config
         self.pixels = spec.pixels
-        self.encoder = encoder(spec.pixels, network.hidden, network.latent_dim)
-        self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
+        self.encoder = encoder(network, spec.shape, network.latent_dim)
+        self.decoder = decoder(network, spec.shape)
 
     def noise(self, size: int, streams: Streams) -> Noise:
         """What the corruption of each image takes at random, `[B, D]`."""

@@ -49,8 +49,8 @@ class VAE(LatentVariableModel):
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
         self.config = config
-        self.encoder = encoder(spec.pixels, network.hidden, 2 * network.latent_dim)
-        self.decoder = decoder(network.latent_dim, network.hidden, spec.pixels)
+        self.encoder = encoder(network, spec.shape, 2 * network.latent_dim)
+        self.decoder = decoder(network, spec.shape)
         self.pixels = PixelDistribution(config.likelihood, config.sigma)
         self.register_buffer("origin", torch.zeros(network.latent_dim), persistent=False)
 

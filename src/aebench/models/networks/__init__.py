@@ -1,0 +1,85 @@
+"""The networks: every file here is one, and its name is the `architecture` that params.yaml gives under `network`.
+
+A file holds `Config`, an `aebench.config.Network` with the network's own settings, and two functions:
+
+- `encoder(config, shape, outputs)` from images to what a posterior is made of, `[..., D]` → `[..., outputs]`;
+- `decoder(config, latent_dim, shape, outputs)` back to pixels, `[..., L]` → `[..., outputs·D]`, not squashed.
+
+An image of shape (C, H, W) is a vector of D = C·H·W pixels wherever a network begins or ends, with any number of batch
+dimensions before it. Both functions give an `nn.Sequential` whose first layer with weights is an `nn.Linear` or an
+`nn.Conv2d`: that is where a label enters.
+"""
+
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aebench.config import Network
+
+Shape = tuple[int, int, int]
+"""Of an image: (C, H, W)."""
+
+
+@cache
+def _modules() -> Mapping[str, ModuleType]:
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name: import_module(f"{__name__}.{name}") for name in names}
+
+
+def architectures() -> dict[str, type[Network]]:
+    """For every network its configuration, the class named `Config` in its file."""
+    return {name: module.Config for name, module in _modules().items()}
+
+
+def encoder(config: Network, shape: Shape, outputs: int, *, classes: int = 0) -> nn.Module:
+    """Images `[..., D]`, and labels `[...]` where `classes` is not 0, → `[..., outputs]`."""
+    network: nn.Sequential = _modules()[config.architecture].encoder(config, shape, outputs)
+    return Conditional(network, classes) if classes else network
+
+
+def decoder(config: Network, shape: Shape, outputs: int = 1, *, classes: int = 0) -> nn.Module:
+    """Codes `[..., L]`, and labels `[...]` where `classes` is not 0, → `outputs` values a pixel, `[..., outputs·D]`."""
+    network: nn.Sequential = _modules()[config.architecture].decoder(config, config.latent_dim, shape, outputs)
+    return Conditional(network, classes) if classes else network
+
+
+@final
+class Conditional(nn.Module):
+    """A network that takes a label's one-hot code beside its input.
+
+    The code's columns in the first layer's weights amount to a bias for each class, and are kept as such; beside an
+    image that goes into a convolution the code stands as planes, one a class, whose kernels have one pixel.
+    """
+
+    def __init__(self, network: nn.Sequential, classes: int) -> None:
+        """`network` takes the input alone.
+
+        Raises:
+            TypeError: its first layer with weights is neither linear nor a convolution.
+        """
+        super().__init__()
+        self.network = network
+        self._first = next(place for place, layer in enumerate(network) if any(True for _ in layer.parameters()))
+        first = network[self._first]
+        if not isinstance(first, nn.Linear | nn.Conv2d):
+            raise TypeError(f"a label enters by an nn.Linear or an nn.Conv2d, found {type(first).__name__} at first")
+        outputs, inputs = first.weight.shape[0], first.weight[0].numel()
+        bound = (inputs + classes) ** -0.5  # as torch draws the weights of so many inputs
+        self.of_class = nn.Parameter(torch.empty(classes, outputs).uniform_(-bound, bound))
+        self._of_pixel = (None,) * (first.weight.dim() - 2)
+
+    def forward(self, values: Tensor, y: Tensor) -> Tensor:
+        """`[..., in]` and labels `[...]`, broadcast against each other → `[..., out]`."""
+        hidden = values
+        for place, layer in enumerate(self.network):
+            hidden = layer(hidden)
+            if place == self._first:
+                hidden = hidden + F.embedding(y, self.of_class)[(..., *self._of_pixel)]
+        return hidden

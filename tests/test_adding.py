@@ -1,0 +1,45 @@
+"""What the documentation adds is taken up from one file, through DVC."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from checkout import working_tree
+from conftest import RESULTS, ROOT
+from ruamel.yaml import YAML
+
+pytestmark = pytest.mark.slow
+
+
+def example(page: str) -> tuple[str, dict[str, object]]:
+    """The code and the changes of params.yaml that stand in a page."""
+    blocks = re.findall(r"^```(python|yaml)\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+    code, changes = (next(block for language, block in blocks if language == wanted) for wanted in ("python", "yaml"))
+    return code, YAML(typ="safe").load(changes)
+
+
+def test_a_network(tmp_path: Path) -> None:
+    code, changes = example("adding-a-network.md")
+    project = working_tree(tmp_path / "checkout")
+    (project.root / "src/aebench/models/networks/residual.py").write_text(code)
+    params = YAML(typ="safe").load(RESULTS)
+    params["models"] = {"vae": {"kind": "vae"}, **changes.pop("models")}  # type: ignore[dict-item]
+    with (project.root / "params.yaml").open("w") as file:
+        YAML().dump({**params, **changes}, file)
+    assert {"train@digits-vae", "train@digits-vae_residual"} <= set(project.repro())
+    found = json.loads((project.root / "reports/metrics/digits/vae_residual.json").read_text())
+    assert found["protocol"]["network"]["architecture"] == "residual"
+    assert found["parameters"] == sum(
+        (inputs + 1) * outputs
+        for inputs, outputs in ((64, 16), (16, 16), (16, 16), (16, 8), (4, 16), (16, 16), (16, 16), (16, 64))
+    )
+    assert "vae_residual" in (project.root / "reports/comparison.md").read_text()
+    contract = ("-m", "pytest", "-o", "addopts=", "tests/test_networks.py", "tests/test_variants.py", "-k", "residual")
+    done = project.run(sys.executable, *contract, PYTHONPATH=str(project.root / "src"))
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 30  # type: ignore[index]
+    lines = (project.root / "src/aebench/models/networks/mlp.py").read_text()
+    (project.root / "src/aebench/models/networks/mlp.py").write_text(lines.replace("inplace=True", "inplace=False"))
+    assert not {"train@digits-vae_residual", "fetch@digits"} & set(project.repro())
