@@ -31,13 +31,13 @@ def main() -> None:
     from aebench.data import datasets
     from aebench.evaluation.pictures import prior_samples
     from aebench.models.autoencoder import ImageSpec, LatentVariableModel
-    from aebench.models.networks import architectures
     from aebench.randomness import drawing_from, generator
     from aebench.reporting.figures import batch_losses, image_rows
+    from aebench.training.settings import read_params
     from aebench.training.train import train
 
     numerics.begin()
-    params = config.read(SETTINGS, kinds=variants.kinds(), architectures=architectures(), datasets=datasets.facts(()))
+    params = read_params(SETTINGS)
     (name,), (variant,), (seed,) = params.datasets, params.variants, params.seeds
     settings, layout = params.run(variant), Layout(ROOT)
     source = ROOT / Path(params.execution.source_dir).expanduser() if params.execution.source_dir else None

@@ -59,13 +59,9 @@ def params() -> "Params":
     from aebench import config, numerics
 
     numerics.limit(config.read_numerics(LAYOUT.params))
-    from aebench import variants  # these import torch, which must come after
-    from aebench.data.datasets import facts
-    from aebench.models.networks import architectures
+    from aebench.training.settings import read_params  # imports torch, which must come after
 
-    return config.read(
-        LAYOUT.params, kinds=variants.kinds(), architectures=architectures(), datasets=facts(LAYOUT.datasets)
-    )
+    return read_params(LAYOUT.params, LAYOUT.datasets)
 
 
 def cell(dataset: str, variant: str | None = None) -> "Params":
@@ -87,7 +83,7 @@ def name() -> str:
 
 
 def code(variant: str | None = None) -> str:
-    """The fingerprint of this stage's code, with those of a variant's kind and network where the stage works on one.
+    """The fingerprint of this stage's code, with those of what its block names where the stage works on one.
 
     The stage leaves it for DVC at its end, so that DVC knows the code that made the results: that of the stage's
     beginning, although it may have been edited since the check, and the check may run again while the stage works.

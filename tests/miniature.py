@@ -31,16 +31,16 @@ from ruamel.yaml import YAML  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from aebench import config, portable, variants  # noqa: E402
+from aebench import config, portable  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.evaluation import baselines, document  # noqa: E402
 from aebench.evaluation.evaluate import Evaluated, evaluate  # noqa: E402
-from aebench.models.networks import architectures  # noqa: E402
 from aebench.paths import Layout, write  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
 from aebench.store import Store  # noqa: E402
 from aebench.training.checkpoints import read_run  # noqa: E402
 from aebench.training.run import train_run  # noqa: E402
+from aebench.training.settings import read_params  # noqa: E402
 
 DATASET = "digits"
 TRAIN, TEST = 260, 20
@@ -56,11 +56,21 @@ MORE: dict[str, dict[str, Any]] = {
     "miniature_gaussian": {"kind": "vae", "likelihood": "gaussian"},
     "miniature_continuous": {"kind": "vae", "likelihood": "continuous_bernoulli", "beta_warmup_epochs": 2},
     "miniature_noisy": {"kind": "dae", "corruption": "gaussian", "corruption_rate": 0.2},
-    "miniature_conv": {"kind": "vae", "network": {"architecture": "conv", "channels": [4, 8], "hidden": [16]}},
+    "miniature_conv": {
+        "kind": "vae",
+        "network": {"architecture": "conv", "channels": [4, 8], "hidden": [16]},
+        "training": {"optimizer": "adamw", "weight_decay": 0.1},
+    },
     "miniature_gated": {
         "kind": "cvae",
         "conditioning": "concat",
         "network": {"architecture": "gated_mlp", "hidden": [16]},
+        "training": {
+            "optimizer": "normalised_adam",
+            "schedule": "cosine",
+            "warmup_share": 0.2,
+            "gradient_clip": 5.0,
+        },
     },
 }
 
@@ -146,7 +156,7 @@ def params(folder: Path) -> config.Params:
     path = folder / "params.yaml"
     with path.open("w") as file:
         YAML().dump(content, file)
-    return config.read(path, kinds=variants.kinds(), architectures=architectures(), datasets=datasets.facts(()))
+    return read_params(path)
 
 
 def images(folder: Path) -> bytes:

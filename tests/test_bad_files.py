@@ -21,18 +21,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_train import config, silent
 
-from aebench import config as params_file
-from aebench import load_run, variants
+from aebench import load_run
 from aebench.data import datasets, description
 from aebench.data.sources import local_folder
 from aebench.errors import UserError
-from aebench.models.networks import architectures
 from aebench.paths import Layout
 from aebench.reporting import exports, findings, pairs, results, tables
 from aebench.reporting.files import arrays
 from aebench.tracking.runs import found
 from aebench.tracking.sync import SyncState
 from aebench.training.run import train_run
+from aebench.training.settings import read_params
 
 FUZZING = settings(
     max_examples=60, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -285,9 +284,7 @@ def test_a_description_larger_than_the_weights_takes_no_memory(
 def read_all(root: Path) -> None:
     """All that the report and the sync read, and what the report says of it; its pictures are left out."""
     layout = Layout(root)
-    params = params_file.read(
-        layout.params, kinds=variants.kinds(), architectures=architectures(), datasets=datasets.facts(())
-    )
+    params = read_params(layout.params)
     loaded = results.load(params, layout)
     compared = {dataset: pairs.pairs(cells) for dataset, cells in loaded.datasets()}
     leaders = {dataset: pairs.leaders(each) for dataset, each in compared.items()}

@@ -12,11 +12,9 @@ from checkout import Checkout, checkout
 from hypothesis import HealthCheck, given, settings
 from mutations import TEXT, as_yaml, contents, trees
 
-from aebench import variants
-from aebench.config import Params, read
-from aebench.data.datasets import facts
+from aebench.config import Params
 from aebench.errors import ConfigError, plain
-from aebench.models.networks import architectures
+from aebench.training.settings import read_params
 
 # So long a case hangs; the longest take a second.
 FUZZING = {
@@ -31,7 +29,7 @@ def outcome(path: Path, content: bytes) -> str | None:
     """What the check says of this file; none where it is in order, and then it can be used."""
     path.write_bytes(content)
     try:
-        params = read(path, kinds=variants.kinds(), architectures=architectures(), datasets=facts(()))
+        params = read_params(path)
     except ConfigError as error:
         return str(error)
     assert all(params.run(variant) for variant in params.variants)

@@ -141,7 +141,7 @@ from aebench.paths import Layout
 
 def train():
     began_with = _stage.code("ae")
-    path = Path("src/aebench/training/adam.py")
+    path = Path("src/aebench/training/optimizers/adam.py")
     path.write_text(path.read_text().replace("eps=1e-8", "eps=1e-7"))
     assert subprocess.run([sys.executable, "stages/check.py"]).returncode == 0
     assert Path(".aebench/code/train/ae").read_text().strip() != began_with

@@ -8,17 +8,15 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from aebench import variants
-from aebench.config import Params, read
-from aebench.data.datasets import facts
+from aebench.config import Params
 from aebench.errors import ConfigError
-from aebench.models.networks import architectures
+from aebench.training.settings import read_params
 
 Edit = Callable[[dict[str, Any]], object]
 
 
 def check(path: Path) -> Params:
-    return read(path, kinds=variants.kinds(), architectures=architectures(), datasets=facts(()))
+    return read_params(path)
 
 
 @pytest.fixture
@@ -92,6 +90,18 @@ BAD: list[tuple[Edit, str]] = [
     (put("models.vae.network", 3), "models.vae.network: found 3, allowed: a mapping"),
     (put("models.vae.training", {"epoch": 3}), r"models.vae.training.epoch: unknown key, .*did you mean epochs\?"),
     (put("models.vae.training", []), r"models.vae.training: found \[\], allowed: a mapping"),
+    (put("training.optimizer", "adm"), r"training.optimizer: found 'adm', .*did you mean adam\?"),
+    (put("training.optimizer", "adamw"), "training.weight_decay: missing"),
+    (put("training.weight_decay", 0.1), "training.weight_decay: unknown key"),
+    (put("models.vae.training", {"optimizer": "adamw"}), "models.vae.training.weight_decay: missing"),
+    (put("training.schedule", "cosin"), r"training.schedule: found 'cosin', .*did you mean cosine\?"),
+    (put("training.warmup_share", 1.5), "training.warmup_share: found 1.5, allowed: less than or equal to 1"),
+    (put("training.gradient_clip", 0), "training.gradient_clip: found 0, allowed: greater than 0"),
+    (put("training.patience", 0), "training.patience: found 0, allowed: greater than or equal to 1"),
+    (
+        lambda c: c["training"].update(patience=5, select="last") or c["data"].update(validation_fraction=0),
+        "data.validation_fraction: found 0 while ae has a patience of 5 epochs, .*or training.patience: null",
+    ),
     (put("network.architecture", "cnn"), "network.architecture: found 'cnn', allowed: conv, gated_mlp, mlp"),
     (put("network.architecture", []), r"network.architecture: found \[\], allowed: conv, gated_mlp, mlp"),
     (put("network.channels", [8]), "network.channels: unknown key, allowed: architecture, latent_dim, hidden"),
@@ -205,7 +215,9 @@ def test_a_variant_may_have_a_network_of_its_own(edited: Callable[[Edit], Path])
     assert params.run("vae_wide").network.model_dump() == {"architecture": "mlp", "latent_dim": 16, "hidden": (9,)}
     conv = {"architecture": "conv", "latent_dim": 16, "channels": (4, 8), "hidden": ()}
     assert params.run("vae_conv").network.model_dump() == conv
-    assert params.modules()["vae_conv"] == ("aebench.variants.vae", "aebench.models.networks.conv")
+    assert params.modules()["vae_conv"] == (
+        *("aebench.variants.vae", "aebench.models.networks.conv", "aebench.training.optimizers.adam"),
+    )
     assert params.run("vae_conv").model == params.run("vae").model.model_copy(update={"kind": "vae"})
 
 

@@ -103,7 +103,7 @@ def test_what_an_edit_of_the_code_reruns(project: Checkout, tmp_path: Path) -> N
 
     def without_words(checkout: Checkout) -> None:
         checkout.edit("src/aebench/training/train.py", '"""One training loop', '"""A training loop')
-        checkout.edit("src/aebench/models/networks.py", "from torch import", "# As it was.\nfrom torch import")
+        checkout.edit("src/aebench/models/networks/mlp.py", "from torch import", "# As it was.\nfrom torch import")
         variants = checkout.root / "src" / "aebench" / "variants"
         (variants / "mine.py").write_text((variants / "vae.py").read_text().replace('"vae"', '"mine"'))
         (variants / ".#mine.py").symlink_to("someone@somewhere.1234")
@@ -124,7 +124,7 @@ def test_what_an_edit_of_the_code_reruns(project: Checkout, tmp_path: Path) -> N
     for name, old, new, ran in (
         ("reporting/figures.py", "#0072B2", "#0072B3", []),
         ("evaluation/likelihoods.py", "import torch\n", "import torch as torch\n", evaluations),
-        ("models/networks.py", "nn.ReLU(inplace=True)", "nn.Tanh()", trainings + evaluations),
+        ("models/networks/mlp.py", "nn.ReLU(inplace=True)", "nn.Tanh()", trainings + evaluations),
         ("variants/vae.py", ".chunk(2, dim=-1)", ".chunk(2, dim=1)", ["train@dots-vae", "evaluate@dots-vae"]),
     ):
         project.edit(f"src/aebench/{name}", old, new)
@@ -136,7 +136,7 @@ def test_what_an_edit_of_the_code_reruns(project: Checkout, tmp_path: Path) -> N
 
 def test_results_of_code_that_was_edited_after_the_check_are_known_as_such(project: Checkout) -> None:
     before = project.snapshot()
-    project.edit("src/aebench/training/adam.py", "eps=1e-8", "eps=1e-7")
+    project.edit("src/aebench/training/optimizers/adam.py", "eps=1e-8", "eps=1e-7")
     out(project, "dvc", "repro", "--single-item", "--force", "train@dots-vae")
     assert project.snapshot() != before
     project.git("checkout", "--quiet", "src")

@@ -4,13 +4,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from aebench import config, variants
 from aebench.config import Params
-from aebench.data.datasets import facts
-from aebench.models.networks import architectures
 from aebench.reporting.exports import _tex
 from aebench.reporting.maps import as_json
 from aebench.reporting.provenance import Provenance, provenance
+from aebench.training.settings import read_params
 
 
 @pytest.mark.parametrize(
@@ -32,7 +30,7 @@ def test_json_cannot_end_the_script_that_holds_it() -> None:
 
 
 def read(root: Path) -> Params:
-    return config.read(root / "params.yaml", kinds=variants.kinds(), architectures=architectures(), datasets=facts(()))
+    return read_params(root / "params.yaml")
 
 
 def test_the_hash_is_of_code_parameters_raw_files_and_pins_and_of_nothing_else(tmp_path: Path) -> None:

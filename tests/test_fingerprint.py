@@ -26,9 +26,10 @@ OTHERS = {"baseline", "report"}  # which use the statistics and the protocol of 
 ALL = TRAIN | EVALUATE | OTHERS | {"fetch"}
 
 
-def named(kind: str, architecture: str = "mlp") -> tuple[str, str]:
+def named(kind: str, architecture: str = "mlp", optimizer: str = "adam") -> tuple[str, ...]:
     """The modules that params.yaml names for a variant."""
-    return f"aebench.variants.{kind}", f"aebench.models.networks.{architecture}"
+    names = (f"variants.{kind}", f"models.networks.{architecture}", f"training.optimizers.{optimizer}")
+    return tuple(f"aebench.{name}" for name in names)
 
 
 # One of them has a network of its own.
@@ -115,7 +116,7 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
         ("variants/__init__.py", "model.eval()", "model", ALL),
         ("training/train.py", "epoch=epoch", "epoch=None", TRAIN),
         ("training/stacked.py", "import torch", "import torch as torch", TRAIN),
-        ("training/adam.py", "eps=1e-8", "eps=1e-7", TRAIN | EVALUATE),
+        ("training/optimizers/adam.py", "eps=1e-8", "eps=1e-7", TRAIN | EVALUATE),
         ("models/networks/mlp.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
         ("models/networks/conv.py", "nn.ReLU(inplace=True)", "nn.Tanh()", {"train/dae", "evaluate/dae"}),
         ("models/networks/__init__.py", "** -0.5", "** -0.6", ALL),
@@ -240,12 +241,12 @@ STAGES = (("fetch",), ("baseline",), ("train", "vae"), ("evaluate", "vae"), ("re
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[str, ...], set[Path]]]:
     """A checkout, and for each stage the files whose code was executed in it and its workers, or read as a template.
 
-    It has one variant and one network only: each stage imports all that there are.
+    It has one variant, one network and one optimiser only: each stage imports all that there are.
     """
     spy = tmp_path_factory.mktemp("spy")
     (spy / "sitecustomize.py").write_text(SPY)
     made = working_tree(tmp_path_factory.mktemp("ran"))
-    for folder, kept in (("variants", "vae.py"), ("models/networks", "mlp.py")):
+    for folder, kept in (("variants", "vae.py"), ("models/networks", "mlp.py"), ("training/optimizers", "adam.py")):
         for path in (made.root / "src" / "aebench" / folder).iterdir():
             if path.name not in ("__init__.py", kept):
                 path.unlink()
@@ -318,7 +319,7 @@ def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, .
     used = {stage[0]: {path.relative_to(made.root).as_posix() for path in paths} for stage, paths in files.items()}
     for stage, name in (
         *(("fetch", "data/datasets.py"), ("baseline", "evaluation/probes.py"), ("train", "execution/processes.py")),
-        *(("train", "execution/fresh.py"), ("train", "execution/cluster.py"), ("train", "training/adam.py")),
+        *(("train", "execution/fresh.py"), ("train", "execution/cluster.py"), ("train", "training/optimizers/adam.py")),
         *(("train", "variants/vae.py"), ("train", "models/networks/mlp.py"), ("evaluate", "evaluation/estimators.py")),
         *(("report", "reporting/page.html.jinja"), ("report", "reporting/page.js.jinja")),
     ):

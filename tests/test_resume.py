@@ -8,10 +8,11 @@ import torch
 from conftest import tiny
 from test_train import config, silent
 
+from aebench.config import Training
 from aebench.randomness import Streams
 from aebench.store import Store
 from aebench.training import run as run_module
-from aebench.training.adam import Adam
+from aebench.training.optimizers.adam import Adam
 from aebench.training.run import SoFar, train_run
 from aebench.training.state import Progress, TrainingState
 
@@ -72,19 +73,22 @@ def test_the_best_epoch_before_the_stop_is_remembered(select: str, digits_file: 
     assert train_run(own, "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
 
 
+BEST = Training(epochs=9, batch_size=64, learning_rate=0.01, select="best_validation")
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_run_that_fails_where_it_goes_on_keeps_its_last_finite_weights(stopped: bool) -> None:
     """Not the best ones, which are older."""
 
     def begun(seed: int) -> TrainingState:
         model = tiny("ae", seed=seed)
-        return TrainingState(Progress(model), Adam(model.parameters(), 0.01), Streams(0))
+        return TrainingState(Progress(model), Adam(list(model.parameters())), Streams(0))
 
     def end_epoch(state: TrainingState, loss: float) -> bool:
         with torch.no_grad():
             for weight in state.progress.model.parameters():
                 weight += 1
-        return state.progress.end_epoch({"train_loss": loss, "validation_loss": loss}, 1.0, "best_validation", 64)
+        return state.progress.end_epoch({"train_loss": loss, "validation_loss": loss}, 1.0, BEST, 64)
 
     state = begun(0)
     assert end_epoch(state, 1.0)
@@ -145,5 +149,5 @@ def test_a_state_holds_all_that_changes(digits_file: Path, so_far: SoFar) -> Non
     weights = set(states[-1].progress.model.state_dict())
     assert {f"{part}/{name}" for part in ("weights", "best") for name in weights} <= names
     assert {f"stream/{purpose}" for purpose in ("order", "corruption")} <= names
-    assert sum(name.startswith("adam/") for name in names) == 3 * len(weights)
+    assert sum(name.startswith("optimizer/") for name in names) == 3 * len(weights)
     assert torch.is_tensor(states[-1]._tensors()["adam/steps/0"])

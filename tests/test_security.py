@@ -16,12 +16,11 @@ import pytest
 from checkout import Checkout, working_tree
 from conftest import RESULTS, ROOT
 
-from aebench import config, variants, yaml
-from aebench.data.datasets import facts
+from aebench import yaml
 from aebench.errors import ConfigError
-from aebench.models.networks import architectures
 from aebench.paths import Layout
 from aebench.pruning import prune
+from aebench.training.settings import read_params
 
 CODE = [path for folder in ("src", "stages", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
 # Processes of ours talk to each other in pickles, over pipes that nobody else writes to.
@@ -104,15 +103,13 @@ def test_a_name_is_letters_and_digits(tmp_path: Path, name: str, key: str) -> No
         content["tracking"]["experiment"] = name
     (tmp_path / "params.yaml").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=f"^params.yaml: (line 1|{key}|models|tracking)") as caught:
-        config.read(tmp_path / "params.yaml", kinds=variants.kinds(), architectures=architectures(), datasets=facts(()))
+        read_params(tmp_path / "params.yaml")
     assert str(caught.value).isprintable()
 
 
 def test_pruning_removes_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(RESULTS)
-    params = config.read(
-        tmp_path / "params.yaml", kinds=variants.kinds(), architectures=architectures(), datasets=facts(())
-    )
+    params = read_params(tmp_path / "params.yaml")
     outside, root = tmp_path / "outside", tmp_path / "checkout"
     for folder in (outside / "deep", root / "runs/digits/old", root / "runs/gone/ae", root / "reports/metrics"):
         folder.mkdir(parents=True)

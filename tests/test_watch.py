@@ -14,12 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from results import CELLS, Results, tags
 
-from aebench import config, variants
-from aebench.data.datasets import facts
-from aebench.models.networks import architectures
 from aebench.paths import HISTORY, Layout
 from aebench.tracking.mirror import StoreError
 from aebench.tracking.watch import Watch
+from aebench.training.settings import read_params
 
 pytestmark = pytest.mark.slow
 
@@ -33,9 +31,7 @@ def checkout(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def watching(checkout: Results) -> Watch:
-    params = config.read(
-        checkout.root / "params.yaml", kinds=variants.kinds(), architectures=architectures(), datasets=facts(())
-    )
+    params = read_params(checkout.root / "params.yaml")
     return Watch(params, Layout(checkout.root))
 
 

@@ -74,6 +74,9 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+B = TypeVar("B", bound=Block)
+
+
 class Data(Block):
     """What share of the training images is held out for validation."""
 
@@ -97,11 +100,23 @@ class Network(Block):
 
 
 class Training(Block):
-    """The one training protocol: epochs, images a batch, Adam's learning rate, and which epoch's weights are kept."""
+    """The one training protocol; each file in `training/optimizers/` extends it with the optimiser's settings.
 
+    `schedule`: how the learning rate goes on after a linear warm-up, over `warmup_share` of all steps. `gradient_clip`:
+    the largest norm of a step's gradient. `patience`: how many epochs without a lower validation loss end training.
+    `select`: which epoch's weights are kept. `EXAMPLE`: what must stand beside an optimiser's name; the tests use it.
+    """
+
+    EXAMPLE: ClassVar[Settings] = {}
+
+    optimizer: str = "adam"
     epochs: Count
     batch_size: Count
     learning_rate: LearningRate
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gradient_clip: Annotated[float, Field(gt=0)] | None = None
+    patience: Count | None = None
     select: Selection
 
 
@@ -116,7 +131,7 @@ class VariantConfig(Block):
 
     kind: str
     network: SerializeAsAny[Network] | None = None
-    training: Training | None = None
+    training: SerializeAsAny[Training] | None = None
 
 
 class Corruption(Block):
@@ -198,7 +213,7 @@ class RunConfig(Block):
     variant: str
     model: SerializeAsAny[VariantConfig]
     network: SerializeAsAny[Network]
-    training: Training
+    training: SerializeAsAny[Training]
     data: Data
     numerics: Numerics
     device: Device = "cpu"
@@ -214,19 +229,23 @@ class Params(Block):
     device: Device
     data: Data
     network: SerializeAsAny[Network]
-    training: Training
+    training: SerializeAsAny[Training]
     models: dict[Name, SerializeAsAny[VariantConfig]]
     evaluation: Evaluation
     execution: Execution
     tracking: Tracking
 
     def modules(self) -> dict[str, tuple[str, ...]]:
-        """For each variant the modules that are imported by the names of its kind and its network."""
+        """For each variant the modules that are imported by the names of its kind, its network and its optimiser."""
         return {variant: self._modules(variant) for variant in self.variants}
 
     def _modules(self, variant: str) -> tuple[str, ...]:
         run = self.run(variant)
-        return f"aebench.variants.{run.model.kind}", f"aebench.models.networks.{run.network.architecture}"
+        return (
+            f"aebench.variants.{run.model.kind}",
+            f"aebench.models.networks.{run.network.architecture}",
+            f"aebench.training.optimizers.{run.training.optimizer}",
+        )
 
     def run(self, variant: str) -> RunConfig:
         """The configuration of `variant`'s runs: what all variants share, and what its block overrides of that."""
@@ -260,23 +279,36 @@ class DatasetFacts(NamedTuple):
 
 Kinds = Mapping[str, type[VariantConfig]]
 Architectures = Mapping[str, type[Network]]
+Optimizers = Mapping[str, type[Training]]
 Parsers = Mapping[str, Callable[[object, str], Block]]
 
 
-def read(path: Path, *, kinds: Kinds, architectures: Architectures, datasets: Mapping[str, DatasetFacts]) -> Params:
+def read(
+    path: Path,
+    *,
+    kinds: Kinds,
+    architectures: Architectures,
+    optimizers: Optimizers,
+    datasets: Mapping[str, DatasetFacts],
+) -> Params:
     """Read and check params.yaml.
 
     Args:
         path: the file.
         kinds: for every file in `variants/` its configuration.
         architectures: for every file in `models/networks/` its configuration.
+        optimizers: for every file in `training/optimizers/` its configuration.
         datasets: every known data set.
 
     Raises:
         ConfigError: one line with the key, what was found and what is allowed.
     """
     try:
-        return _read(path, kinds, architectures, datasets)
+        parsers: Parsers = {
+            "network": partial(parse_network, architectures),
+            "training": partial(_parse_named, optimizers, "optimizer", "adam"),
+        }
+        return _read(path, kinds, parsers, datasets)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
 
@@ -292,13 +324,12 @@ def read_numerics(path: Path) -> Numerics:
         return "portable"
 
 
-def _read(path: Path, kinds: Kinds, architectures: Architectures, datasets: Mapping[str, DatasetFacts]) -> Params:
+def _read(path: Path, kinds: Kinds, parsers: Parsers, datasets: Mapping[str, DatasetFacts]) -> Params:
     from aebench.yaml import read as read_yaml  # here, so that a model can be built where nothing reads params.yaml
 
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"found {show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
-    parsers: Parsers = {"network": partial(parse_network, architectures), "training": partial(parse, Training)}
     shared = {key: parse_shared(raw[key], key) for key, parse_shared in parsers.items() if key in raw}
     raw |= shared
     blocks = raw.get("models")
@@ -319,12 +350,17 @@ def _read(path: Path, kinds: Kinds, architectures: Architectures, datasets: Mapp
                 raise ConfigError(f"{key}[{position}]: found {show(value)}, {allowed}")
             seen.add(value)
     for variant in params.variants:
-        run = params.run(variant)
-        if run.training.select == "best_validation" and params.data.validation_fraction == 0:
-            raise ConfigError(
-                f"data.validation_fraction: found 0 while {variant} selects its weights by best_validation, "
-                "allowed: a share above 0, or training.select: last"
-            )
+        training = params.run(variant).training
+        needs = (
+            (training.select == "best_validation", "selects its weights by best_validation", "select: last"),
+            (training.patience is not None, f"has a patience of {training.patience} epochs", "patience: null"),
+        )
+        for needed, why, otherwise in needs:
+            if needed and params.data.validation_fraction == 0:
+                raise ConfigError(
+                    f"data.validation_fraction: found 0 while {variant} {why}, "
+                    f"allowed: a share above 0, or training.{otherwise}"
+                )
     for dataset in params.datasets:
         _check_with_data(params, dataset, datasets[dataset])
     return params
@@ -369,12 +405,13 @@ def _variant(name: object, block: object, kinds: Kinds, shared: Mapping[str, Blo
 
 
 def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
-    """The settings of a block with some of them changed; those of one network mean nothing to another."""
+    """The settings of a block with some of them changed; those of one network or optimiser mean nothing to another."""
     if not isinstance(changes, dict):
         raise ConfigError(f"{where}: found {show(changes)}, allowed: a mapping")
+    (base,) = (base for base in (Network, Training) if isinstance(shared, base))
     kept = shared.model_dump()
-    if isinstance(shared, Network) and changes.get("architecture", shared.architecture) != shared.architecture:
-        kept = {"latent_dim": shared.latent_dim}
+    if any(key in changes and changes[key] != kept[key] for key in ("architecture", "optimizer") if key in kept):
+        kept = {key: kept[key] for key in base.model_fields}
     return {**kept, **changes}
 
 
@@ -384,13 +421,17 @@ def parse_network(architectures: Architectures, value: object, where: str = "net
     Raises:
         ConfigError: one line about the first thing that is wrong.
     """
+    return _parse_named(architectures, "architecture", "mlp", value, where)
+
+
+def _parse_named(blocks: Mapping[str, type[B]], key: str, default: str, value: object, where: str) -> B:
+    """A block that is one of `blocks` by what stands under `key`."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping")
-    architecture = value.get("architecture", "mlp")
-    if not isinstance(architecture, str) or architecture not in architectures:
-        known = _allowed(str(architecture), architectures)
-        raise ConfigError(f"{where}.architecture: found {show(architecture)}, {known}")
-    return parse(architectures[architecture], value, where)
+    name = value.get(key, default)
+    if not isinstance(name, str) or name not in blocks:
+        raise ConfigError(f"{where}.{key}: found {show(name)}, {_allowed(str(name), blocks)}")
+    return parse(blocks[name], value, where)
 
 
 # Fewer images than this are no split to fit or to select on.
@@ -413,8 +454,6 @@ _PATTERNS = {
     NAME: "small letters, digits and underscores, at most 64",
     EXPERIMENT: "letters, digits, underscores, points and hyphens, at most 100",
 }
-
-B = TypeVar("B", bound=Block)
 
 
 def parse(block: type[B], value: object, where: str = "") -> B:

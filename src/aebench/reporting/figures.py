@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import matplotlib
@@ -44,11 +45,12 @@ def _png(figure: Figure) -> bytes:
 
 
 def _band(axes: Axes, runs: Sequence[Sequence[float]], label: str, colour: str, style: str = "-") -> None:
-    """The mean over seeds as a line, and the range over seeds as a band."""
-    values = np.asarray(runs)
-    epochs = np.arange(1, values.shape[1] + 1)
-    axes.plot(epochs, values.mean(axis=0), style, color=colour, label=label, linewidth=1.8, marker="o", markersize=3)
-    axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+    """The mean over seeds as a line, and the range over seeds as a band: at each epoch, over those that came so far."""
+    of_epochs = [np.asarray([value for value in values if value is not None]) for values in zip_longest(*runs)]
+    epochs = np.arange(1, len(of_epochs) + 1)
+    mean, low, high = ([function(values) for values in of_epochs] for function in (np.mean, np.min, np.max))
+    axes.plot(epochs, mean, style, color=colour, label=label, linewidth=1.8, marker="o", markersize=3)
+    axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

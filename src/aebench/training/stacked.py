@@ -20,7 +20,7 @@ from aebench.data.datasets import Split
 from aebench.devices import sent
 from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.randomness import Streams
-from aebench.training.adam import Adam
+from aebench.training.descent import Descent
 from aebench.training.state import History, Progress
 from aebench.training.train import validate
 
@@ -44,18 +44,20 @@ def train_stacked(
         models: on the CPU or on `device`; afterwards they are on `device`.
         data: the training split, on the CPU.
         validation: the validation split, on the CPU; it may be empty where `config.select` is `last`.
-        config: epochs, batch size, learning rate, selection.
+        config: epochs, batch size, optimiser and learning rate, when to stop, selection.
         seeds: one a model.
         device: where to compute.
         after_epoch: is told the epoch and the history's row of every run that is still finite.
 
     Returns:
-        For each seed its history; one that diverges ends where it would alone, and the others go on. An epoch's seconds
-        are those of all runs together.
+        For each seed its history; one that diverges or stops ends where it would alone, and the others go on. An
+        epoch's seconds are those of all runs together.
     """
     runs = [_Run(model.to(device), seed) for model, seed in zip(models, seeds, strict=True)]
     weights, objective = _stacked(models)
-    optimizer = Adam((weight for weight in weights.values() if weight.requires_grad), config.learning_rate)
+    batch_count = -(-len(data) // config.batch_size)
+    parameters = [weight for weight in weights.values() if weight.requires_grad]
+    descent = Descent(config, parameters, batch_count, stacked=True)
     held_out, going_on = validation.to(device), runs
     with _Batches(runs, data, config.batch_size, device) as batches:
         for epoch in range(1, config.epochs + 1):
@@ -63,11 +65,10 @@ def train_stacked(
             for model in models:
                 model.train()
             seen: dict[str, list[Tensor]] = defaultdict(list)
-            for x, y, noise in batches.of_an_epoch():
+            for number, (x, y, noise) in enumerate(batches.of_an_epoch(), start=(epoch - 1) * batch_count):
                 terms = objective(weights, x, y, noise, epoch)
                 # A sum over seeds, so that each one's gradient is that of its own mean over images.
-                loss = terms["loss"].mean(1).sum()
-                optimizer.step(torch.autograd.grad(loss, optimizer.parameters, materialize_grads=True))
+                descent.step(terms["loss"].mean(1).sum(), number)
                 for name, values in terms.items():
                     seen[name].append(values.detach())
             means = {name: torch.cat(values, dim=1).double().mean(1).tolist() for name, values in seen.items()}
@@ -80,7 +81,7 @@ def train_stacked(
             going_on = [
                 run
                 for run, row in zip(runs, rows, strict=True)
-                if run in going_on and run.progress.end_epoch(row, seconds, config.select, pixels)
+                if run in going_on and run.progress.end_epoch(row, seconds, config, pixels)
             ]
             if not going_on:
                 break

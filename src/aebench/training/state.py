@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from aebench.config import Selection
+from aebench.config import Training
 from aebench.models.autoencoder import Autoencoder
 from aebench.randomness import Streams
-from aebench.training.adam import Adam
+from aebench.training.optimizers import Optimizer
 
 # A loss that has risen since the first epoch by more than so many times its size, or nats a pixel, has diverged.
 FAR_WORSE = 100
@@ -67,13 +67,13 @@ class Progress:
         """Continue with the weights that the model and `best_weights` have by now."""
         self.history, self.best, self._latest = history, best, self._weights()
 
-    def end_epoch(self, row: dict[str, float], seconds: float, select: Selection, pixels: int) -> bool:
-        """Add an epoch's row and choose the weights; whether to go on, which is not so where the run has diverged.
+    def end_epoch(self, row: dict[str, float], seconds: float, config: Training, pixels: int) -> bool:
+        """Add an epoch's row and choose the weights; whether to go on: the run may have diverged, or lost its patience.
 
         Args:
             row: of the history: the epoch's means.
             seconds: how long the epoch took.
-            select: which epoch's weights to keep.
+            config: which epoch's weights to keep, and when to stop.
             pixels: D, by which a loss is judged.
         """
         epoch = len(self.history.epochs) + 1
@@ -84,10 +84,15 @@ class Progress:
         self.history.epochs.append(row)
         self.history.seconds.append(seconds)
         self._latest = self._weights()
-        score = row["validation_loss"] if select == "best_validation" else -math.inf
-        if score < self.best or select == "last":
+        score = row["validation_loss"] if config.select == "best_validation" else -math.inf
+        if score < self.best or config.select == "last":
             self.best, self.history.selected_epoch, self.best_weights = score, epoch, self._latest
-        return True
+        return config.patience is None or self._epochs_without_gain() < config.patience
+
+    def _epochs_without_gain(self) -> int:
+        """How many epochs have passed since that of the lowest validation loss."""
+        losses = [row["validation_loss"] for row in self.history.epochs]
+        return len(losses) - 1 - losses.index(min(losses))
 
     def end(self) -> History:
         """Leave the model with the weights that were chosen, in evaluation mode, and give its history."""
@@ -112,10 +117,10 @@ class Progress:
 
 @dataclass
 class TrainingState:
-    """All that the rest of a run depends on: weights, history and best weights, Adam's averages, the generators."""
+    """All that the rest of a run depends on: weights, history and best weights, the optimiser's, the generators."""
 
     progress: Progress
-    optimizer: Adam
+    optimizer: Optimizer
     streams: Streams
 
     def pack(self) -> bytes:
@@ -148,7 +153,7 @@ class TrainingState:
         parts = {
             "weights": self.progress.model.state_dict(),
             "best": self.progress.best_weights,
-            "adam": self.optimizer.state(),
+            "optimizer": self.optimizer.state(),
             "stream": self.streams.states(),
         }
         return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}

@@ -12,7 +12,7 @@ from aebench.data.datasets import Split
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.objectives import squared_error
 from aebench.randomness import Streams
-from aebench.training.adam import Adam
+from aebench.training.descent import Descent
 from aebench.training.state import History, Progress, TrainingState
 
 EVALUATION_BATCH = 1000
@@ -33,7 +33,7 @@ def train(
     after_batch: Callable[[Tensor], None] = lambda _: None,
     checkpoint: Callable[[TrainingState], None] = lambda _: None,
 ) -> History:
-    """Train `model` in place with Adam, and leave it with the weights that `config.select` names.
+    """Train `model` in place, and leave it with the weights that `config.select` names.
 
     Each step follows the gradient of the mean of a batch's losses. Training that leaves the finite numbers, or
     diverges, ends there; the history says so.
@@ -42,7 +42,7 @@ def train(
         model: its weights already drawn.
         data: the training split.
         validation: the validation split; it may be empty where `config.select` is `last`.
-        config: epochs, batch size, learning rate, selection.
+        config: epochs, batch size, optimiser and learning rate, when to stop, selection.
         seed: order of the images, their binarization and what the loss takes at random are drawn from it, each from its
             own generator.
         resume: the state of a run that was interrupted, packed; one that is not of a run like this is passed over.
@@ -51,27 +51,28 @@ def train(
         checkpoint: is given the state after each epoch.
     """
     streams = Streams(seed)
-    optimizer = Adam((weight for weight in model.parameters() if weight.requires_grad), config.learning_rate)
+    batches = -(-len(data) // config.batch_size)
+    descent = Descent(config, [weight for weight in model.parameters() if weight.requires_grad], batches)
     progress = Progress(model)
-    state = TrainingState(progress, optimizer, streams)
+    state = TrainingState(progress, descent.optimizer, streams)
     if resume:
         state.go_on(resume)
     for epoch in range(len(progress.history.epochs) + 1, config.epochs + 1):
         started = time.perf_counter()
         model.train()
         seen: dict[str, list[Tensor]] = defaultdict(list)
-        for index in torch.randperm(len(data), generator=streams["order"]).split(config.batch_size):
+        order = torch.randperm(len(data), generator=streams["order"]).split(config.batch_size)
+        for number, index in enumerate(order, start=(epoch - 1) * batches):
             x = data.pixels(index, streams["binarization"])
             terms = model.loss(x, data.labels[index], model.noise(len(x), streams), epoch=epoch)
             after_batch(terms["loss"])
-            loss = terms["loss"].mean()
-            optimizer.step(torch.autograd.grad(loss, optimizer.parameters, materialize_grads=True))
+            descent.step(terms["loss"].mean(), number)
             for name, values in terms.items():
                 seen[name].append(values.detach())
         row = {f"train_{name}": mean for name, mean in _means(seen).items()}
         if len(validation):
             row |= {f"validation_{name}": value for name, value in validate(model, validation, seed).items()}
-        if not progress.end_epoch(row, time.perf_counter() - started, config.select, data.images.shape[-1]):
+        if not progress.end_epoch(row, time.perf_counter() - started, config, data.images.shape[-1]):
             break
         checkpoint(state)
         after_epoch(epoch, row)

@@ -1,25 +1,39 @@
-"""Adam, as torch computes it."""
+"""adam: Adam (Kingma & Ba 2015), as torch computes it."""
 
-from collections.abc import Iterable, Sequence
-from typing import final
+from collections.abc import Sequence
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from aebench.config import Training
+
+
+class Config(Training):
+    """Adam has no settings of its own: its β₁, β₂ and ε are the usual ones."""
+
+    optimizer: Literal["adam"] = "adam"
+
+
+def make(config: Config, parameters: Sequence[Tensor], *, stacked: bool) -> "Adam":
+    """Adam; what it does to an element of a parameter depends on no other, so it is the same for stacked runs."""
+    return Adam(parameters)
+
 
 @final
 class Adam:
-    """Adam (Kingma & Ba 2015) with its usual β₁, β₂ and ε, in torch's fused form.
+    """Adam with β₁ = 0.9, β₂ = 0.999 and ε = 1e-8, and decoupled weight decay (Loshchilov & Hutter 2019), if any.
 
-    It does what `torch.optim.Adam(..., fused=True)` does, bit for bit, and leaves out parameter groups, hooks and
-    checks, which take a tenth of a step of these networks and import torch's compiler, a second of every worker.
+    It does what `torch.optim.Adam(..., fused=True)` and `torch.optim.AdamW(..., fused=True)` do, bit for bit. It leaves
+    out parameter groups, hooks and checks, which take a tenth of a step of these networks and import torch's compiler,
+    a second of every worker.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
+    def __init__(self, parameters: Sequence[Tensor], weight_decay: float = 0.0) -> None:
         """`parameters` are changed in place by every step."""
         self.parameters = list(parameters)
-        self._learning_rate = learning_rate
+        self._weight_decay = weight_decay
         self._means = [torch.zeros_like(weight) for weight in self.parameters]
         self._squares = [torch.zeros_like(weight) for weight in self.parameters]
         self._steps = [torch.zeros((), device=weight.device) for weight in self.parameters]
@@ -30,7 +44,7 @@ class Adam:
         return {f"{part}/{i}": value for part, values in parts.items() for i, value in enumerate(values)}
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor]) -> None:
+    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
         """One step down the gradients, which are one for each parameter, in their order and of their shapes."""
         # The fused form reads them as they lie in memory, and those of stacked weights may be transposed.
         adam(
@@ -44,8 +58,9 @@ class Adam:
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
-            lr=self._learning_rate,
-            weight_decay=0.0,
+            lr=learning_rate,
+            weight_decay=self._weight_decay,
+            decoupled_weight_decay=self._weight_decay > 0,
             eps=1e-8,
             maximize=False,
         )

@@ -1,0 +1,213 @@
+"""One contract for every file in training/optimizers/, and steps against those of torch's own optimisers."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from conftest import tiny
+from torch import Tensor
+
+from aebench.config import ConfigError, Training, parse
+from aebench.data.datasets import Split, Splits
+from aebench.randomness import generator
+from aebench.training.descent import Descent
+from aebench.training.norms import clipped
+from aebench.training.optimizers import make, optimizers
+from aebench.training.optimizers.adam import Adam
+from aebench.training.train import train
+
+SHAPES: list[tuple[int, ...]] = [(5, 7), (5,), ()]
+STEPS = 20
+
+
+@pytest.fixture(params=sorted(optimizers()))
+def config(request: pytest.FixtureRequest) -> Training:
+    return protocol(request.param)
+
+
+def protocol(optimizer: str = "adam", **settings: object) -> Training:
+    kind = optimizers()[optimizer]
+    block = {"epochs": 4, "batch_size": 50, "learning_rate": 3e-3, "select": "last", **kind.EXAMPLE, **settings}
+    return parse(kind, {"optimizer": optimizer, **block})
+
+
+def drawn(count: int, key: str) -> list[list[Tensor]]:
+    noise = generator(key)
+    return [[torch.randn(shape, generator=noise) for shape in SHAPES] for _ in range(count)]
+
+
+def test_the_three_optimisers_are_there() -> None:
+    assert {"adam", "adamw", "normalised_adam"} <= set(optimizers())
+
+
+def test_stacked_runs_go_where_each_goes_alone(config: Training) -> None:
+    runs, gradients = drawn(3, "weights"), [drawn(3, f"gradients {step}") for step in range(STEPS)]
+    together = [torch.stack(parts) for parts in zip(*runs, strict=True)]
+    stacked = make(config, together, stacked=True)
+    for of_step in gradients:
+        stacked.step([torch.stack(parts) for parts in zip(*of_step, strict=True)], 0.01)
+    for place, run in enumerate(runs):
+        alone = make(config, run, stacked=False)
+        for of_step in gradients:
+            alone.step(of_step[place], 0.01)
+        for mine, ours in zip(run, together, strict=True):
+            torch.testing.assert_close(ours[place], mine)
+
+
+def test_its_state_is_all_that_later_steps_depend_on(config: Training) -> None:
+    (weights,), gradients = drawn(1, "weights"), drawn(STEPS, "gradients")
+    first = make(config, weights, stacked=False)
+    for of_step in gradients[:5]:
+        first.step(of_step, 0.01)
+    copies = [weight.clone() for weight in weights]
+    second = make(config, copies, stacked=False)
+    for name, value in second.state().items():
+        value.copy_(first.state()[name])
+    for of_step in gradients[5:]:
+        first.step(of_step, 0.01)
+        second.step(of_step, 0.01)
+    assert all(map(torch.equal, weights, copies))
+    assert any(not torch.equal(weight, start) for weight, start in zip(weights, drawn(1, "weights")[0], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "oracle"),
+    [
+        ("adam", lambda weights: torch.optim.Adam(weights, lr=3e-3, fused=True)),
+        ("adamw", lambda weights: torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.1, fused=True)),
+    ],
+)
+def test_it_is_torchs_own_bit_for_bit(
+    optimizer: str, oracle: Callable[[Sequence[Tensor]], torch.optim.Optimizer]
+) -> None:
+    ours = [weight.requires_grad_() for weight in drawn(1, "weights")[0]]
+    theirs = [weight.detach().clone().requires_grad_() for weight in ours]
+    mine, torchs = make(protocol(optimizer), ours, stacked=False), oracle(theirs)
+    for gradients in drawn(STEPS, "gradients"):
+        for weight, gradient in zip(theirs, gradients, strict=True):
+            weight.grad = gradient.clone()
+        torchs.step()
+        mine.step(gradients, 3e-3)
+    assert all(map(torch.equal, ours, theirs))
+    assert all(weight.requires_grad for weight in ours)
+
+
+def test_a_normalised_gradient_has_norm_1_for_each_parameter() -> None:
+    ours, theirs = drawn(1, "weights")[0], drawn(1, "weights")[0]
+    normalised, adam = make(protocol("normalised_adam"), ours, stacked=False), Adam(theirs)
+    for gradients in drawn(STEPS, "gradients"):
+        normalised.step([1000 * gradient for gradient in gradients], 0.01)
+        adam.step([gradient / (torch.linalg.vector_norm(gradient) + 1e-13) for gradient in gradients], 0.01)
+    for mine, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, expected)
+    still = [torch.zeros(3)]
+    make(protocol("normalised_adam"), still, stacked=False).step([torch.zeros(3)], 0.01)
+    assert still[0].isfinite().all()
+
+
+def test_gradients_that_lie_transposed_in_memory_are_read_as_what_they_are() -> None:
+    gradient = torch.randn(5, 7, generator=generator("gradient"))
+    ours = [torch.ones(5, 7) for _ in range(2)]
+    for weight, laid_out in zip(ours, (gradient, gradient.T.contiguous().T), strict=True):
+        Adam([weight]).step([laid_out], 0.1)
+    assert torch.equal(*ours)
+
+
+@pytest.mark.parametrize("most", [0.5, 5.0, 500.0])
+def test_clipping_is_torchs_own(most: float) -> None:
+    (gradients,) = drawn(1, "gradients")
+    weights = [torch.zeros_like(gradient) for gradient in gradients]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.clone()
+    torch.nn.utils.clip_grad_norm_(weights, most)
+    for weight, found in zip(weights, clipped(gradients, most, stacked=False), strict=True):
+        torch.testing.assert_close(found, weight.grad)
+    other = [3 * gradient for gradient in gradients]
+    together = clipped([torch.stack(pair) for pair in zip(gradients, other, strict=True)], most, stacked=True)
+    for place, run in enumerate((gradients, other)):
+        for found, alone in zip(together, clipped(run, most, stacked=False), strict=True):
+            torch.testing.assert_close(found[place], alone)
+
+
+def rates(**settings: object) -> list[float]:
+    descent = Descent(protocol(learning_rate=0.5, **settings), [torch.zeros(1)], 5)
+    return [descent.learning_rate(number) for number in range(20)]
+
+
+def test_schedules() -> None:
+    assert rates() == [0.5] * 20
+    weight = torch.zeros(1, requires_grad=True)
+    oracle = torch.optim.SGD([weight], lr=0.5)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(oracle, 20)
+    expected = []
+    for _ in range(20):
+        expected.append(oracle.param_groups[0]["lr"])
+        oracle.step()
+        cosine.step()
+    assert rates(schedule="cosine") == pytest.approx(expected)
+    assert rates(warmup_share=0.2) == pytest.approx([0.125, 0.25, 0.375, *[0.5] * 17])
+    warm = rates(schedule="cosine", warmup_share=0.2)
+    assert warm[:4] == pytest.approx([0.125, 0.25, 0.375, 0.5])
+    assert warm[4:] == pytest.approx([0.25 * (1 + math.cos(math.pi * done / 16)) for done in range(16)])
+    assert rates(warmup_share=1) == pytest.approx([0.5 * (number + 1) / 20 for number in range(20)])
+
+
+def test_training_follows_the_schedule_and_clips(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+    step = Adam.step
+
+    def watched(self: Adam, gradients: Sequence[Tensor], learning_rate: float) -> None:
+        norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt().item()
+        seen.append((learning_rate, norm))
+        step(self, gradients, learning_rate)
+
+    monkeypatch.setattr(Adam, "step", watched)
+    settings = protocol(epochs=2, schedule="cosine", gradient_clip=2.0)
+    train(tiny("vae"), digits.train, digits.validation, settings, 0)
+    steps = 2 * -(-len(digits.train) // 50)
+    assert len(seen) == steps
+    expected = [3e-3 * 0.5 * (1 + math.cos(math.pi * number / steps)) for number in range(steps)]
+    assert [rate for rate, _ in seen] == pytest.approx(expected)
+    assert max(norm for _, norm in seen) == pytest.approx(2.0, rel=1e-4)
+
+
+def test_training_ends_when_its_patience_does(digits: Splits) -> None:
+    # So large a step makes the losses go up and down.
+    settings = protocol(epochs=30, learning_rate=0.1, batch_size=200, select="best_validation")
+    whole = train(tiny("ae"), digits.train, digits.validation, settings, 0)
+    for patience in (1, 2, 3):
+        patient = settings.model_copy(update={"patience": patience})
+        found = train(tiny("ae"), digits.train, digits.validation, patient, 0)
+        losses = [row["validation_loss"] for row in whole.epochs]
+        expected = next(
+            (epoch for epoch in range(1, 31) if epoch - 1 - losses[:epoch].index(min(losses[:epoch])) >= patience), 30
+        )
+        assert found.epochs == whole.epochs[:expected]
+        assert found.selected_epoch == losses[:expected].index(min(losses[:expected])) + 1
+    assert len(train(tiny("ae"), digits.train, digits.validation, patient, 0).epochs) < 30  # it does end
+
+
+def test_a_patience_needs_a_finite_number() -> None:
+    for value in (0, -1, 2.5, "long"):
+        with pytest.raises(ConfigError, match=r"^patience: found"):
+            protocol(patience=value)
+
+
+def test_stacked_runs_stop_each_at_its_own_time(digits: Splits) -> None:
+    from aebench.training.stacked import train_stacked
+
+    settings = protocol(epochs=30, learning_rate=0.3, batch_size=200, patience=1, gradient_clip=50.0, warmup_share=0.1)
+
+    class Double(Split):
+        def pixels(self, index: Tensor | slice, generator: torch.Generator | None = None) -> Tensor:
+            return super().pixels(index, generator).double()
+
+    data, validation = (Double(split.images, split.labels) for split in (digits.train, digits.validation))
+    models = [tiny("ae", seed=seed).double() for seed in range(3)]
+    together = train_stacked(models, data, validation, settings, range(3), torch.device("cpu"))
+    alone = [train(tiny("ae", seed=seed).double(), data, validation, settings, seed) for seed in range(3)]
+    assert [len(run.epochs) for run in together] == [len(run.epochs) for run in alone]
+    assert len({len(run.epochs) for run in alone}) > 1
+    for found, expected in zip(together, alone, strict=True):
+        assert found.epochs[-1] == pytest.approx(expected.epochs[-1], rel=1e-6)
