@@ -37,7 +37,16 @@ NEUTRAL = {
     *("div.Scalar", "div.Tensor", "div_.Tensor", "mul.Scalar", "mul.Tensor", "mul_.Tensor", "neg", "reciprocal"),
     *("relu_", "rsub.Scalar", "sgn", "sub.Tensor", "sub_.Tensor", "prims::add", "prims::mul"),
     # torch's own code, one for all CPUs with AVX2: fused products and sums, series for transcendental functions, draws.
-    *("_fused_adam_", "addcdiv_", "addcmul_", "binary_cross_entropy_with_logits", "cumsum", "expm1", "lerp.Tensor"),
+    *(
+        "_fused_adam_",
+        "_fused_adamw_",
+        "addcdiv_",
+        "addcmul_",
+        "binary_cross_entropy_with_logits",
+        "cumsum",
+        "expm1",
+        "lerp.Tensor",
+    ),
     *("lerp_.Scalar", "linspace", "log1p", "mean", "mean.dim", "pow.Tensor_Scalar", "sigmoid", "sigmoid_"),
     *("sigmoid_backward", "sum", "sum.dim_IntList", "embedding_dense_backward"),
     *("multinomial", "normal.Tensor_Tensor", "normal_", "rand.generator", "randn.generator", "random_"),

@@ -150,4 +150,4 @@ def test_a_state_holds_all_that_changes(digits_file: Path, so_far: SoFar) -> Non
     assert {f"{part}/{name}" for part in ("weights", "best") for name in weights} <= names
     assert {f"stream/{purpose}" for purpose in ("order", "corruption")} <= names
     assert sum(name.startswith("optimizer/") for name in names) == 3 * len(weights)
-    assert torch.is_tensor(states[-1]._tensors()["adam/steps/0"])
+    assert torch.is_tensor(states[-1]._tensors()["optimizer/steps/0"])
