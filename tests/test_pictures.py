@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from aebench.config import Corruption
 from aebench.data.datasets import Splits
 from aebench.evaluation.pictures import MAPPED, REACH, STEPS, neighbourhoods, pictures
 from aebench.evaluation.reconstructions import encode
+from aebench.reporting import figures
 
 CONCAT = {"conditioning": "concat"}
 CORRUPTION = Corruption(corruption="masking", corruption_rate=0.3)
@@ -56,3 +59,27 @@ def test_the_map_keeps_neighbours_together_and_comes_out_the_same_again() -> Non
     distances = np.linalg.norm(drawn[:, None] - drawn[None], axis=-1) + np.diag(np.full(150, np.inf))
     assert (labels[distances.argmin(axis=1)] == labels).mean() > 0.95
     assert neighbourhoods(random.normal(size=(MAPPED + 50, 1)).astype(np.float32)).shape == (MAPPED, 2)
+
+
+def test_ticks_are_numbers_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of classes may hold dollar signs, so no text is parsed as TeX: none may need it."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "_png", lambda figure: drawn.append(figure) or b"")
+    figures.k_curves({"vae": ([1, 10, 100, 1000], [[-5.0, -4.0, -3.0, -2.0]] * 2)}, ["vae"])
+    figures.rate_distortion({"vae": ([15.0, 16.0], [228.0, 229.0])}, ["vae"])
+    figures.loss_curves({"vae": [{"train_loss": [3.0, 2.0], "train_rate_nats": [1.0, 1.0]}]})
+    texts = []
+    for figure in drawn:
+        figure.canvas.draw()
+        texts += [text.get_text() for text in figure.findobj(Text)]
+    assert {"1", "10", "100", "1000"} <= set(texts)
+    assert not [text for text in texts if "$" in text]
+
+
+def test_curves_of_runs_that_stopped_earlier_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "_png", lambda figure: drawn.append(figure) or b"")
+    runs = [{"train_loss": losses} for losses in ([4.0, 2.0], [6.0, 4.0, 3.0])]
+    figures.loss_curves({"ae": runs})
+    (line,) = drawn[0].axes[0].get_lines()
+    assert line.get_ydata().tolist() == [5.0, 3.0, 3.0]
