@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkout import Checkout
+from conftest import network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_train import config, silent
@@ -24,7 +25,7 @@ from test_train import config, silent
 from aebench import load_run
 from aebench.data import datasets, description
 from aebench.data.sources import local_folder
-from aebench.errors import UserError
+from aebench.errors import TrainingError, UserError
 from aebench.paths import Layout
 from aebench.reporting import exports, findings, pairs, results, tables
 from aebench.reporting.files import arrays
@@ -245,6 +246,27 @@ def check_run(folder: Path, trained: dict[str, bytes], how_many: settings) -> in
 
     is_refused_or_read()
     return refused
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *((("images", "shape"), shape) for shape in ([1, 8.0, 8.0], "888", [1, -8, -8], [0, 8, 8], [64], None)),
+        *((("model", block), {"latent_dim": 3}) for block in ("network", "training")),
+        (("network", "architecture"), "transformer"),
+        (("network", "channels"), [3] * 9),
+    ],
+)
+def test_a_description_of_what_cannot_be_is_refused(
+    tmp_path: Path, digits_file: Path, path: tuple[str, str], value: object
+) -> None:
+    own = config("vae").model_copy(update={"network": network("conv")})
+    files = dict(train_run(own, "digits", 0, digits_file, silent).files)
+    description = json.loads(files["config.json"])
+    description[path[0]][path[1]] = value
+    write(tmp_path, files | {"config.json": json.dumps(description).encode()})
+    with pytest.raises(TrainingError, match="does not hold a run of this version"):
+        load_run(tmp_path)
 
 
 def test_a_spoilt_run_is_refused(tmp_path: Path, trained: dict[str, bytes]) -> None:

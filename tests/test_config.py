@@ -113,11 +113,11 @@ BAD: list[tuple[Edit, str]] = [
     ),
     (
         put("network", {"architecture": "conv", "channels": [4] * 5, "latent_dim": 2}),
-        "network.channels: found 5 convolutions for images of 28 × 28 pixels, allowed: at most 4, as those of fashion",
+        "fashion_mnist: network.channels: found a list of 5 for images of 28 × 28 pixels, allowed: at most 4",
     ),
     (
         put("models.vae.network", {"architecture": "conv", "channels": [4] * 5}),
-        "models.vae.network.channels: found 5 convolutions for images of 28 × 28 pixels, allowed: at most 4",
+        "models.vae.network.channels: found a list of 5 for images of 28 × 28 pixels, allowed: at most 4",
     ),
     (put("models.dae.corruption", "maskin"), r"models.dae.corruption: found 'maskin', .*did you mean masking\?"),
     (put("models.dae.corruption_rate", 1.5), "models.dae.corruption_rate: found 1.5 with masking, allowed: at most 1"),
@@ -218,7 +218,20 @@ def test_a_variant_may_have_a_network_of_its_own(edited: Callable[[Edit], Path])
     assert params.modules()["vae_conv"] == (
         *("aebench.variants.vae", "aebench.models.networks.conv", "aebench.training.optimizers.adam"),
     )
-    assert params.run("vae_conv").model == params.run("vae").model.model_copy(update={"kind": "vae"})
+    assert params.run("vae_conv").model == params.run("vae").model
+
+
+def test_an_override_that_is_empty_changes_nothing(edited: Callable[[Edit], Path]) -> None:
+    block = {"kind": "vae", "network": {"hidden": None}, "training": {"epochs": None, "patience": None}}
+    params = check(edited(lambda c: (c["models"].update(vae=block), c["training"].update(patience=3))))
+    assert params.run("vae").network == params.network
+    assert params.run("vae").training == params.training.model_copy(update={"patience": None})
+
+
+def test_of_two_mistakes_the_first_is_named(edited: Callable[[Edit], Path]) -> None:
+    block = {"kind": "vae", "training": {"epochs": 0}, "network": {"hidden": [0]}}
+    with pytest.raises(ConfigError, match=r"models.vae.network.hidden\[0\]"):
+        check(edited(lambda c: c["models"].update(vae=block)))
 
 
 def test_a_variant_overrides_the_shared_blocks_and_nothing_else(edited: Callable[[Edit], Path]) -> None:

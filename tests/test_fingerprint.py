@@ -116,6 +116,8 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
         ("variants/__init__.py", "model.eval()", "model", ALL),
         ("training/train.py", "epoch=epoch", "epoch=None", TRAIN),
         ("training/stacked.py", "import torch", "import torch as torch", TRAIN),
+        ("training/optimizers/adamw.py", "Field(gt=0)", "Field(ge=0)", set()),
+        ("training/descent.py", "math.pi", "math.tau", TRAIN),
         ("training/optimizers/adam.py", "eps=1e-8", "eps=1e-7", TRAIN | EVALUATE),
         ("models/networks/mlp.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
         ("models/networks/conv.py", "nn.ReLU(inplace=True)", "nn.Tanh()", {"train/dae", "evaluate/dae"}),

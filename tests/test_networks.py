@@ -112,7 +112,7 @@ def test_convolutions_halve_the_image_and_transposed_ones_double_it_again(size: 
     assert decoder(config, (1, size, size))(drawn(2, 3)).shape == (2, size**2)
     assert config.misfit((1, size, size)) == ""
     more = network("conv", channels=[*channels, 3])
-    words = f"channels: found {len(maps) + 1} convolutions for images of {size} × {size} pixels, allowed: at most"
+    words = f"channels: found a list of {len(maps) + 1} for images of {size} × {size} pixels, allowed: at most"
     assert more.misfit((1, size, size)).startswith(words)
 
 

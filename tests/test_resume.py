@@ -73,6 +73,23 @@ def test_the_best_epoch_before_the_stop_is_remembered(select: str, digits_file: 
     assert train_run(own, "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
 
 
+@pytest.mark.parametrize("patience", [1, 2])
+def test_a_run_stops_where_it_would_have_stopped(patience: int, digits_file: Path, so_far: SoFar) -> None:
+    """Whenever it was broken off, also between its last epoch and its end."""
+    own = settings("ae", epochs=30)
+    changes = {"learning_rate": 0.3, "patience": patience, "select": "last"}
+    own = own.model_copy(update={"training": own.training.model_copy(update=changes)})
+    told: list[int] = []
+    whole = train_run(own, "digits", 0, digits_file, lambda done, *_: told.append(done))
+    epochs = len(whole.files["history.csv"].splitlines()) - 1
+    assert told == list(range(1, epochs + 1))
+    assert patience < epochs < 30
+    for epoch in range(1, epochs + 1):
+        with pytest.raises(Interrupted):
+            train_run(own, "digits", 0, digits_file, until(epoch), so_far=so_far)
+    assert train_run(own, "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+
+
 BEST = Training(epochs=9, batch_size=64, learning_rate=0.01, select="best_validation")
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import block, network, tiny
+from safetensors.torch import save
 from torch.distributions import kl_divergence
 
 from aebench import variants
@@ -78,6 +79,19 @@ def test_shapes_and_ranges(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
     assert all(values.shape == (B,) for values in terms.values())
     assert "loss" in terms
     assert len(terms) > 1
+
+
+def test_a_stored_model_is_the_same_again(kind: str, x: torch.Tensor) -> None:
+    model = made(kind)
+    settings = {"kind": kind.split(",")[0], **SETTINGS[kind]}
+    architecture = str(settings.pop("architecture", "mlp"))
+    description = {
+        "model": block(**settings).model_dump(mode="json", exclude_none=True),  # type: ignore[arg-type]
+        "network": network(architecture).model_dump(mode="json"),
+        "images": {"shape": [1, 8, 8], "class_shares": [(1 + label) / 55 for label in range(10)]},
+    }
+    again = variants.restore(description, save(model.state_dict()))
+    assert torch.equal(again.reconstruct(x), model.reconstruct(x))
 
 
 def test_every_weight_learns(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:

@@ -379,7 +379,7 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
         network = params.run(variant).network
         if facts.shape and (misfit := network.misfit(facts.shape)):
             where = "network" if network is params.network else f"models.{variant}.network"
-            raise ConfigError(f"{where}.{misfit}, as those of {dataset} are")
+            raise ConfigError(f"{dataset}: {where}.{misfit}")
         likelihood = getattr(params.models[variant], "likelihood", "bernoulli")
         if facts.binarized and likelihood != "bernoulli":
             raise ConfigError(
@@ -399,7 +399,7 @@ def _variant(name: object, block: object, kinds: Kinds, shared: Mapping[str, Blo
     if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(f"{where}.kind: found {show(kind)}, {_allowed(str(kind), kinds)}")
     whole = {key: value for key, value in block.items() if key not in parsers}
-    for key in shared.keys() & block.keys():
+    for key in (key for key in shared if key in block):
         whole[key] = parsers[key](_changed(shared[key], block[key], f"{where}.{key}"), f"{where}.{key}")
     return parse(kinds[kind], whole, where)
 
@@ -412,7 +412,9 @@ def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
     kept = shared.model_dump()
     if any(key in changes and changes[key] != kept[key] for key in ("architecture", "optimizer") if key in kept):
         kept = {key: kept[key] for key in base.model_fields}
-    return {**kept, **changes}
+    # An empty value leaves a setting as it is, unless it is one: `patience: null` waits for ever.
+    nullable = {key for key, field in base.model_fields.items() if field.default is None}
+    return {**kept, **{key: value for key, value in changes.items() if value is not None or key in nullable}}
 
 
 def parse_network(architectures: Architectures, value: object, where: str = "network") -> Network:

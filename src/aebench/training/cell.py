@@ -80,7 +80,7 @@ def train_cell(
         dataset: the data set's name.
         seeds: one a run; everything that is drawn for it is drawn from it.
         data: the data set's file, or its content.
-        report: is told (epochs done, epochs in all, the first run's losses in words) after each epoch.
+        report: is told (epochs done, epochs in all, the losses in words of the first run that learns) after each epoch.
 
     Raises:
         ConfigError: the device is not there.

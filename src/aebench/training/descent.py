@@ -47,4 +47,4 @@ def _cosine(done: float) -> float:
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {"constant": _constant, "cosine": _cosine}
-"""By what share of the learning rate is left when a share of the steps after the warm-up is done."""
+"""By name: the share of the learning rate that is left when a share `done` of the steps after the warm-up is done."""

@@ -20,5 +20,5 @@ def squared_norms(gradient: Tensor, stacked: bool) -> Tensor:
 
 
 def of_each_run(values: Tensor, gradient: Tensor) -> Tensor:
-    """`[]`, or `[S]` as it is multiplied with `[S, …]`."""
+    """`[S]` → `[S, 1, …]`, to be multiplied with a gradient `[S, …]`; a number `[]` stays as it is."""
     return values.view(*values.shape, *[1] * (gradient.dim() - 1)) if values.dim() else values

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aebench.config import RunConfig
 from aebench.data.datasets import load
-from aebench.errors import FileError
+from aebench.errors import ConfigError, FileError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import write
 from aebench.randomness import drawing_from, generator
@@ -63,6 +63,7 @@ def train_run(
         so_far: where the checkpoint lies and goes.
 
     Raises:
+        ConfigError: the network does not fit the images.
         DataError: the data set is missing or damaged, or too small.
     """
     splits = load(data, dataset, config.data.validation_fraction)
@@ -93,9 +94,16 @@ def train_run(
 
 
 def untrained(config: RunConfig, spec: ImageSpec, seed: int) -> Autoencoder:
-    """The model of a run, its weights drawn from `seed`."""
+    """The model of a run, its weights drawn from `seed`.
+
+    Raises:
+        ConfigError: the network does not fit the images.
+    """
     with drawing_from(generator(seed, "weights")):
-        return build(config.model, config.network, spec)
+        try:
+            return build(config.model, config.network, spec)
+        except ConfigError as error:
+            raise ConfigError(f"{config.variant}: {error}") from None
 
 
 def in_words(row: dict[str, float]) -> str:

@@ -78,14 +78,18 @@ def train_stacked(
                     found = validate(run.model, held_out, run.seed)
                     row |= {f"validation_{name}": value for name, value in found.items()}
             seconds, pixels = time.perf_counter() - started, data.images.shape[-1]
-            going_on = [
-                run
-                for run, row in zip(runs, rows, strict=True)
-                if run in going_on and run.progress.end_epoch(row, seconds, config, pixels)
-            ]
+            trained, going_on = (
+                going_on,
+                [
+                    run
+                    for run, row in zip(runs, rows, strict=True)
+                    if run in going_on and run.progress.end_epoch(row, seconds, config, pixels)
+                ],
+            )
+            if finite := [run.progress.history.epochs[-1] for run in trained if not run.progress.history.failed]:
+                after_epoch(epoch, finite)
             if not going_on:
                 break
-            after_epoch(epoch, [run.progress.history.epochs[-1] for run in going_on])
     return [run.progress.end() for run in runs]
 
 

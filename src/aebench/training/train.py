@@ -48,7 +48,7 @@ def train(
         resume: the state of a run that was interrupted, packed; one that is not of a run like this is passed over.
         after_epoch: is told the epoch and its row of the history.
         after_batch: is given the losses of a batch, `[B]`, before the step that they cause.
-        checkpoint: is given the state after each epoch.
+        checkpoint: is given the state after each epoch after which training goes on.
     """
     streams = Streams(seed)
     batches = -(-len(data) // config.batch_size)
@@ -72,10 +72,13 @@ def train(
         row = {f"train_{name}": mean for name, mean in _means(seen).items()}
         if len(validation):
             row |= {f"validation_{name}": value for name, value in validate(model, validation, seed).items()}
-        if not progress.end_epoch(row, time.perf_counter() - started, config, data.images.shape[-1]):
+        goes_on = progress.end_epoch(row, time.perf_counter() - started, config, data.images.shape[-1])
+        if goes_on:
+            checkpoint(state)
+        if not progress.history.failed:
+            after_epoch(epoch, row)
+        if not goes_on:
             break
-        checkpoint(state)
-        after_epoch(epoch, row)
     return progress.end()
 
 

@@ -53,9 +53,14 @@ def restore(description: Mapping[str, Any], weights: bytes) -> Autoencoder:
         ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, ConfigError, SafetensorError: they are
             damaged, or of another version.
     """
+    if unknown := description["model"].keys() & {"network", "training"}:
+        raise ValueError(f"model: found {', '.join(sorted(unknown))}, which stand beside it")
     config = parse(kinds()[description["model"]["kind"]], description["model"])
     network = parse_network(architectures(), description["network"])
-    spec = ImageSpec(tuple(description["images"]["shape"]), tuple(description["images"]["class_shares"]))
+    shape = description["images"]["shape"]
+    if [type(length) for length in shape] != [int] * 3 or min(shape) < 1:
+        raise ValueError(f"images.shape: found {shape}, allowed: channels, height and width")
+    spec = ImageSpec(tuple(shape), tuple(description["images"]["class_shares"]))
     trained = load(weights)
     # Before memory is taken for a network: what the description says must be what is stored.
     with torch.device("meta"):

@@ -58,7 +58,8 @@ class CVAE(LatentVariableModel):
             self.register_buffer("class_means", means, persistent=False)
         else:
             self.class_means = nn.Parameter(means)
-        self.register_buffer("log_class_shares", torch.tensor(spec.class_shares).log(), persistent=False)
+        shares = torch.tensor(spec.class_shares, device="cpu")  # also where the rest is built on no device
+        self.register_buffer("log_class_shares", shares.log(), persistent=False)
 
     def prior(self, y: Tensor | None = None) -> Distribution:
         """N(μ_y, I), or without the label its mixture over p(y); N(0, I) where the label is concatenated."""

@@ -37,8 +37,8 @@ class Config(Network):
         most = min(height, width).bit_length() - 1
         if len(self.channels) <= most:
             return ""
-        found = f"channels: found {len(self.channels)} convolutions for images of {height} × {width} pixels"
-        return f"{found}, allowed: at most {most}" if most else f"{found}, allowed: another architecture"
+        found = f"channels: found a list of {len(self.channels)} for images of {height} × {width} pixels"
+        return f"{found}, allowed: at most {most}" if most > 0 else f"{found}, allowed: another architecture"
 
 
 def encoder(config: Config, shape: Shape, outputs: int) -> nn.Sequential:

@@ -1,8 +1,8 @@
 """The optimisers: every file here is one, and its name is the `optimizer` that params.yaml gives under `training`.
 
-A file holds `Config`, an `aebench.config.Training` with the optimiser's own settings, and `make(config, parameters,
-stacked=…)`, which gives an `Optimizer`. Where the weights of several runs are `stacked`, each parameter is `[S, …]`,
-and what is done to a run must depend on no other.
+A file holds `Config`, an `aebench.config.Training` with the optimiser's own settings (and `EXAMPLE`, values for those
+that must be given), and `make(config, parameters, stacked=…)`, which gives an `Optimizer`. Where the weights of several
+runs are `stacked`, each parameter is `[S, …]`, and what is done to a run must depend on no other.
 """
 
 import pkgutil

@@ -1,7 +1,7 @@
 """normalised_adam: Adam on gradients each of which is divided by its norm.
 
-That is the optimiser of the experiments with the VampPrior (Tomczak & Welling 2018), in the form of their published
-code: a parameter's gradient g becomes g/(‖g‖ + 1e-10), whatever the other parameters' are.
+That is the optimiser of the experiments with the VampPrior (Tomczak & Welling 2018) in their published code: a
+parameter's gradient g becomes g/(‖g‖ + 1e-7), whatever the other parameters' are.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def make(config: Config, parameters: Sequence[Tensor], *, stacked: bool) -> "Nor
 
 @final
 class NormalisedAdam:
-    """Adam on g/(‖g‖ + 1e-10) for each parameter's gradient g."""
+    """Adam on g/(‖g‖ + 1e-7) for each parameter's gradient g."""
 
     def __init__(self, adam: Adam, stacked: bool) -> None:
         self.parameters, self._adam, self._stacked = adam.parameters, adam, stacked
@@ -38,7 +38,7 @@ class NormalisedAdam:
 
     def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
         """One step down the normalised gradients."""
-        norms = [squared_norms(gradient, self._stacked).sqrt() + 1e-10 for gradient in gradients]
+        norms = [squared_norms(gradient, self._stacked).sqrt() + 1e-7 for gradient in gradients]
         self._adam.step(
             [gradient / of_each_run(norm, gradient) for gradient, norm in zip(gradients, norms, strict=True)],
             learning_rate,
