@@ -53,7 +53,7 @@ def restore(description: Mapping[str, Any], weights: bytes) -> Autoencoder:
         ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, ConfigError, SafetensorError: they are
             damaged, or of another version.
     """
-    if unknown := description["model"].keys() & {"network", "training"}:
+    if unknown := {"network", "training"}.intersection(description["model"]):
         raise ValueError(f"model: found {', '.join(sorted(unknown))}, which stand beside it")
     config = parse(kinds()[description["model"]["kind"]], description["model"])
     network = parse_network(architectures(), description["network"])
