@@ -20,7 +20,7 @@ from aebench.models.autoencoder import ImageSpec, LatentVariableModel, Noise
 from aebench.models.labels import inferred_label
 from aebench.models.latents import UnitNormalMixture, diagonal_normal, reparameterised, unit_normal
 from aebench.models.likelihoods import Likelihood, PixelDistribution
-from aebench.models.networks import decoder, encoder
+from aebench.models.networks import Conditional, decoder, encoder
 from aebench.models.objectives import variational_loss, warmed_up
 from aebench.randomness import Streams
 
@@ -49,9 +49,10 @@ class CVAE(LatentVariableModel):
         self.concat = config.conditioning == "concat"
         self.label_enters = frozenset({"posterior", "likelihood"} if self.concat else {"prior"})
         self.classes = len(spec.class_shares)
-        concatenated = self.classes if self.concat else 0
-        self.encoder = encoder(network, spec.shape, 2 * network.latent_dim, classes=concatenated)
-        self.decoder = decoder(network, spec.shape, classes=concatenated)
+        to_latents = encoder(network, spec.shape, 2 * network.latent_dim)
+        to_pixels = decoder(network, spec.shape)
+        self.encoder = Conditional(to_latents, self.classes) if self.concat else to_latents
+        self.decoder = Conditional(to_pixels, self.classes) if self.concat else to_pixels
         self.pixels = PixelDistribution(config.likelihood, config.sigma)
         means = torch.zeros(self.classes, network.latent_dim)
         if self.concat:
