@@ -27,8 +27,9 @@ from aebench.config import Training, parse  # noqa: E402
 from aebench.data.datasets import Splits, load  # noqa: E402
 from aebench.devices import available  # noqa: E402
 from aebench.errors import UserError  # noqa: E402
-from aebench.evaluation.estimators import Prepared, estimate, estimates  # noqa: E402
-from aebench.models.autoencoder import Autoencoder, ImageSpec, LatentVariableModel  # noqa: E402
+from aebench.evaluation.marginal import Marginal  # noqa: E402
+from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
+from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.models.networks.mlp import Config  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
@@ -87,8 +88,7 @@ def estimates_a_second(splits: Splits, device: torch.device) -> dict[str, float]
     for group in range(1 + GROUPS):
         begin = time.perf_counter()
         x = test.pixels(slice(group * GROUP, (group + 1) * GROUP))
-        found = estimates(model, Prepared(model.posterior, x), x, K, generator("noise", group))
-        sum(of_image.marginal.iw_log_likelihood for of_image in found)
+        Marginal(model).estimate(x, K, generator("noise", group)).marginal.iw_log_likelihood.sum().item()
         rates.append(len(x) / (time.perf_counter() - begin))
     timed = rates[1:]
     return {"median": statistics.median(timed), "smallest": min(timed), "largest": max(timed)}
@@ -126,11 +126,11 @@ def estimates_beside_the_cpu(splits: Splits, device: torch.device) -> float:
     model = made("vae", 0, splits).requires_grad_(False)
     assert isinstance(model, LatentVariableModel)
     x = splits.test.pixels(slice(0, CHECKED))
-    here = [estimate(model, image, K, generator("here", place)) for place, image in enumerate(x.split(1))]
-    model, x = model.to(device), x.to(device)
-    there = estimates(model, Prepared(model.posterior, x), x, K, generator("there"))
-    means = [sum(found.marginal.iw_log_likelihood for found in each) / CHECKED for each in (here, there)]
-    return abs(means[0] - means[1])
+    marginal, images = Marginal(model), enumerate(x.split(1))
+    on_the_cpu = [marginal.estimate(image, K, generator("CPU", place)).marginal for place, image in images]
+    on_the_device = Marginal(model.to(device)).estimate(x.to(device), K, generator("device")).marginal
+    mean = sum(found.iw_log_likelihood.item() for found in on_the_cpu) / CHECKED
+    return abs(on_the_device.iw_log_likelihood.mean().item() - mean)
 
 
 def machine(device: torch.device) -> dict[str, Any]:

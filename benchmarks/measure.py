@@ -38,8 +38,9 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from aebench.config import Training, parse  # noqa: E402
 from aebench.data.datasets import Split, load  # noqa: E402
-from aebench.evaluation.estimators import estimate  # noqa: E402
-from aebench.models.autoencoder import ImageSpec, LatentVariableModel  # noqa: E402
+from aebench.evaluation.marginal import Marginal  # noqa: E402
+from aebench.models.autoencoder import ImageSpec  # noqa: E402
+from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.models.networks.mlp import Config  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
@@ -192,11 +193,11 @@ def project_estimate() -> list[float]:
 
 
 def _estimates() -> Callable[[], None]:
-    model, x = vae().requires_grad_(False), images().pixels(slice(0, ESTIMATED))
+    marginal, x = Marginal(vae().requires_grad_(False)), images().pixels(slice(0, ESTIMATED))
 
     def run() -> None:
         for position, image in enumerate(x.split(1)):
-            _ = estimate(model, image, K, generator("noise", position)).marginal.iw_log_likelihood
+            _ = marginal.estimate(image, K, generator("noise", position)).marginal.iw_log_likelihood
 
     return run
 
@@ -213,11 +214,11 @@ def memory_of_estimate(count: str, samples: str) -> list[float]:
     images are noise, since the file of real ones takes more to read.
     """
     numerics.begin()
-    model, x = vae().requires_grad_(False), torch.rand(int(count), PIXELS)
-    estimate(model, x[:1], 1, generator("noise"))  # brings torch's own code into memory
+    marginal, x = Marginal(vae().requires_grad_(False)), torch.rand(int(count), PIXELS)
+    marginal.estimate(x[:1], 1, generator("noise"))  # brings torch's own code into memory
     before = _memory("VmRSS")
     for position, image in enumerate(x.split(1)):
-        _ = estimate(model, image, int(samples), generator("noise", position)).marginal.iw_log_likelihood
+        _ = marginal.estimate(image, int(samples), generator("noise", position)).marginal.iw_log_likelihood
     return [_memory("VmHWM") - before]
 
 

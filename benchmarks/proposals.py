@@ -21,9 +21,9 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from aebench.data.datasets import load  # noqa: E402
-from aebench.evaluation.estimators import Prepared, Proposal, drawn_classes, estimate  # noqa: E402
+from aebench.evaluation.marginal import BatchedProposal, Marginal  # noqa: E402
 from aebench.evaluation.proposals import refined  # noqa: E402
-from aebench.models.autoencoder import LatentVariableModel  # noqa: E402
+from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
 from aebench.training.checkpoints import read_run  # noqa: E402
@@ -44,7 +44,10 @@ def main(run: str = "runs/fashion_mnist/vae/seed-0", images: str = "1000") -> No
     x = splits.test.pixels(slice(0, int(images)))
     model.requires_grad_(False)
     started = time.perf_counter()
-    groups = [_refined(model, part, first) for part, first in zip(x.split(GROUP), range(0, len(x), GROUP), strict=True)]
+    marginal = Marginal(model)
+    groups = [
+        _refined(marginal, part, first) for part, first in zip(x.split(GROUP), range(0, len(x), GROUP), strict=True)
+    ]
     refinement = (time.perf_counter() - started) / len(x)
     print(f"{run}, {len(x)} test images; the refinement takes {1000 * refinement:.2f} ms an image")
     print("proposal       K   bound [nats]   cost [ms an image]")
@@ -54,22 +57,20 @@ def main(run: str = "runs/fashion_mnist/vae/seed-0", images: str = "1000") -> No
             bounds = []
             for position, image in enumerate(x.split(1)):
                 proposal = groups[position // GROUP].of(position % GROUP) if name == "refined" else None
-                bounds.append(_bound(model, image, samples, position, proposal))
+                bounds.append(_bound(marginal, image, samples, position, proposal))
             cost = (time.perf_counter() - started) / len(x) + overhead
             print(f"{name:9s} {samples:6d} {sum(bounds) / len(bounds):14.3f} {1000 * cost:13.2f}", flush=True)
 
 
-def _refined(model: LatentVariableModel, x: Tensor, first: int) -> Prepared:
-    classes = drawn_classes(model)
-    noise = [
-        generator("refinement", first + image, label) for image in range(len(x)) for label in range(max(classes, 1))
-    ]
-    return Prepared(lambda x, y: refined(model, x, noise, y), x, classes)
+def _refined(marginal: Marginal, x: Tensor, first: int) -> BatchedProposal:
+    labels = range(max(marginal.classes, 1))
+    noise = [generator("refinement", first + image, label) for image in range(len(x)) for label in labels]
+    return BatchedProposal.make(lambda x, y: refined(marginal.model, x, noise, y), x, marginal.classes)
 
 
-def _bound(model: LatentVariableModel, x: Tensor, samples: int, position: int, proposal: Proposal | None) -> float:
-    noise = generator("bound", position)
-    return estimate(model, x, samples, noise, proposal=proposal).marginal.iw_log_likelihood
+def _bound(marginal: Marginal, x: Tensor, samples: int, position: int, proposal: BatchedProposal | None) -> float:
+    found = marginal.estimate(x, samples, generator("bound", position), proposal=proposal)
+    return found.marginal.iw_log_likelihood.item()
 
 
 if __name__ == "__main__":

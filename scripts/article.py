@@ -30,7 +30,8 @@ def main() -> None:
     from aebench import variants
     from aebench.data import datasets
     from aebench.evaluation.pictures import prior_samples
-    from aebench.models.autoencoder import ImageSpec, LatentVariableModel
+    from aebench.models.autoencoder import ImageSpec
+    from aebench.models.latent_variable_model import LatentVariableModel
     from aebench.randomness import drawing_from, generator
     from aebench.reporting.figures import batch_losses, image_rows
     from aebench.training.settings import read_params

@@ -8,16 +8,17 @@ from scipy import integrate
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
+from aebench.models.generative import GenerativeModel
 from aebench.models.latents import diagonal_normal, unit_normal
 from aebench.models.likelihoods import Bernoulli, Gaussian, Likelihood
 
 Q = Callable[[Tensor], Distribution]
 
 
-class BernoulliDecoder:
+class BernoulliDecoder(GenerativeModel):
     """One or two latents, six binary pixels, and a proposal that is not the posterior."""
 
-    label_enters: frozenset[str] = frozenset()
+    conditional_parts: frozenset[str] = frozenset()
     log_class_shares = torch.zeros(1)
     weights = torch.tensor([[1.5, -0.7, 2.0, 0.1, -1.2, 0.8], [-0.4, 1.1, 0.6, -1.9, 0.3, 0.5]])
 
@@ -47,10 +48,10 @@ class BernoulliDecoder:
         return math.log(integrate.dblquad(lambda b, a: math.exp(self.log_joint(x, a, b)), -8, 8, -8, 8, epsabs=1e-9)[0])
 
 
-class LinearGaussian:
+class LinearGaussian(GenerativeModel):
     """Probabilistic PCA (Tipping & Bishop 1999): z ~ N(0, I), x|z ~ N(W z + b, σ² I), all of it in closed form."""
 
-    label_enters: frozenset[str] = frozenset()
+    conditional_parts: frozenset[str] = frozenset()
     log_class_shares = torch.zeros(1)
 
     def __init__(self, q: Q | None = None) -> None:

@@ -18,21 +18,12 @@ from torch.distributions import Distribution, Independent, Laplace, Multivariate
 
 from aebench.config import Evaluation, Training
 from aebench.data.datasets import Splits, load
-from aebench.evaluation.estimators import (
-    Draws,
-    Prepared,
-    amortised,
-    drawn_classes,
-    elbo,
-    estimate,
-    estimates,
-    rate,
-    rates,
-    sharing,
-)
+from aebench.evaluation.estimators import Draws
 from aebench.evaluation.likelihoods import likelihoods
-from aebench.models.autoencoder import LatentVariableModel, LatentVariables
+from aebench.evaluation.marginal import Budget, Estimate, Marginal, split_budget
+from aebench.models.generative import GenerativeModel
 from aebench.models.labels import class_log_posterior, inferred_label
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.likelihoods import Bernoulli, Likelihood
 from aebench.randomness import generator
 from aebench.training.train import train
@@ -41,15 +32,27 @@ X = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0]])
 GREY = torch.tensor([[0.3, -1.2, 0.8, 2.0, -0.1]], dtype=torch.float64)
 
 
-def draws(model: LatentVariables, x: Tensor, samples: int, *key: int | str) -> Draws:
+def estimate(model: GenerativeModel, x: Tensor, samples: int, noise: torch.Generator, **settings: object) -> Estimate:
+    return Marginal(model).estimate(x, samples, noise, **settings)  # type: ignore[arg-type]
+
+
+def draws(model: GenerativeModel, x: Tensor, samples: int, *key: int | str) -> Draws:
     return estimate(model, x, samples, generator("test", *key)).marginal
+
+
+def rate(model: GenerativeModel, x: Tensor, found: Estimate | None = None, label: Tensor | None = None) -> float:
+    marginal = Marginal(model)
+    found = found or estimate(model, x, 100, generator("rate"), label=label)
+    proposal = marginal.amortised(x)
+    of_image = marginal.rate(proposal, found) if label is None else marginal.rate_given_label(proposal, found, label)
+    return of_image.item()
 
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 1000])
 def test_with_the_exact_posterior_the_estimate_is_exact_at_every_k(samples: int) -> None:
     model = LinearGaussian()
     found = draws(model, GREY, samples)
-    assert found.iw_log_likelihood == pytest.approx(model.log_likelihood(GREY), abs=1e-11)
+    assert found.iw_log_likelihood.item() == pytest.approx(model.log_likelihood(GREY), abs=1e-11)
     assert found.log_weights.std(correction=0).item() < 1e-11
 
 
@@ -63,7 +66,7 @@ def test_elbo_and_divergence_from_the_posterior_add_up_to_the_log_likelihood() -
     samples = 200_000
     found = draws(model, GREY, samples)
     divergence = kl_divergence(wrong_posterior(GREY), model.exact_posterior(GREY)).item()
-    bound = -found.distortion - rate(model, amortised(model, GREY))
+    bound = -found.distortion.item() - rate(model, GREY)
     assert divergence > 0.3
     assert bound + divergence == pytest.approx(model.log_likelihood(GREY), abs=0.03)
     # log w has the same mean, and tells the Monte-Carlo error.
@@ -76,13 +79,15 @@ def test_with_a_wrong_posterior_the_estimate_rises_to_the_log_likelihood_from_be
     exact = model.log_likelihood(GREY)
     means = []
     for samples, repeats in ((1, 4000), (10, 2000), (100, 500)):
-        values = torch.tensor([draws(model, GREY, samples, samples, i).iw_log_likelihood for i in range(repeats)])
+        values = torch.tensor(
+            [draws(model, GREY, samples, samples, i).iw_log_likelihood.item() for i in range(repeats)]
+        )
         means.append(values.mean().item())
         assert means[-1] < exact + 3 * values.std().item() / math.sqrt(repeats)
     assert means[0] < means[1] - 0.1 < means[2] - 0.1
     weights = draws(model, GREY, 200_000).log_weights
     relative_error = (weights - exact).exp().std().item() / math.sqrt(200_000)
-    assert draws(model, GREY, 200_000).iw_log_likelihood == pytest.approx(exact, abs=5 * relative_error)
+    assert draws(model, GREY, 200_000).iw_log_likelihood.item() == pytest.approx(exact, abs=5 * relative_error)
 
 
 @pytest.mark.parametrize("latents", [1, 2])
@@ -92,8 +97,8 @@ def test_a_bernoulli_decoder_against_quadrature(latents: int) -> None:
     many = draws(model, X, 200_000)
     error = (many.log_weights - exact).exp().std().item() / math.sqrt(200_000)
     assert error < 0.01
-    assert many.iw_log_likelihood == pytest.approx(exact, abs=4 * error)
-    few = torch.tensor([draws(model, X, 3, i).iw_log_likelihood for i in range(300)])
+    assert many.iw_log_likelihood.item() == pytest.approx(exact, abs=4 * error)
+    few = torch.tensor([draws(model, X, 3, i).iw_log_likelihood.item() for i in range(300)])
     assert few.mean().item() < exact - 3 * few.std().item() / math.sqrt(300)  # visibly a lower bound at K = 3
 
 
@@ -107,7 +112,7 @@ class LaplaceProposal(BernoulliDecoder):
 class GivenLabel(LaplaceProposal):
     """The same with two labels that change nothing, so that the marginal is what it was."""
 
-    label_enters = frozenset({"posterior", "likelihood"})
+    conditional_parts = frozenset({"posterior", "likelihood"})
     log_class_shares = torch.tensor([0.3, 0.7]).log()
 
 
@@ -116,9 +121,10 @@ def test_any_distribution_will_do_for_a_proposal(model: BernoulliDecoder) -> Non
     exact = model.log_likelihood(X)
     many = draws(model, X, 100_000)
     error = (many.log_weights - exact).exp().std().item() / math.sqrt(100_000)
-    assert many.iw_log_likelihood == pytest.approx(exact, abs=4 * error)
+    assert many.iw_log_likelihood.item() == pytest.approx(exact, abs=4 * error)
     z = torch.randn(5, 1, 2, generator=generator("z"))
-    q = amortised(model, X)(torch.tensor([1]))
+    q = Marginal(model).amortised(X).given(torch.tensor([[1]]))
+    assert isinstance(q, Distribution)
     torch.testing.assert_close(q.log_prob(z), model.posterior(X).log_prob(z))
 
 
@@ -132,9 +138,9 @@ def test_distortion_and_rate_by_quadrature() -> None:
         return -density * (model.log_joint(X, z) - model.prior().log_prob(point).item())
 
     found = draws(model, X, 50_000)
-    assert found.distortion == pytest.approx(integrate.quad(distortion, -10, 10)[0], abs=0.02)
+    assert found.distortion.item() == pytest.approx(integrate.quad(distortion, -10, 10)[0], abs=0.02)
     mean, variance = 0.4, math.exp(-0.2)
-    its_rate = rate(model, amortised(model, X))
+    its_rate = rate(model, X)
     assert its_rate == pytest.approx(0.5 * (mean**2 + variance - math.log(variance) - 1), abs=1e-5)
 
 
@@ -149,7 +155,7 @@ def test_exactly_k_samples_are_used_and_they_are_the_first_of_the_images_generat
     z = q.mean + q.stddev * noise
     log_weights = model.likelihood(z).log_prob(X) + model.prior().log_prob(z) - q.log_prob(z)
     by_hand = torch.logsumexp(log_weights.double(), 0).item() - math.log(samples)
-    assert found.iw_log_likelihood == pytest.approx(by_hand, abs=1e-5)
+    assert found.iw_log_likelihood.item() == pytest.approx(by_hand, abs=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "conditioning"), [("vae", ""), ("cvae", "class_prior"), ("cvae", "concat")])
@@ -180,50 +186,45 @@ class TestEveryModel:
             assert values[0] == alone[name][0]
 
     def test_the_elbo_of_many_images_is_that_of_each(self, model: LatentVariableModel, digits: Splits) -> None:
-        x = digits.test.pixels(slice(0, 4))
-        pilot = sharing(1000, drawn_classes(model))[0]
-        together = elbo(model, x, 4000, pilot, generator("together"))
+        x, marginal = digits.test.pixels(slice(0, 4)), Marginal(model)
+        budget = Budget(split_budget(1000, marginal.classes).pilot, 4000)
+        together = marginal.elbo(x, budget, generator("together"))
+        assert together.shape == (4,)
         for image, value in zip(x.split(1), together, strict=True):
             found = estimate(model, image, 4000, generator("alone"))
-            its_rate = rate(model, amortised(model, image), log_q_y=found.log_q_y)
-            assert -found.marginal.distortion - its_rate == pytest.approx(value.item(), abs=0.25)
+            assert -found.marginal.distortion.item() - rate(model, image, found) == pytest.approx(
+                value.item(), abs=0.25
+            )
 
     def test_a_group_is_estimated_as_its_images_are(self, model: LatentVariableModel, digits: Splits) -> None:
-        x, label = digits.test.pixels(slice(0, 4)), digits.test.labels[:4] if model.label_enters else None
-        samples, proposals = 4000, Prepared(model.posterior, x, drawn_classes(model))
-        group = estimates(model, proposals, x, samples, generator("group"), label=label)
-        log_q_y = [found.log_q_y for found in group if found.log_q_y is not None]
-        group_rates = rates(model, proposals, log_q_y=torch.stack(log_q_y) if log_q_y else None)
-        given_rates = rates(model, proposals, y=label) if label is not None else []
-        for place, (image, found) in enumerate(zip(x.split(1), group, strict=True)):
+        """Its labels differ, so that the images need different numbers of fresh samples given them."""
+        x, label = digits.test.pixels(slice(0, 4)), digits.test.labels[:4] if model.conditional_parts else None
+        samples, marginal = 4000, Marginal(model)
+        proposal = marginal.amortised(x)
+        group = marginal.estimate(x, samples, generator("group"), proposal=proposal, label=label)
+        group_rates = marginal.rate(proposal, group)
+        given_rates = None if label is None else marginal.rate_given_label(proposal, group, label)
+        for place, image in enumerate(x.split(1)):
             of_image = None if label is None else label[place : place + 1]
             alone = estimate(model, image, samples, generator("alone", place), label=of_image)
-            q = amortised(model, image)
-            assert len(found.marginal.log_weights) == len(alone.marginal.log_weights)
-            assert group_rates[place] == pytest.approx(rate(model, q, log_q_y=alone.log_q_y), rel=1e-4)
-            for ours, theirs in ((found.marginal, alone.marginal), (found.given_label, alone.given_label)):
+            assert group_rates[place].item() == pytest.approx(rate(model, image, alone), rel=1e-4)
+            for ours, theirs in ((group.marginal, alone.marginal), (group.given_label, alone.given_label)):
                 if ours is None or theirs is None:
                     assert ours is theirs
                     continue
-                assert ours.iw_log_likelihood == pytest.approx(theirs.iw_log_likelihood, abs=0.1)
-                assert ours.distortion == pytest.approx(theirs.distortion, abs=0.25)
+                assert ours.log_weights[:, place].shape == theirs.log_weights[:, 0].shape
+                assert ours.iw_log_likelihood[place].item() == pytest.approx(theirs.iw_log_likelihood.item(), abs=0.1)
+                assert ours.distortion[place].item() == pytest.approx(theirs.distortion.item(), abs=0.25)
             if of_image is not None:
-                assert found.given_label is not None
-                assert len(found.given_label.log_weights) == samples
-                assert given_rates[place] == pytest.approx(rate(model, q, y=of_image), rel=1e-4)
-
-    def test_a_group_of_one_is_that_image(self, model: LatentVariableModel, digits: Splits) -> None:
-        (x,) = some_images(digits, 1)
-        proposals = Prepared(model.posterior, x, drawn_classes(model))
-        (found,) = estimates(model, proposals, x, 1000, generator("noise"))
-        alone = estimate(model, x, 1000, generator("noise"))
-        torch.testing.assert_close(found.marginal.log_weights, alone.marginal.log_weights, atol=1e-4, rtol=0)
-        assert found.marginal.distortion == pytest.approx(alone.marginal.distortion, rel=1e-5)
+                assert group.given_label is not None
+                assert given_rates is not None
+                assert len(group.given_label.log_weights) == samples
+                assert given_rates[place].item() == pytest.approx(rate(model, image, alone, of_image), rel=1e-4)
 
     def test_the_label_leaves_the_marginal_as_it_is(self, model: LatentVariableModel, digits: Splits) -> None:
         (x,) = some_images(digits, 1)
         without = estimate(model, x, 300, generator("noise")).marginal
-        for label in torch.arange(10).split(1) if model.label_enters else []:
+        for label in torch.arange(10).split(1) if model.conditional_parts else []:
             found = estimate(model, x, 300, generator("noise"), label=label)
             assert torch.equal(found.marginal.log_weights, without.log_weights)
             assert found.given_label is not None
@@ -258,10 +259,10 @@ def test_the_marginal_is_the_sum_over_classes_by_hand(conditioning: str, digits:
             for label in range(10)
         ]
         total = torch.logsumexp(
-            torch.tensor([given.iw_log_likelihood for given in each if given]) + SHARES.log(), 0
+            torch.tensor([given.iw_log_likelihood.item() for given in each if given]) + SHARES.log(), 0
         ).item()
         marginal = draws(model, x, 40_000, position)
-        assert marginal.iw_log_likelihood == pytest.approx(total, abs=0.05)
+        assert marginal.iw_log_likelihood.item() == pytest.approx(total, abs=0.05)
 
 
 @pytest.mark.parametrize("conditioning", ["class_prior", "concat"])
@@ -272,34 +273,34 @@ def test_a_label_adds_at_most_its_own_information(conditioning: str, digits: Spl
         for label in torch.arange(10).split(1):
             found = estimate(model, x, 5000, generator("noise"), label=label)
             assert found.given_label is not None
-            joint = found.given_label.iw_log_likelihood + SHARES[label].log().item()
-            assert found.marginal.iw_log_likelihood > joint - 0.05  # the estimates' own error
+            joint = found.given_label.iw_log_likelihood.item() + SHARES[label].log().item()
+            assert found.marginal.iw_log_likelihood.item() > joint - 0.05  # the estimates' own error
 
 
 def test_sharing_samples_between_classes_is_unbiased_at_small_k(digits: Splits, digits_file: Path) -> None:
     """The mean of many estimates of p(x), each from 30 samples for all classes, is p(x)."""
     model = trained(digits_file, "cvae", "concat")
     (x,) = some_images(digits, 1)
-    exact = draws(model, x, 200_000).iw_log_likelihood
-    ratios = torch.tensor([math.exp(draws(model, x, 30, i).iw_log_likelihood - exact) for i in range(2000)])
+    exact = draws(model, x, 200_000).iw_log_likelihood.item()
+    ratios = torch.tensor([math.exp(draws(model, x, 30, i).iw_log_likelihood.item() - exact) for i in range(2000)])
     assert ratios.mean().item() == pytest.approx(1, abs=4 * ratios.std().item() / math.sqrt(2000))
     assert ratios.std() < 1.5
     assert ratios.log().mean() < 0
 
 
 def test_k_counts_the_pilot_and_the_samples_of_all_classes(digits: Splits, digits_file: Path) -> None:
-    assert sharing(1000, 0) == (0, 1000)
+    assert split_budget(1000, 0) == (0, 1000)
     for samples in (1, 7, 19, 40, 97, 1000, 5003):
-        pilot, weighted = sharing(samples, 10)
+        pilot, weighted = split_budget(samples, 10)
         assert 10 * pilot + weighted == samples
         assert weighted >= samples / 2
-    assert sharing(1000, 10) == (2, 980)
+    assert split_budget(1000, 10) == (2, 980)
     model = trained(digits_file, "cvae", "concat")
     (x,) = some_images(digits, 1)
     for samples in (1, 7, 97, 1000):
         for label in torch.arange(10).split(1):
             found = estimate(model, x, samples, generator("noise"), label=label)
-            assert len(found.marginal.log_weights) == sharing(samples, 10)[1]
+            assert len(found.marginal.log_weights) == split_budget(samples, 10)[1]
             assert found.given_label is not None
             assert len(found.given_label.log_weights) == samples
 
@@ -323,6 +324,7 @@ def test_every_part_of_shared_samples_is_an_estimate_too() -> None:
 def test_the_rate_with_labels_is_that_of_the_joint(digits: Splits, digits_file: Path) -> None:
     model = trained(digits_file, "cvae", "concat")
     (x,) = some_images(digits, 1)
+    found = estimate(model, x, 100, generator("noise"), label=torch.tensor([3]))
     log_q_y = class_log_posterior(model, x)[0]
     by_hand = 0.0
     for label in range(10):
@@ -330,9 +332,9 @@ def test_the_rate_with_labels_is_that_of_the_joint(digits: Splits, digits_file: 
         divergence = kl_divergence(model.posterior(x, y), model.prior(y)).item()
         share = log_q_y[label].exp().item()
         by_hand += share * (divergence + math.log(share) - math.log(SHARES[label].item()))
-    assert rate(model, amortised(model, x), log_q_y=log_q_y) == pytest.approx(by_hand, abs=1e-4)
+    assert rate(model, x, found) == pytest.approx(by_hand, abs=1e-4)
     given = kl_divergence(model.posterior(x, torch.tensor([3])), model.prior(torch.tensor([3]))).item()
-    assert rate(model, amortised(model, x), y=torch.tensor([3])) == pytest.approx(given, abs=1e-5)
+    assert rate(model, x, found, torch.tensor([3])) == pytest.approx(given, abs=1e-5)
 
 
 @pytest.mark.parametrize("conditioning", ["class_prior", "concat"])
@@ -359,9 +361,9 @@ def test_q_of_the_label_is_proportional_to_its_share_and_elbo(
 def test_memory_does_not_grow_with_the_number_of_samples() -> None:
     """The logits of all 400,000 samples would take 1.2 GB."""
     script = (
-        "import resource; from conftest import tiny; import torch; from aebench.evaluation.estimators import estimate;"
-        "from aebench.randomness import generator; model = tiny('vae', shape=(1, 28, 28)); x = torch.rand(1, 784);"
-        "run = lambda k: estimate(model, x, k, generator('noise'));"
+        "import resource; from conftest import tiny; import torch; from aebench.evaluation.marginal import Marginal;"
+        "from aebench.randomness import generator; model = Marginal(tiny('vae', shape=(1, 28, 28)));"
+        "x = torch.rand(1, 784); run = lambda k: model.estimate(x, k, generator('noise'));"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "run(2000); before = peak(); run(400_000); print(peak() - before)"
     )

@@ -11,8 +11,8 @@ from torch.distributions import MultivariateNormal
 
 from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
-from aebench.evaluation.estimators import Prepared, drawn_classes, estimate
 from aebench.evaluation.expost import COMPONENTS, ExPost
+from aebench.evaluation.marginal import BatchedProposal, Marginal
 from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.models.networks import architectures
 from aebench.randomness import generator
@@ -59,15 +59,15 @@ def test_a_linear_decoders_density_is_that_of_the_mixture() -> None:
         + prior.mixture_distribution.logits,  # type: ignore[attr-defined]
         dim=-1,
     )
-    prepared = Prepared(expost.posterior, test)
+    marginal, prepared = Marginal(expost), BatchedProposal.make(expost.posterior, test)
     for position, x in enumerate(test.split(1)):
-        found = estimate(expost, x, 50_000, generator("noise", position), proposal=prepared.of(position)).marginal
-        assert found.iw_log_likelihood == pytest.approx(exact[position].item(), abs=0.02)
+        found = marginal.estimate(x, 50_000, generator("noise", position), proposal=prepared.of(position)).marginal
+        assert found.iw_log_likelihood.item() == pytest.approx(exact[position].item(), abs=0.02)
         few = [
-            estimate(expost, x, 200, generator("few", i), proposal=prepared.of(position)).marginal.iw_log_likelihood
+            marginal.estimate(x, 200, generator("few", i), proposal=prepared.of(position)).marginal.iw_log_likelihood
             for i in range(100)
         ]
-        assert sum(few) / 100 == pytest.approx(exact[position].item(), abs=0.05)
+        assert sum(few).item() / 100 == pytest.approx(exact[position].item(), abs=0.05)
 
 
 def test_sigma_is_the_error_on_validation_images() -> None:
@@ -118,11 +118,12 @@ def test_every_variant_has_one(
     digits: Splits, kind: str, settings: dict[str, str], classes: int, architecture: str
 ) -> None:
     expost = ExPost(tiny(kind, architecture=architecture, **settings), digits.train, digits.validation)
-    assert drawn_classes(expost) == classes
+    marginal = Marginal(expost)
+    assert marginal.classes == classes
     x = digits.test.pixels(slice(0, 3))
-    prepared = Prepared(expost.posterior, x, classes)
+    prepared = BatchedProposal.make(expost.posterior, x, classes)
     for position, image in enumerate(x.split(1)):
-        found = estimate(expost, image, 100, generator("noise"), proposal=prepared.of(position)).marginal
+        found = marginal.estimate(image, 100, generator("noise"), proposal=prepared.of(position)).marginal
         assert math.isfinite(found.iw_log_likelihood)
 
 
@@ -131,7 +132,7 @@ def test_a_mixture_of_few_or_equal_codes_is_a_density_still(digits: Splits) -> N
     black = Split(torch.zeros(100, 64, dtype=torch.uint8), torch.arange(100) % 10)
     for train in (few, black):
         expost = ExPost(tiny("ae"), train, digits.validation)
-        found = estimate(expost, digits.test.pixels(slice(0, 1)), 50, generator("noise")).marginal
+        found = Marginal(expost).estimate(digits.test.pixels(slice(0, 1)), 50, generator("noise")).marginal
         assert math.isfinite(found.iw_log_likelihood)
 
 

@@ -41,10 +41,11 @@ def test_images_become_outputs_and_codes_become_pixels(
 ) -> None:
     config = network(architecture, latent_dim=L)
     for made, inputs, outputs in (
-        (encoder(config, shape, 5, classes=classes), size(shape), 5),
-        (decoder(config, shape, classes=classes), L, size(shape)),
-        (decoder(config, shape, 2, classes=classes), L, 2 * size(shape)),
+        (encoder(config, shape, 5), size(shape), 5),
+        (decoder(config, shape), L, size(shape)),
+        (decoder(config, shape, 2), L, 2 * size(shape)),
     ):
+        made = Conditional(made, classes) if classes else made
         x = drawn(2, 6, inputs)
         labels = (torch.arange(6) % CLASSES,) if classes else ()
         found = made(x, *labels)
@@ -73,7 +74,7 @@ def test_nothing_is_drawn_or_kept_in_training(architecture: str) -> None:
 def test_weights_come_from_the_global_generator(architecture: str) -> None:
     def weights(seed: int) -> list[Tensor]:
         with drawing_from(generator(seed, "weights")):
-            return list(decoder(network(architecture), (1, 8, 8), classes=CLASSES).parameters())
+            return list(Conditional(decoder(network(architecture), (1, 8, 8)), CLASSES).parameters())
 
     first, again, other = weights(0), weights(0), weights(1)
     assert all(map(torch.equal, first, again))
@@ -93,7 +94,6 @@ def test_an_mlps_encoder_and_decoder_mirror_each_other() -> None:
 
 def test_a_gated_layer_is_h_times_the_sigmoid_of_g() -> None:
     made = encoder(network("gated_mlp", hidden=[6]), (1, 3, 4), 5)
-    assert isinstance(made, nn.Sequential)
     first, _, last = made
     x = drawn(7, 12)
     h, g = x @ first.weight[:6].T + first.bias[:6], x @ first.weight[6:].T + first.bias[6:]
@@ -119,7 +119,6 @@ def test_convolutions_halve_the_image_and_transposed_ones_double_it_again(size: 
 def test_a_convolution_sees_what_is_near() -> None:
     """The first feature map of a conv encoder is that of `F.conv2d`; a pixel changes it in its neighbourhood alone."""
     made = encoder(network("conv", channels=[3]), (2, 8, 8), 5)
-    assert isinstance(made, nn.Sequential)
     x = drawn(1, 128)
     first = made[1](made[0](x))
     torch.testing.assert_close(first, F.conv2d(x.view(1, 2, 8, 8), made[1].weight, made[1].bias, stride=2, padding=1))
@@ -154,7 +153,7 @@ def test_a_readout_leaves_out_units_that_are_zero_in_all_rows_and_nothing_else(
 def test_a_label_beside_a_vector_is_its_one_hot_code(hidden: list[int]) -> None:
     inputs, classes = 5, 3
     with drawing_from(generator("weights")):
-        made = encoder(network("mlp", hidden=hidden), (1, 1, inputs), 4, classes=classes)
+        made = Conditional(encoder(network("mlp", hidden=hidden), (1, 1, inputs), 4), classes)
         concatenated = encoder(network("mlp", hidden=hidden), (1, 1, inputs + classes), 4)
     weights = {name.removeprefix("network."): weight for name, weight in made.state_dict().items()}
     columns = weights.pop("of_class")
@@ -165,8 +164,7 @@ def test_a_label_beside_a_vector_is_its_one_hot_code(hidden: list[int]) -> None:
 
 
 def test_a_label_beside_an_image_is_a_plane_for_each_class() -> None:
-    made = encoder(network("conv", channels=[3]), (2, 8, 8), 5, classes=CLASSES)
-    assert isinstance(made, Conditional)
+    made = Conditional(encoder(network("conv", channels=[3]), (2, 8, 8), 5), CLASSES)
     x, y = drawn(6, 128), torch.arange(6) % CLASSES
     unflatten, first, *others = made.network
     planes = F.one_hot(y, CLASSES).float()[..., None, None].expand(-1, -1, 4, 4)
@@ -176,8 +174,7 @@ def test_a_label_beside_an_image_is_a_plane_for_each_class() -> None:
 
 def test_the_weights_of_the_labels_are_drawn_like_those_of_the_inputs() -> None:
     with drawing_from(generator("weights")):
-        made = encoder(network("mlp", hidden=[200]), (1, 10, 10), 4, classes=300)
-    assert isinstance(made, Conditional)
+        made = Conditional(encoder(network("mlp", hidden=[200]), (1, 10, 10), 4), 300)
     assert made.of_class.abs().max().item() == pytest.approx(400**-0.5, rel=0.01)
     assert made.of_class.std().item() == pytest.approx(400**-0.5 / 3**0.5, rel=0.02)
 

@@ -28,7 +28,7 @@ def test_interpolations_go_from_one_image_to_the_next_and_traversals_move_one_di
     found = pictures(model, digits, CORRUPTION, 0, codes, errors)
     assert found["interpolations"].shape == (5, STEPS, 1, 8, 8)
     x = torch.from_numpy(found["originals"]).flatten(1)
-    y = torch.arange(10) if model.label_enters else None
+    y = torch.arange(10) if model.conditional_parts else None
     ends = model.decode(model.encode(x, y), y).view(10, 1, 8, 8).numpy()
     np.testing.assert_allclose(found["interpolations"][:, 0], ends[0::2], atol=1e-5)
     np.testing.assert_allclose(found["interpolations"][:, -1], ends[1::2], atol=1e-5)

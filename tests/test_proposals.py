@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from aebench.errors import ConfigError
-from aebench.evaluation.estimators import Prepared, estimate
+from aebench.evaluation.marginal import BatchedProposal, Marginal
 from aebench.evaluation.proposals import WIDENED, refined
 from aebench.randomness import generator
 
@@ -23,7 +23,7 @@ def noise(images: int) -> list[torch.Generator]:
 @pytest.mark.parametrize("latents", [1, 2])
 def test_the_bound_is_tighter_and_remains_one(latents: int) -> None:
     model = BernoulliDecoder(latents)
-    prepared = Prepared(lambda x, _: refined(model, x, noise(len(x))), X)
+    marginal, prepared = Marginal(model), BatchedProposal.make(lambda x, _: refined(model, x, noise(len(x))), X)
     for image, x in enumerate(X.split(1)):
         exact = model.log_likelihood(x)
 
@@ -31,7 +31,7 @@ def test_the_bound_is_tighter_and_remains_one(latents: int) -> None:
             proposal = prepared.of(image) if refine else None
             values = torch.tensor(
                 [
-                    estimate(model, x, samples, generator("bound", i), proposal=proposal).marginal.iw_log_likelihood
+                    marginal.estimate(x, samples, generator("bound", i), proposal=proposal).marginal.iw_log_likelihood
                     for i in range(800)
                 ]
             )

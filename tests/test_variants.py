@@ -9,8 +9,9 @@ from safetensors.torch import save
 from torch.distributions import kl_divergence
 
 from aebench import variants
-from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.autoencoder import Autoencoder
 from aebench.models.labels import inferred_label
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.networks import architectures
 from aebench.randomness import Streams, drawing_from, generator
 
@@ -161,7 +162,7 @@ def latent_model(request: pytest.FixtureRequest) -> LatentVariableModel:
 def test_prior_posterior_and_likelihood_have_their_shapes(
     latent_model: LatentVariableModel, x: torch.Tensor, y: torch.Tensor
 ) -> None:
-    for labels in (y,) if latent_model.label_enters & {"posterior", "likelihood"} else (None, y):
+    for labels in (y,) if latent_model.conditional_parts & {"posterior", "likelihood"} else (None, y):
         q = latent_model.posterior(x, labels)
         assert q.batch_shape == (B,)
         assert q.event_shape == (L,)
@@ -171,7 +172,7 @@ def test_prior_posterior_and_likelihood_have_their_shapes(
         assert (kl_divergence(q, latent_model.prior(labels)) >= 0).all()
 
 
-def test_label_enters_says_what_the_label_changes(
+def test_conditional_parts_says_what_the_label_changes(
     latent_model: LatentVariableModel, x: torch.Tensor, y: torch.Tensor
 ) -> None:
     z = torch.randn(B, L, generator=generator("z"))
@@ -185,8 +186,8 @@ def test_label_enters_says_what_the_label_changes(
         "posterior": changes(lambda y: latent_model.posterior(x, y).log_prob(z)),
         "likelihood": changes(lambda y: latent_model.likelihood(z, y).log_prob(x)),
     }
-    assert {name for name, does in changed.items() if does} == latent_model.label_enters
-    if "posterior" in latent_model.label_enters:
+    assert {name for name, does in changed.items() if does} == latent_model.conditional_parts
+    if "posterior" in latent_model.conditional_parts:
         with pytest.raises(TypeError, match="need the label"):
             latent_model.posterior(x)
 
@@ -205,7 +206,7 @@ def test_a_reconstruction_without_a_label_uses_the_inferred_one(x: torch.Tensor)
 
 
 def test_the_prior_without_the_label_sums_it_out(latent_model: LatentVariableModel) -> None:
-    if not latent_model.label_enters:
+    if not latent_model.conditional_parts:
         assert torch.equal(latent_model.prior().sample().isnan(), torch.zeros(L, dtype=torch.bool))
         return
     z = torch.randn(4, L, generator=generator("z"))

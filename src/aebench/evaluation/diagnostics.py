@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from aebench.models.autoencoder import LatentVariables
+from aebench.models.generative import GenerativeModel
 from aebench.models.labels import class_log_posterior
 from aebench.models.objectives import importance_weighted_bound
 
@@ -67,13 +67,13 @@ def k_curve(log_weights: Tensor) -> list[float]:
 
 
 @torch.no_grad()
-def rate_per_dimension(model: LatentVariables, x: Tensor) -> Tensor | None:
+def rate_per_dimension(model: GenerativeModel, x: Tensor) -> Tensor | None:
     """The share of each latent dimension in the rate, `[B, L]` in nats; None where it does not fall into dimensions.
 
     KL(q(z_d|x) ‖ p(z_d)), with labels Σ_y q(y|x) KL(q(z_d|x, y) ‖ p(z_d|y)); what the rate has beyond their sum is
     KL(q(y|x) ‖ p(y)), the label's own.
     """
-    if not model.label_enters:
+    if not model.conditional_parts:
         return _each_dimension(model, x, None)
     shares = class_log_posterior(model, x).exp()
     total = x.new_zeros(())
@@ -85,8 +85,11 @@ def rate_per_dimension(model: LatentVariables, x: Tensor) -> Tensor | None:
     return total
 
 
-def _each_dimension(model: LatentVariables, x: Tensor, y: Tensor | None) -> Tensor | None:
+def _each_dimension(model: GenerativeModel, x: Tensor, y: Tensor | None) -> Tensor | None:
     q, p = model.posterior(x, y), model.prior(y)
     if not (isinstance(q, Independent) and isinstance(p, Independent)):
         return None
-    return kl_divergence(q.base_dist, p.base_dist)
+    try:
+        return kl_divergence(q.base_dist, p.base_dist)
+    except NotImplementedError:
+        return None

@@ -36,7 +36,7 @@ def document(
         "variant": config.variant,
         "kind": config.model.kind,
         "parameters": any_run.parameters,
-        "protocol": protocol(any_run.binarization, config, evaluation, images, any_run.label_enters)
+        "protocol": protocol(any_run.binarization, config, evaluation, images, any_run.conditional_parts)
         | {"seeds": len(runs), "selected_epoch": {str(seed): run.selected_epoch for seed, run in runs.items()}},
         "seeds": {str(seed): run.metrics for seed, run in runs.items()},
         "failed": failed,

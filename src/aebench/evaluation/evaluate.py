@@ -19,7 +19,8 @@ from aebench.evaluation.pictures import MAPPED, neighbourhoods, pictures, plane
 from aebench.evaluation.probes import Labelled, probes
 from aebench.evaluation.protocol import PerImage, archive, is_median, not_defined, unarchive
 from aebench.evaluation.reconstructions import batches, encode, reconstructions
-from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.autoencoder import Autoencoder
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.store import pack_files, unpack_files
 from aebench.training.checkpoints import StoredRun
 
@@ -45,7 +46,7 @@ class Evaluated:
     arrays: Arrays
     not_defined: dict[str, str]
     parameters: int
-    label_enters: tuple[str, ...]
+    conditional_parts: tuple[str, ...]
     binarization: Binarization
     selected_epoch: int
     weights_sha256: str
@@ -67,7 +68,7 @@ class Failed:
 
     reason: str
     parameters: int
-    label_enters: tuple[str, ...]
+    conditional_parts: tuple[str, ...]
     binarization: Binarization
     weights_sha256: str
 
@@ -81,9 +82,9 @@ def unpack(packed: bytes) -> Evaluated | Failed:
     files = unpack_files(packed)
     if "failed" in files:
         facts = json.loads(files["failed"])
-        return Failed(**facts | {"label_enters": tuple(facts["label_enters"])})
+        return Failed(**facts | {"conditional_parts": tuple(facts["conditional_parts"])})
     facts = json.loads(files["facts"])
-    facts["label_enters"] = tuple(facts["label_enters"])
+    facts["conditional_parts"] = tuple(facts["conditional_parts"])
     return Evaluated(per_image=unarchive(files["per_image"]), arrays=unarchive(files["arrays"]), **facts)
 
 
@@ -112,15 +113,15 @@ def evaluate(
         return evaluate_run(run, config, dataset, validation_fraction, seed, data, report, mapped=mapped, device=device)
     except Diverged as error:
         model, binarization = run.model(), load(data, dataset, validation_fraction).binarization
-        return Failed(str(error), _parameters(model), _label_enters(model), binarization, run.weights_sha256)
+        return Failed(str(error), _parameters(model), _conditional_parts(model), binarization, run.weights_sha256)
 
 
 def _parameters(model: Autoencoder) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def _label_enters(model: Autoencoder) -> tuple[str, ...]:
-    return tuple(sorted(model.label_enters))
+def _conditional_parts(model: Autoencoder) -> tuple[str, ...]:
+    return tuple(sorted(model.conditional_parts))
 
 
 def evaluate_run(
@@ -213,7 +214,7 @@ def evaluate_run(
         arrays=arrays,
         not_defined=reasons,
         parameters=_parameters(model),
-        label_enters=_label_enters(model),
+        conditional_parts=_conditional_parts(model),
         binarization=splits.binarization,
         selected_epoch=run.selected_epoch,
         weights_sha256=run.weights_sha256,

@@ -18,6 +18,7 @@ from torch.func import jacfwd, vmap
 from aebench.data.datasets import Split
 from aebench.errors import Diverged
 from aebench.models.autoencoder import Autoencoder
+from aebench.models.generative import GenerativeModel
 from aebench.models.likelihoods import Gaussian
 from aebench.models.objectives import squared_error
 from aebench.randomness import generator
@@ -34,8 +35,8 @@ SMALLEST_SIGMA = 1e-4
 _BATCH = 1000
 
 
-class ExPost:
-    """An autoencoder as p(y) p(z) p(x|z, y) with a proposal q(z|x, y), in the terms of `LatentVariables`.
+class ExPost(GenerativeModel):
+    """An autoencoder as p(y) p(z) p(x|z, y) with a proposal q(z|x, y), as estimators take it.
 
     A label that enters encoder or decoder stays in the model; one that moved the prior alone is gone with that prior.
     """
@@ -44,7 +45,7 @@ class ExPost:
     def __init__(self, model: Autoencoder, train: Split, validation: Split) -> None:
         """Fit p(z) to codes of `train`, and σ to the errors on `validation`, or on `train` where that is empty."""
         self.model = model
-        self.label_enters = model.label_enters & {"posterior", "likelihood"}
+        self.conditional_parts = model.conditional_parts & {"posterior", "likelihood"}
         self.log_class_shares: Tensor = getattr(model, "log_class_shares", torch.zeros(1))
         chosen = torch.randperm(len(train), generator=generator("ex-post codes"))[:FITTED].to(train.labels.device)
         sample = Split(train.images[chosen], train.labels[chosen], train.redrawn)
@@ -114,17 +115,17 @@ class ExPost:
         def decode(code: Tensor, label: Tensor | None) -> Tensor:
             return self.model.decode(code[None], None if label is None else label[None])[0]
 
-        if not self.label_enters:
+        if not self.conditional_parts:
             jacobian: Tensor = vmap(jacfwd(lambda code: decode(code, None)))(z)
         else:
             jacobian = vmap(jacfwd(decode))(z, y)
         return jacobian
 
     def _code(self, x: Tensor, y: Tensor | None) -> Tensor:
-        return self.model.encode(x, y if self.label_enters else None)
+        return self.model.encode(x, y if self.conditional_parts else None)
 
     def _decode(self, z: Tensor, y: Tensor | None) -> Tensor:
-        return self.model.decode(z, y if self.label_enters else None)
+        return self.model.decode(z, y if self.conditional_parts else None)
 
 
 def _mixture(codes: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,12 +1,12 @@
 """What is measured of every image's likelihood: bounds, their health, the generalisation gap, ex-post densities."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from aebench.config import Evaluation
 from aebench.data.datasets import Split, Splits
@@ -18,23 +18,13 @@ from aebench.evaluation.diagnostics import (
     pareto_k,
     pareto_k_limit,
 )
-from aebench.evaluation.estimators import (
-    Draws,
-    Estimate,
-    Prepared,
-    amortised,
-    drawn_classes,
-    elbo,
-    estimate,
-    estimates,
-    rate,
-    rates,
-    sharing,
-)
+from aebench.evaluation.estimators import Draws
 from aebench.evaluation.expost import ExPost
+from aebench.evaluation.marginal import BatchedProposal, Budget, Marginal, split_budget
 from aebench.evaluation.proposals import refined
 from aebench.evaluation.protocol import PerImage
-from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.autoencoder import Autoencoder
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import generator
 
 if TYPE_CHECKING:
@@ -54,115 +44,95 @@ def likelihoods(
     """ELBO, its two parts, the importance-weighted log-likelihood and its health for every image; also given its label.
 
     The first result has values `[N]` by metric, in nats but for those of health; the second the K-curve's two vectors.
-    On the CPU every image has generators of its own, so its value does not depend on the images beside it; a GPU takes
-    groups. The ELBO is always that of the encoder's q(z|x), whatever the importance samples are drawn from.
+    Every image that is taken by itself has generators of its own. The ELBO is always that of the encoder's q(z|x),
+    whatever the importance samples are drawn from.
     """
-    samples = config.importance_samples
-    weighted = sharing(samples, drawn_classes(model))[1]
-    values: dict[str, list[float]] = defaultdict(list)
-    curve = np.zeros(len(k_values(weighted)))
-    measure = _one_by_one if test.images.is_cpu else _together
-    refining = config.proposal == "refined"
+    samples, marginal = config.importance_samples, Marginal(model)
+    curve_samples = k_values(split_budget(samples, marginal.classes).weighted)
+    values: dict[str, list[Tensor]] = defaultdict(list)
+    curve = torch.zeros(len(curve_samples), dtype=torch.float64)
     # One kind of work after the other, on a group of images: what is interleaved image by image finds its code and its
     # data gone from the processor's cache each time, which costs a tenth.
     for group in torch.arange(len(test)).split(max(1, min(GROUP, HELD // samples))):
-        places = slice(int(group[0]), int(group[-1]) + 1)
-        found = measure(model, test, places, samples, seed, refining)
-        for weighed in found.weighed:
-            values["iw_log_likelihood_nats"].append(weighed.marginal.iw_log_likelihood)
-            if weighed.given_label is not None:
-                values["iw_log_likelihood_given_label_nats"].append(weighed.given_label.iw_log_likelihood)
-            curve += k_curve(weighed.marginal.log_weights)
-            _health(values, weighed.marginal)
-        for encoded, its_rate, rate_given_label in zip(
-            found.encoded, found.rates, found.rates_given_label, strict=True
-        ):
-            distortion = encoded.marginal.distortion
-            values["distortion_nats"].append(distortion)
-            values["rate_nats"].append(its_rate)
-            values["elbo_nats"].append(-distortion - its_rate)
-            if encoded.given_label is not None:
-                values["elbo_given_label_nats"].append(-encoded.given_label.distortion - rate_given_label)
-        report(places.stop, len(test), f"log-likelihood, K = {samples}")
-    vectors = {"k_curve_samples": [*map(float, k_values(weighted))], "k_curve_nats": (curve / len(test)).tolist()}
-    return {name: np.asarray(column) for name, column in values.items()}, vectors
+        parts = _parts(test, group)
+        encoders = [marginal.amortised(part.x) for part in parts]
+        proposals = _refined(marginal, parts, seed) if config.proposal == "refined" else encoders
+        weighted, encoded = [], []
+        for part, proposal, encoder in zip(parts, proposals, encoders, strict=True):
+            noise = generator(seed, "importance samples", part.first)
+            weigh = partial(marginal.estimate, part.x, samples, noise, label=part.label(model))
+            weighted.append(weigh(proposal=proposal))
+            encoded.append(weighted[-1] if proposal is encoder else weigh(proposal=encoder))
+        for found in weighted:
+            values["iw_log_likelihood_nats"].append(found.marginal.iw_log_likelihood)
+            if found.given_label is not None:
+                values["iw_log_likelihood_given_label_nats"].append(found.given_label.iw_log_likelihood)
+            for log_weights in found.marginal.log_weights.T:
+                curve += _tensor(k_curve(log_weights))
+            _health(values, found.marginal)
+        for part, encoder, found in zip(parts, encoders, encoded, strict=True):
+            rate = marginal.rate(encoder, found)
+            values["distortion_nats"].append(found.marginal.distortion)
+            values["rate_nats"].append(rate)
+            values["elbo_nats"].append(-found.marginal.distortion - rate)
+            if (label := part.label(model)) is not None and found.given_label is not None:
+                rate_given_label = marginal.rate_given_label(encoder, found, label)
+                values["elbo_given_label_nats"].append(-found.given_label.distortion - rate_given_label)
+        report(int(group[-1]) + 1, len(test), f"log-likelihood, K = {samples}")
+    vectors = {"k_curve_samples": [*map(float, curve_samples)], "k_curve_nats": (curve / len(test)).tolist()}
+    return {name: torch.cat(column).numpy() for name, column in values.items()}, vectors
 
 
-def _health(values: dict[str, list[float]], draws: Draws, prefix: str = "") -> None:
-    values[f"{prefix}effective_sample_size"].append(effective_sample_size(draws.log_weights))
+def _health(values: dict[str, list[Tensor]], draws: Draws, prefix: str = "") -> None:
+    of_each = draws.log_weights.T.contiguous()
+    values[f"{prefix}effective_sample_size"].append(_tensor(map(effective_sample_size, of_each)))
     samples = len(draws.log_weights)
     if samples >= FEWEST_SAMPLES:
-        khat = pareto_k(draws.log_weights)
+        khat = _tensor(map(pareto_k, of_each))
         values[f"{prefix}pareto_k"].append(khat)
-        values[f"{prefix}pareto_k_unreliable_share"].append(float(khat > pareto_k_limit(samples)))
+        values[f"{prefix}pareto_k_unreliable_share"].append((khat > pareto_k_limit(samples)).double())
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """Of each image of a group: its importance weights, those of the encoder's own proposal, and that one's rates."""
-
-    weighed: list[Estimate]
-    encoded: list[Estimate]
-    rates: list[float]
-    rates_given_label: list[float]
+def _tensor(values: Iterable[float]) -> Tensor:
+    return torch.tensor([*values], dtype=torch.float64)
 
 
-def _one_by_one(
-    model: LatentVariableModel, test: Split, places: slice, samples: int, seed: int, refining: bool
-) -> _Measured:
-    """On the CPU; each image has a generator of its own."""
-    images = range(places.start, places.stop)
-    each = list(zip(test.pixels(places).split(1), test.labels[places].split(1), strict=True))
-    encoders = [amortised(model, x) for x, _ in each]
-    refined_proposals = _refined(model, test, places, seed) if refining else None
-    weighed: list[Estimate] = []
-    encoded: list[Estimate] = []
-    for place, image, (x, label), encoder in zip(range(len(each)), images, each, encoders, strict=True):
-        noise = generator(seed, "importance samples", image)
-        weigh = partial(estimate, model, x, samples, noise, label=label if model.label_enters else None)
-        weighed.append(weigh(proposal=refined_proposals.of(place) if refined_proposals else encoder))
-        encoded.append(weigh(proposal=encoder) if refining else weighed[-1])
-    rates_of_each = [rate(model, q, log_q_y=found.log_q_y) for q, found in zip(encoders, encoded, strict=True)]
-    given = [
-        rate(model, q, y=label) if model.label_enters else 0.0 for q, (_, label) in zip(encoders, each, strict=True)
-    ]
-    return _Measured(weighed, encoded, rates_of_each, given)
+class _Part(NamedTuple):
+    """Images that are taken together, of which the first is number `first`: one on the CPU, a group on a GPU."""
+
+    first: int
+    x: Tensor
+    y: Tensor
+
+    def label(self, model: LatentVariableModel) -> Tensor | None:
+        """The labels `[B]`, where one enters the model."""
+        return self.y if model.conditional_parts else None
 
 
-def _together(
-    model: LatentVariableModel, test: Split, places: slice, samples: int, seed: int, refining: bool
-) -> _Measured:
-    """On a GPU; the group has one generator."""
-    x, label = test.pixels(places), test.labels[places] if model.label_enters else None
-    encoder = Prepared(model.posterior, x, drawn_classes(model))
-    noise = generator(seed, "importance samples", places.start)
-    weigh = partial(estimates, model, x=x, samples=samples, generator=noise, label=label)
-    weighed = weigh(_refined(model, test, places, seed) if refining else encoder)
-    encoded = weigh(encoder) if refining else weighed
-    log_q_y = [found.log_q_y for found in encoded if found.log_q_y is not None]
-    return _Measured(
-        weighed,
-        encoded,
-        rates(model, encoder, log_q_y=torch.stack(log_q_y) if log_q_y else None),
-        rates(model, encoder, y=label) if label is not None else [0.0] * len(x),
-    )
+def _parts(split: Split, places: Tensor) -> list[_Part]:
+    there = places.to(split.labels.device)
+    x, y = split.pixels(there), split.labels[there]
+    if not x.is_cpu:
+        return [_Part(int(places[0]), x, y)]
+    return [_Part(*of_image) for of_image in zip(places.tolist(), x.split(1), y.split(1), strict=True)]
 
 
-def _refined(model: LatentVariableModel, test: Split, places: slice, seed: int) -> Prepared:
-    """The refined proposals of a group of images."""
-    classes, images = drawn_classes(model), range(places.start, places.stop)
+def _refined(marginal: Marginal, parts: Sequence[_Part], seed: int) -> list[BatchedProposal]:
+    """The refined proposal of each part, all made together."""
+    x, classes = torch.cat([part.x for part in parts]), marginal.classes
+    images = range(parts[0].first, parts[0].first + len(x))
     noise = [generator(seed, "refinement", image, label) for image in images for label in range(max(classes, 1))]
-    return Prepared(lambda x, y: refined(model, x, noise, y), test.pixels(places), classes)
+    proposal = BatchedProposal.make(lambda x, y: refined(marginal.model, x, noise, y), x, classes)
+    return [proposal] if len(parts) == 1 else [proposal.of(image) for image in range(len(x))]
 
 
 def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: Evaluation, seed: int) -> float:
     """The ELBO's mean in nats over as many training images as there are test images, or all where there are fewer."""
-    train = splits.train.fixed("train")
+    train, marginal = splits.train.fixed("train"), Marginal(model)
     chosen = torch.randperm(len(train), generator=generator("generalisation gap"))[: len(splits.test)]
-    pilot, noise = sharing(config.importance_samples, drawn_classes(model))[0], generator(seed, "training ELBO")
-    there = chosen.to(train.labels.device)
-    each = [elbo(model, train.pixels(index), ELBO_SAMPLES, pilot, noise) for index in there.split(GROUP)]
-    return torch.cat(each).double().mean().item()
+    pilot, noise = split_budget(config.importance_samples, marginal.classes).pilot, generator(seed, "training ELBO")
+    budget, there = Budget(pilot, ELBO_SAMPLES), chosen.to(train.labels.device)
+    return torch.cat([marginal.elbo(train.pixels(index), budget, noise) for index in there.split(GROUP)]).mean().item()
 
 
 def expost_likelihoods(
@@ -174,25 +144,19 @@ def expost_likelihoods(
         Diverged: the decoder's derivative is not finite.
     """
     expost = ExPost(model, splits.train, splits.validation)
-    classes = drawn_classes(expost)
+    marginal, samples = Marginal(expost), config.expost.importance_samples
     chosen = torch.randperm(len(splits.test), generator=generator("ex-post images"))[: config.expost.images]
-    chosen = chosen.sort().values
-    values: dict[str, list[float]] = defaultdict(list)
+    values: dict[str, list[Tensor]] = defaultdict(list)
     done = 0
-    for group in chosen.split(max(1, GROUP // max(classes, 1))):
-        x = splits.test.pixels(group.to(splits.test.labels.device))
-        prepared, samples = Prepared(expost.posterior, x, classes), config.expost.importance_samples
-        noise = [generator(seed, "ex-post samples", position) for position in group.tolist()]
-        if x.is_cpu:
-            each = [
-                estimate(expost, image, samples, of_image, proposal=prepared.of(place))
-                for place, (image, of_image) in enumerate(zip(x.split(1), noise, strict=True))
-            ]
-        else:
-            each = estimates(expost, prepared, x, samples, noise[0])
-        for found in each:
-            values["expost_log_likelihood_nats"].append(found.marginal.iw_log_likelihood)
-            _health(values, found.marginal, "expost_")
+    for group in chosen.sort().values.split(max(1, GROUP // max(marginal.classes, 1))):
+        parts = _parts(splits.test, group)
+        together = BatchedProposal.make(expost.posterior, torch.cat([part.x for part in parts]), marginal.classes)
+        for place, part in enumerate(parts):
+            noise = generator(seed, "ex-post samples", part.first)
+            proposal = together if len(parts) == 1 else together.of(place)
+            found = marginal.estimate(part.x, samples, noise, proposal=proposal).marginal
+            values["expost_log_likelihood_nats"].append(found.iw_log_likelihood)
+            _health(values, found, "expost_")
         done += len(group)
-        report(done, len(chosen), f"ex-post log-likelihood, K = {config.expost.importance_samples}")
-    return {name: np.asarray(column) for name, column in values.items()}, expost.log_sigma.exp().item()
+        report(done, len(chosen), f"ex-post log-likelihood, K = {samples}")
+    return {name: torch.cat(column).numpy() for name, column in values.items()}, expost.log_sigma.exp().item()

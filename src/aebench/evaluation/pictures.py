@@ -10,8 +10,9 @@ from torch import Tensor
 from aebench.config import Corruption
 from aebench.data.datasets import Splits
 from aebench.evaluation.protocol import corrupted
-from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.autoencoder import Autoencoder
 from aebench.models.labels import inferred_label
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import drawing_from, generator
 
 SAMPLES_PER_ROW = 10
@@ -54,7 +55,7 @@ def pictures(
     chosen = torch.cat([(labels == label).nonzero()[:1, 0] for label in range(splits.classes)])
     x = splits.test.pixels(chosen)
     spoilt = torch.cat([corrupted(splits.test.pixels(slice(i, i + 1)), corruption, i) for i in chosen.tolist()])
-    y = inferred_label(model, x) if isinstance(model, LatentVariableModel) and model.label_enters else None
+    y = inferred_label(model, x) if isinstance(model, LatentVariableModel) and model.conditional_parts else None
     traversed = np.argsort(-codes.var(axis=0), kind="stable")[:TRAVERSED]
     order = np.argsort(errors, kind="stable")
     found = {
@@ -107,7 +108,7 @@ def _traversal(
 def prior_samples(model: LatentVariableModel, classes: int, noise: torch.Generator) -> Tensor:
     """Means of p(x|z), z from the prior: `[rows, columns, D]`, a row a class where a label enters the model."""
     with drawing_from(noise):
-        if model.label_enters:
+        if model.conditional_parts:
             y = torch.arange(classes, device=model.log_class_shares.device)
             z = model.prior(y).sample(torch.Size((SAMPLES_PER_ROW,)))
             return model.decode(z, y).transpose(0, 1)

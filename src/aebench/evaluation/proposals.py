@@ -6,13 +6,15 @@ one: its samples are drawn afresh, independent of those that the steps were take
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal
 
 from aebench.errors import ConfigError
-from aebench.models.autoencoder import LatentVariables
+from aebench.models.generative import GenerativeModel, Prior
+from aebench.models.labels import rate
 from aebench.models.latents import diagonal_normal
 
 STEPS = 20
@@ -23,7 +25,7 @@ WIDENED = 1.2
 
 
 def refined(
-    model: LatentVariables, x: Tensor, noise: Sequence[torch.Generator], y: Tensor | None = None
+    model: GenerativeModel, x: Tensor, noise: Sequence[torch.Generator], y: Tensor | None = None
 ) -> Independent[Normal]:
     """q(z|x) after `STEPS` steps of Adam on each image's ELBO over (μ, log σ²), its σ then multiplied by `WIDENED`.
 
@@ -40,7 +42,7 @@ def refined(
         ConfigError: q is no Gaussian with a diagonal covariance.
     """
     with torch.no_grad():
-        q: Distribution = model.posterior(x, y)
+        q = model.posterior(x, y)
         if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal)):
             raise ConfigError(
                 f"evaluation.proposal: found refined for a posterior that is a {type(q).__name__}, "
@@ -50,12 +52,17 @@ def refined(
         steps = torch.stack(each, dim=2).to(x.device)  # [STEPS, SAMPLES, B, L]
     mean, log_variance = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()
     optimizer = torch.optim.Adam([mean, log_variance], lr=LEARNING_RATE)
+    prior = model.prior(y)
     for epsilon in steps:
-        z = mean + torch.exp(0.5 * log_variance) * epsilon
+        z, q = mean + torch.exp(0.5 * log_variance) * epsilon, diagonal_normal(mean, log_variance)
         distortion = -model.likelihood(z, y).log_prob(x).mean(0)
-        rate = kl_divergence(diagonal_normal(mean, log_variance), model.prior(y))
+        divergence = rate(model, q, partial(_log_ratio, q, prior, z), y, prior)
         optimizer.zero_grad()
         # A sum, not a mean: each image's gradient is its own.
-        (distortion + rate).sum().backward()
+        (distortion + divergence).sum().backward()
         optimizer.step()
     return Independent(Normal(mean.detach(), WIDENED * torch.exp(0.5 * log_variance.detach())), 1)
+
+
+def _log_ratio(q: Distribution, prior: Prior, z: Tensor) -> Tensor:
+    return prior.log_prob(z) - q.log_prob(z)

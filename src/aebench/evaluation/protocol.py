@@ -13,9 +13,11 @@ from aebench.config import Corruption, Evaluation, RunConfig
 from aebench.data.corruption import apply, draw
 from aebench.data.description import Binarization
 from aebench.evaluation.diagnostics import FEWEST_SAMPLES
-from aebench.evaluation.estimators import drawn_classes, sharing
+from aebench.evaluation.marginal import split_budget
 from aebench.evaluation.probes import FEW_LABELS, too_few
-from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.autoencoder import Autoencoder
+from aebench.models.labels import sampled_classes
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import generator
 
 PerImage = dict[str, NDArray[np.float64]]
@@ -75,20 +77,20 @@ def not_defined(
     def no(metrics: Iterable[str], reason: str) -> None:
         reasons.update(dict.fromkeys(metrics, reason))
 
-    if not model.label_enters:
+    if not model.conditional_parts:
         no((*LABEL_METRICS, *GIVEN_LABEL_METRICS), "does not condition on the label")
-    elif not drawn_classes(model):
+    elif not sampled_classes(model):
         no(GIVEN_LABEL_METRICS, "its label enters neither encoder nor decoder")
     if not isinstance(model, LatentVariableModel):
         no((*LIKELIHOOD_METRICS, *LABEL_METRICS), "has no p(z), hence neither a likelihood nor a bound on one")
         no(["active_units"], "has no prior to which a latent dimension could collapse")
-    elif sharing(config.importance_samples, drawn_classes(model))[1] < FEWEST_SAMPLES:
+    elif split_budget(config.importance_samples, sampled_classes(model))[1] < FEWEST_SAMPLES:
         no(["pareto_k_unreliable_share"], f"needs at least {FEWEST_SAMPLES} importance samples")
     if binarization != "none":
         no(EXPOST_METRICS, "is a density, and the pixels are binarised")
     elif config.expost.images == 0:
         no(EXPOST_METRICS, "is turned off (evaluation.expost.images is 0)")
-    elif sharing(config.expost.importance_samples, drawn_classes(model))[1] < FEWEST_SAMPLES:
+    elif split_budget(config.expost.importance_samples, sampled_classes(model))[1] < FEWEST_SAMPLES:
         no(["expost_pareto_k_unreliable_share"], f"needs at least {FEWEST_SAMPLES} importance samples")
     for labels in FEW_LABELS:
         if reason := too_few(labels, train_labels):
@@ -97,7 +99,11 @@ def not_defined(
 
 
 def protocol(
-    binarization: Binarization, config: RunConfig, evaluation: Evaluation, images: int, label_enters: tuple[str, ...]
+    binarization: Binarization,
+    config: RunConfig,
+    evaluation: Evaluation,
+    images: int,
+    conditional_parts: tuple[str, ...],
 ) -> dict[str, Any]:
     """What the numbers of one variant were measured on, and how."""
     likelihood = getattr(config.model, "likelihood", None)
@@ -112,9 +118,9 @@ def protocol(
         "numerics": config.numerics,
         "device": config.device,
         "evaluation": evaluation.model_dump(mode="json"),
-        "trained_with_labels": bool(label_enters),
+        "trained_with_labels": bool(conditional_parts),
         "probe_codes": "of the clean image, without its label"
-        + (", averaged over p(y)" if "posterior" in label_enters else ""),
+        + (", averaged over p(y)" if "posterior" in conditional_parts else ""),
     }
     if likelihood is not None:
         found |= {
@@ -123,11 +129,11 @@ def protocol(
             "importance_samples": evaluation.importance_samples,
             "proposal": PROPOSALS[evaluation.proposal],
         }
-    if label_enters:
+    if conditional_parts:
         found["label_of_the_marginal"] = (
             "drawn from q(y|x), which a pilot of a few samples a class gives; "
             "K counts the pilot's samples and those of all classes"
-            if "posterior" in label_enters
+            if "posterior" in conditional_parts
             else "summed out exactly: the prior is the mixture over p(y)"
         )
     return found

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from aebench.config import Corruption
 from aebench.data.datasets import Split
-from aebench.evaluation.estimators import drawn_classes
 from aebench.evaluation.protocol import PerImage, corrupted
-from aebench.models.autoencoder import Autoencoder, LatentVariableModel
-from aebench.models.labels import inferred_label
+from aebench.models.autoencoder import Autoencoder
+from aebench.models.labels import inferred_label, sampled_classes
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.objectives import binary_cross_entropy, squared_error
 
 BATCH = 1000
@@ -44,10 +44,10 @@ def reconstructions(model: Autoencoder, test: Split, corruption: Corruption) -> 
         spoilt, y = corrupted(x, corruption, where.start), test.labels[where]
         row = {}
         inferred = None
-        if isinstance(model, LatentVariableModel) and model.label_enters:
+        if isinstance(model, LatentVariableModel) and model.conditional_parts:
             inferred = inferred_label(model, x)
             row["generative_accuracy"] = inferred == y
-            if drawn_classes(model):
+            if sampled_classes(model):
                 row["reconstruction_mse_given_label"] = _mse(x, model.reconstruct(x, y))
                 row["denoising_mse_given_label"] = _mse(x, model.reconstruct(spoilt, y))
         x_hat = model.reconstruct(x, inferred)

@@ -5,8 +5,7 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, kl_divergence
-from torch.distributions.kl import register_kl
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 
 def diagonal_normal(mean: Tensor, log_variance: Tensor) -> Independent[Normal]:
@@ -41,21 +40,3 @@ class UnitNormalMixture(MixtureSameFamily):
         constant = self.mixture_distribution.logits - 0.5 * self._means.square().sum(-1)
         each_class = torch.logsumexp(z @ self._means.T + constant, dim=-1)
         return each_class - 0.5 * z.square().sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
-
-
-@register_kl(Independent, UnitNormalMixture)
-def _kl_to_mixture(q: Independent[Normal], p: UnitNormalMixture) -> Tensor:
-    """−log Σ_y p(y) exp(−KL(q‖p(z|y))): the divergence of the joint (z, y) under the best q(y|x), in nats.
-
-    The best q(y|x) is proportional to p(y) exp(−KL(q‖p(z|y))). The result is never negative, and never less than
-    the divergence of z alone (Hershey & Olsen 2007, eq. 18, for one component in q).
-    """
-    assert isinstance(p.component_distribution, Independent)
-    component = p.component_distribution.base_dist
-    each_class: Distribution = Independent(
-        Normal(component.loc.unsqueeze(-2), component.scale.unsqueeze(-2), validate_args=False),
-        1,
-        validate_args=False,
-    )  # batch shape [C, 1], beside q's [B]
-    log_p_y = p.mixture_distribution.logits.unsqueeze(-1)
-    return -torch.logsumexp(log_p_y - kl_divergence(q, each_class), dim=0)

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 
+from aebench.models.generative import Posterior, Prior, divergence
 from aebench.models.likelihoods import Likelihood
 
 _EPSILON = torch.finfo(torch.float32).eps
@@ -35,7 +36,7 @@ def importance_weighted_bound(log_weights: Tensor) -> Tensor:
     return torch.logsumexp(log_weights, dim=0) - math.log(log_weights.shape[0])
 
 
-def warmed_up(beta: float, warmup_epochs: int, epoch: int | None) -> float:
+def kl_weight(beta: float, warmup_epochs: int, epoch: int | None) -> float:
     """β in `epoch` (from 1), rising linearly to its value in the last warm-up epoch (Sønderby et al. 2016).
 
     None: after the warm-up.
@@ -46,50 +47,65 @@ def warmed_up(beta: float, warmup_epochs: int, epoch: int | None) -> float:
 
 
 def variational_loss(
-    q: Distribution,
-    prior: Distribution,
+    q: Posterior,
+    prior: Prior,
     likelihood: Callable[[Tensor], Likelihood],
     x: Tensor,
     z: Tensor,
+    log_q: Tensor | None = None,
+    *,
     beta: float = 1.0,
 ) -> dict[str, Tensor]:
     """−E_q log p(x|z) + β KL(q‖p) with one reparameterised sample (Kingma & Welling 2014, eq. 10).
 
     Args:
         q: q(z|x), batch shape `[B]`, event shape `[L]`.
-        prior: p(z) or p(z|y), with a closed-form divergence from q.
+        prior: p(z) or p(z|y).
         likelihood: p(x|z) for z of shape `[B, L]`.
         x: `[B, D]`.
         z: a reparameterised sample of q, `[B, L]`.
+        log_q: log q(z|x), `[B]`, where q does not tell it of z.
         beta: weight of the divergence (Higgins et al. 2017).
 
     Returns:
-        `loss` and its two parts `distortion_nats` and `rate_nats` (before β), `[B]` each.
+        `loss` and its two parts `distortion_nats` and `rate_nats` (before β; in closed form where there is one, else
+        from the same sample), `[B]` each.
     """
     distortion = -likelihood(z).log_prob(x)
-    rate = kl_divergence(q, prior)
+
+    def log_ratio() -> Tensor:
+        return (prior.log_prob(z) - (_log_prob(q, z) if log_q is None else log_q))[None]
+
+    rate = divergence(q, prior, log_ratio)
     return {"loss": distortion + beta * rate, "distortion_nats": distortion, "rate_nats": rate}
 
 
 def importance_weighted_loss(
-    q: Distribution,
-    prior: Distribution,
+    q: Posterior,
+    prior: Prior,
     likelihood: Callable[[Tensor], Likelihood],
     x: Tensor,
     z: Tensor,
+    log_q: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The negative importance-weighted bound (Burda et al. 2016, eq. 8) with k reparameterised samples z `[k, B, L]`.
 
-    All other arguments are those of `variational_loss`.
+    All other arguments are those of `variational_loss`, but that log_q is `[k, B]`.
 
     Returns:
-        `loss`, `distortion_nats` (the mean over the samples) and `rate_nats` (in closed form), `[B]` each; the loss is
-        at most the sum of the other two in expectation.
+        `loss`, `distortion_nats` (the mean over the samples) and `rate_nats` (in closed form where there is one), `[B]`
+        each; the loss is at most the sum of the other two in expectation.
     """
     log_px_given_z = likelihood(z).log_prob(x)
-    log_weights = log_px_given_z + prior.log_prob(z) - q.log_prob(z)
+    log_p, log_q = prior.log_prob(z), _log_prob(q, z) if log_q is None else log_q
     return {
-        "loss": -importance_weighted_bound(log_weights),
+        "loss": -importance_weighted_bound(log_px_given_z + log_p - log_q),
         "distortion_nats": -log_px_given_z.mean(0),
-        "rate_nats": kl_divergence(q, prior),
+        "rate_nats": divergence(q, prior, lambda: log_p - log_q),
     }
+
+
+def _log_prob(q: Posterior, z: Tensor) -> Tensor:
+    if not isinstance(q, Distribution):
+        raise TypeError(f"log_q is needed: {type(q).__name__} tells no density of a given z")
+    return q.log_prob(z)

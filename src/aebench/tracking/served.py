@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Categorical
 
-from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.autoencoder import Autoencoder
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import drawing_from, generator
 from aebench.variants import restore
 
@@ -70,7 +71,7 @@ class Served(PythonModel):  # type: ignore[misc]
     def _labels(self, label: int, count: int) -> Tensor | None:
         if label == NO_LABEL:
             return None
-        if not self.model.label_enters:
+        if not self.model.conditional_parts:
             raise ValueError(f"label: found {label}, but this model does not know labels, allowed: {NO_LABEL}")
         shares = self.model.log_class_shares
         assert isinstance(shares, Tensor)
@@ -85,7 +86,7 @@ class Served(PythonModel):  # type: ignore[misc]
         if not isinstance(model, LatentVariableModel):
             raise ValueError(f"task: found 'sample', but {type(model).__name__} has no prior, allowed: {TASKS[:2]}")
         with drawing_from(generator(seed, "served samples")):
-            if y is None and model.label_enters:
+            if y is None and model.conditional_parts:
                 y = Categorical(logits=model.log_class_shares).sample(torch.Size((count,)))
             z = model.prior(y).sample(torch.Size((count,) if y is None else ()))
             images: NDArray[np.float32] = model.decode(z, y).numpy()

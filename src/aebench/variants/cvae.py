@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from aebench.config import Network, PixelLikelihood, VariantConfig
-from aebench.models.autoencoder import ImageSpec, LatentVariableModel, Noise
-from aebench.models.labels import inferred_label
+from aebench.models.autoencoder import ImageSpec, Noise
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import UnitNormalMixture, diagonal_normal, reparameterised, unit_normal
 from aebench.models.likelihoods import Likelihood, PixelDistribution
 from aebench.models.networks import Conditional, decoder, encoder
-from aebench.models.objectives import variational_loss, warmed_up
+from aebench.models.objectives import kl_weight, variational_loss
 from aebench.randomness import Streams
 
 
@@ -47,7 +47,7 @@ class CVAE(LatentVariableModel):
         super().__init__()
         self.config = config
         self.concat = config.conditioning == "concat"
-        self.label_enters = frozenset({"posterior", "likelihood"} if self.concat else {"prior"})
+        self.conditional_parts = frozenset({"posterior", "likelihood"} if self.concat else {"prior"})
         self.classes = len(spec.class_shares)
         to_latents = encoder(network, spec.shape, 2 * network.latent_dim)
         to_pixels = decoder(network, spec.shape)
@@ -98,27 +98,7 @@ class CVAE(LatentVariableModel):
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """−E_q log p(x|z, y) + β KL(q‖p(z|y)): nats, `[B]`."""
-        beta = warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch)
+        beta = kl_weight(self.config.beta, self.config.beta_warmup_epochs, epoch)
         q, prior = self.posterior(x, y), self.prior(y)
-        return variational_loss(q, prior, lambda z: self.likelihood(z, y), x, reparameterised(q, *noise), beta)
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """μ(x, y), `[B, L]`; where the encoder takes a label and none is given, its mean over p(y)."""
-        if y is not None or not self.concat:
-            return self.posterior(x, y).mean
-        each = self.posterior(x.unsqueeze(-2), torch.arange(self.classes, device=x.device)).mean  # [B, C, L]
-        return self.log_class_shares.exp() @ each
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x|z, y], `[..., B, D]`.
-
-        Raises:
-            TypeError: the label is concatenated, and not given.
-        """
-        return self.likelihood(z, y).mean
-
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x|z = μ(x, y), y], `[B, D]`; where the networks take a label and none is given, y is arg max q(y|x)."""
-        if y is None and self.concat:
-            y = inferred_label(self, x)
-        return self.decode(self.encode(x, y), y)
+        z = reparameterised(q, *noise)
+        return variational_loss(q, prior, lambda z: self.likelihood(z, y), x, z, beta=beta)

@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from aebench.config import Network, PixelLikelihood, VariantConfig
-from aebench.models.autoencoder import ImageSpec, LatentVariableModel, Noise
+from aebench.models.autoencoder import ImageSpec, Noise
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import diagonal_normal, reparameterised, unit_normal
 from aebench.models.likelihoods import Likelihood, PixelDistribution
 from aebench.models.networks import decoder, encoder
-from aebench.models.objectives import importance_weighted_loss, variational_loss, warmed_up
+from aebench.models.objectives import importance_weighted_loss, kl_weight, variational_loss
 from aebench.randomness import Streams
 
 
@@ -78,16 +79,5 @@ class VAE(LatentVariableModel):
         terms = (q, self.prior(), self.likelihood, x, reparameterised(q, *noise))
         if self.config.objective == "iwae":
             return importance_weighted_loss(*terms)
-        return variational_loss(*terms, warmed_up(self.config.beta, self.config.beta_warmup_epochs, epoch))
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """μ(x), `[B, L]`."""
-        return self.posterior(x).mean
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x|z], `[..., B, D]`."""
-        return self.likelihood(z).mean
-
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x|z = μ(x)], `[B, D]`."""
-        return self.decode(self.encode(x))
+        beta = kl_weight(self.config.beta, self.config.beta_warmup_epochs, epoch)
+        return variational_loss(*terms, beta=beta)

@@ -38,16 +38,16 @@ def architectures() -> dict[str, type[Network]]:
     return {name: module.Config for name, module in _modules().items()}
 
 
-def encoder(config: Network, shape: Shape, outputs: int, *, classes: int = 0) -> nn.Module:
-    """Images `[..., D]`, and labels `[...]` where `classes` is not 0, → `[..., outputs]`."""
+def encoder(config: Network, shape: Shape, outputs: int) -> nn.Sequential:
+    """Images `[..., D]` → `[..., outputs]`; `Conditional` makes it take labels too."""
     network: nn.Sequential = _modules()[config.architecture].encoder(config, shape, outputs)
-    return Conditional(network, classes) if classes else network
+    return network
 
 
-def decoder(config: Network, shape: Shape, outputs: int = 1, *, classes: int = 0) -> nn.Module:
-    """Codes `[..., L]`, and labels `[...]` where `classes` is not 0, → `outputs` values a pixel, `[..., outputs·D]`."""
+def decoder(config: Network, shape: Shape, outputs: int = 1) -> nn.Sequential:
+    """Codes `[..., L]` → `outputs` values a pixel, `[..., outputs·D]`; `Conditional` makes it take labels too."""
     network: nn.Sequential = _modules()[config.architecture].decoder(config, config.latent_dim, shape, outputs)
-    return Conditional(network, classes) if classes else network
+    return network
 
 
 @final

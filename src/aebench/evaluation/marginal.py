@@ -1,0 +1,232 @@
+"""The label as one more latent: a model's bounds on log p(x) = log Σ_y p(y) p(x|y), which never see the image's label.
+
+Where the label moves the prior alone, it is summed out exactly: the prior is Σ_y p(y) p(z|y). Where q(z|x, y) or
+p(x|z, y) takes it, the samples are split between the classes: labels are drawn from q(y|x), which a pilot gives, then z
+from q(z|x, y), and the weight of both is p(y) p(z|y) p(x|z, y) / q(y|x) q(z|x, y). A model without labels is left as it
+is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Self, final
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal, kl_divergence
+
+from aebench.evaluation.estimators import Draws, chunk_size, draws
+from aebench.models.generative import GenerativeModel, Posterior, Prior, divergence, rsample_and_log_prob
+from aebench.models.labels import PILOT, class_log_posterior, rate, sampled_classes
+from aebench.randomness import drawing_from
+
+
+class Budget(NamedTuple):
+    """How many samples an image has: those of the pilot for each class, and those that are weighted."""
+
+    pilot: int
+    weighted: int
+
+
+def split_budget(samples: int, classes: int) -> Budget:
+    """K samples for `sampled_classes`, the pilot's included.
+
+    The pilot has `PILOT` samples a class, fewer where that would be more than half of K.
+    """
+    if not classes:
+        return Budget(0, samples)
+    pilot = min(PILOT, samples // (2 * classes)) // 2 * 2
+    return Budget(pilot, samples - pilot * classes)
+
+
+@final
+class BatchedProposal:
+    """The proposals of B images, made together: one an image, or one an image and class."""
+
+    def __init__(self, q: Posterior, classes: int = 0) -> None:
+        """`q` has the batch shape `[B]`, or where `classes` is not 0 `[B·C]`: for every image all classes in turn."""
+        self.q, self._classes = q, classes
+
+    @classmethod
+    def make(cls, posterior: Callable[[Tensor, Tensor | None], Posterior], x: Tensor, classes: int = 0) -> Self:
+        """`posterior` gives q of batch shape `[B]` for images `[B, D]` and, where `classes` is not 0, labels `[B]`."""
+        if not classes:
+            return cls(posterior(x, None))
+        y = torch.arange(classes, device=x.device).repeat(len(x))
+        return cls(posterior(x.repeat_interleave(classes, dim=0), y), classes)
+
+    def of(self, image: int) -> "BatchedProposal":
+        """The proposal of the image at this place, B = 1."""
+        rows = max(1, self._classes)
+        return BatchedProposal(_rows(self.q, slice(image * rows, (image + 1) * rows)), self._classes)
+
+    def given(self, y: Tensor | None = None) -> Posterior:
+        """q of batch shape `[B]`, or where it depends on the label, for labels `[…, B]`, of batch shape `[…, B]`."""
+        if not self._classes or y is None:
+            return self.q
+        return _rows(self.q, torch.arange(y.shape[-1], device=y.device) * self._classes + y)
+
+
+def _rows(q: Posterior, index: Tensor | slice) -> Posterior:
+    """The distributions at `index` of a batch `[B]`, for a distribution that its parameters make up."""
+    if isinstance(q, Independent):
+        base: Distribution = _rows(q.base_dist, index)  # type: ignore[assignment]
+        return Independent(base, q.reinterpreted_batch_ndims, validate_args=False)
+    if isinstance(q, MultivariateNormal):  # which has three parameters for its covariance
+        return MultivariateNormal(q.loc[index], scale_tril=q.scale_tril[index], validate_args=False)
+    if not isinstance(q, Distribution):
+        selected: Posterior = q[index]  # type: ignore[index]
+        return selected
+    parameters = {name: getattr(q, name)[index] for name in q.arg_constraints}
+    return type(q)(**parameters, validate_args=False)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """B images under the model in which the label, if any, is summed out, and given their labels.
+
+    `log_q_y`: log q(y|x), `[B, C]`, from which the labels of the marginal's samples were drawn, where they were drawn.
+    """
+
+    marginal: Draws
+    given_label: Draws | None = None
+    log_q_y: Tensor | None = None
+
+
+@final
+class Marginal:
+    """A model with its label summed out; a prior that is dear to make is made once."""
+
+    @torch.no_grad()
+    def __init__(self, model: GenerativeModel) -> None:
+        """`model` stays as it is as long as this is used."""
+        self.model = model
+        self.classes = sampled_classes(model)
+        self._prior: Prior | None = None if self.classes else model.prior()
+
+    @torch.no_grad()
+    def amortised(self, x: Tensor) -> BatchedProposal:
+        """The model's own q of images `[B, D]`, for each class where labels are drawn."""
+        return BatchedProposal.make(self.model.posterior, x, self.classes)
+
+    @torch.no_grad()
+    def estimate(
+        self,
+        x: Tensor,
+        budget: Budget | int,
+        generator: torch.Generator,
+        *,
+        proposal: BatchedProposal | None = None,
+        label: Tensor | None = None,
+        chunk: int | None = None,
+    ) -> Estimate:
+        """Importance weights of B images.
+
+        Args:
+            x: the images, `[B, D]`.
+            budget: how many samples an image has; a number K is split by `split_budget`.
+            generator: draws the samples.
+            proposal: what to draw from in place of the model's own q.
+            label: `[B]`; asks for the estimate given the label too. The marginal never sees it.
+            chunk: samples that are decoded together, in place of `chunk_size(x)`.
+        """
+        proposal = proposal or self.amortised(x)
+        pilot, samples = split_budget(budget, self.classes) if isinstance(budget, int) else budget
+        if self._prior is not None:
+            priors = [self._prior] if label is None else [self._prior, self.model.prior(label)]
+            found = draws(proposal.given(), priors, self.model.likelihood, x, samples, generator, chunk)
+            return Estimate(found[0], None if label is None else found[1])
+
+        log_q_y = class_log_posterior(self.model, x, pilot, proposal.q)
+        y = torch.stack([_systematic(of_image, samples, generator) for of_image in log_q_y.cpu()], dim=1).to(x.device)
+        log_px, log_ratio = self._given(proposal, y, x, generator, chunk)
+        of_label = (self.model.log_class_shares - log_q_y).T.gather(0, y)
+        marginal = Draws(log_px, log_px + log_ratio + of_label.double().cpu())
+        if label is None:
+            return Estimate(marginal, log_q_y=log_q_y.cpu())
+        wanted = samples + pilot * self.classes
+        missing = wanted - (y == label).sum(0).cpu()
+        fresh = self._given(proposal, label.expand(int(missing.max()), -1), x, generator, chunk)
+        return Estimate(marginal, _completed((log_px, log_ratio), (y == label).cpu(), fresh, missing), log_q_y.cpu())
+
+    def _given(
+        self, proposal: BatchedProposal, y: Tensor, x: Tensor, generator: torch.Generator, chunk: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """log p(x|z, y) and log p(z|y)/q(z|x, y), float64 `[K, B]`, of one z ~ q(z|x, y) for each label `[K, B]`."""
+        found, chunk = x.new_empty(2, *y.shape, dtype=torch.float64), chunk or chunk_size(x)
+        with drawing_from(generator):
+            for start in range(0, len(y), chunk):
+                block = slice(start, start + chunk)
+                labels, q = y[block], proposal.given(y[block])
+                z, log_q = rsample_and_log_prob(q)
+                found[0, block] = self.model.likelihood(z, labels).log_prob(x)
+                found[1, block] = self.model.prior(labels).log_prob(z) - log_q
+        log_px, log_ratio = found.cpu()
+        return log_px, log_ratio
+
+    @torch.no_grad()
+    def rate(self, proposal: BatchedProposal, found: Estimate) -> Tensor:
+        """KL(q‖p) in nats, `[B]`; the ELBO is −distortion − rate (Kingma & Welling 2014, eq. 3).
+
+        In closed form where there is one, else from the samples of `found`, which are those of `proposal`. Where a
+        label enters the model it is of the joint: E_q(y|x)[KL(q(z|x, y) ‖ p(z|y)) + log q(y|x) − log p(y)] where labels
+        are drawn from q(y|x), and under the best q(y|x) where the label moves the prior alone.
+        """
+        if found.log_q_y is None:
+            result = rate(self.model, proposal.given(), lambda: found.marginal.log_ratio, prior=self._prior)
+        else:
+            log_q_y = found.log_q_y.to(self.model.log_class_shares.device)
+            labels = torch.arange(self.classes, device=log_q_y.device)[:, None].expand(-1, len(log_q_y))
+            closed_form = partial(_divergence_of_joint, log_q_y=log_q_y.T, log_p_y=self.model.log_class_shares)
+            q, prior = proposal.given(labels), self.model.prior(labels)
+            result = divergence(q, prior, lambda: found.marginal.log_ratio, closed_form)
+        return result.double().cpu()
+
+    @torch.no_grad()
+    def rate_given_label(self, proposal: BatchedProposal, found: Estimate, label: Tensor) -> Tensor:
+        """KL(q(z|x, y) ‖ p(z|y)) in nats, `[B]`, for the labels `[B]` with which `found` was made."""
+        assert found.given_label is not None
+        log_ratio = found.given_label.log_ratio
+        return rate(self.model, proposal.given(label), lambda: log_ratio, label).double().cpu()
+
+    def elbo(self, x: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
+        """−distortion − rate of images `[B, D]` under their own q, in nats, `[B]`."""
+        proposal = self.amortised(x)
+        found = self.estimate(x, budget, generator, proposal=proposal)
+        return -found.marginal.distortion - self.rate(proposal, found)
+
+
+def _completed(
+    of_all: tuple[Tensor, Tensor], has_label: Tensor, fresh: tuple[Tensor, Tensor], missing: Tensor
+) -> Draws:
+    """Draws given the label: the marginal's samples that have it are such draws, and `missing` `[B]` are fresh ones."""
+
+    def joined(old: Tensor, new: Tensor) -> Tensor:
+        each = [torch.cat([old[has_label[:, i], i], new[:more, i]]) for i, more in enumerate(missing.tolist())]
+        return torch.stack(each, dim=1)
+
+    log_px, log_ratio = map(joined, of_all, fresh)
+    return Draws(log_px, log_px + log_ratio)
+
+
+def _divergence_of_joint(q: Posterior, prior: Prior, *, log_q_y: Tensor, log_p_y: Tensor) -> Tensor:
+    """KL(q(z, y|x) ‖ p(z, y)), `[B]`, from q(z|x, y) and p(z|y) of batch shape `[C, B]` and log q(y|x) `[C, B]`."""
+    each = kl_divergence(q, prior).double() + (log_q_y - log_p_y[:, None]).double()  # type: ignore[arg-type]
+    shares = log_q_y.double().exp()
+    return torch.where(shares > 0, shares * each, 0).sum(0)
+
+
+def _systematic(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """Labels `[samples]` from q(y|x), in an order in which they are exchangeable; all on the CPU.
+
+    They come from systematic sampling: one uniform number sets all of them, each is y with probability q(y|x), and
+    each class has its share to within one sample. The mean of the weights is therefore unbiased, with less variance
+    than from independent labels.
+    """
+    shares = log_q_y.double().exp()
+    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    ends = (shares.cumsum(0) / shares.sum() * samples - start).ceil().clamp(0, samples).long()
+    ends[-1] = samples
+    counts = torch.diff(ends, prepend=ends.new_zeros(1))
+    order = torch.randperm(samples, generator=generator)
+    return torch.arange(len(shares)).repeat_interleave(counts)[order]
