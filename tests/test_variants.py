@@ -6,14 +6,17 @@ import pytest
 import torch
 from conftest import block, network, tiny
 from safetensors.torch import save
-from torch.distributions import kl_divergence
+from torch import nn
 
 from aebench import variants
-from aebench.models.autoencoder import Autoencoder
+from aebench.errors import ConfigError
+from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
+from aebench.models.generative import Posterior, divergence, rsample_and_log_prob
 from aebench.models.labels import inferred_label
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.networks import architectures
 from aebench.randomness import Streams, drawing_from, generator
+from aebench.training.purity import require_purity
 
 B, D, L, C = 6, 64, 3, 10
 KINDS = sorted(variants.kinds())
@@ -116,15 +119,64 @@ def test_noise_is_drawn_from_its_streams_alone_and_for_each_batch_anew(kind: str
         assert not any(map(torch.equal, first, drawn))
 
 
-def test_a_loss_is_a_pure_function(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_a_loss_is_a_pure_function(kind: str, training: bool, x: torch.Tensor, y: torch.Tensor) -> None:
     """Nothing is drawn in it, and nothing is changed by it."""
-    model = made(kind)
+    model = made(kind).train(training)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     global_state = torch.get_rng_state()
     first, again = loss(model, x, y), loss(model, x, y)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert torch.equal(torch.get_rng_state(), global_state)
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_in_training_all_is_computed_as_in_evaluation(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
+    results = []
+    for training in (True, False):
+        model = made(kind).train(training)
+        results.append([*loss(model, x, y).values(), model.encode(x), model.reconstruct(x), model.reconstruct(x, y)])
+    assert all(map(torch.equal, *results))
+
+
+class Spoilt(Autoencoder):
+    """A variant whose network has a layer that behaves differently in training."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Sequential(nn.Linear(D, L), layer), nn.Linear(L, D)
+
+    def loss(self, x: torch.Tensor, y: torch.Tensor, noise: Noise, *, epoch: int | None) -> dict[str, torch.Tensor]:
+        return {"loss": (x - self.reconstruct(x)).square().sum(-1)}
+
+    def encode(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        codes: torch.Tensor = self.encoder(x)
+        return codes
+
+    def decode(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.sigmoid(self.decoder(z))
+
+    def reconstruct(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        return self.decode(self.encode(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.Dropout(0.5), r"a loss that draws from torch's global generator, as a dropout does, allowed: what the"),
+        (
+            nn.BatchNorm1d(L),
+            r"a loss that changes encoder\.1\.running_mean, as a batch norm does in training, allowed: ",
+        ),
+    ],
+    ids=["dropout", "batch norm"],
+)
+def test_a_loss_that_is_none_is_refused_before_training(layer: nn.Module, message: str) -> None:
+    spoilt, state = Spoilt(layer), torch.get_rng_state()
+    with pytest.raises(ConfigError, match=message):
+        require_purity(spoilt, ImageSpec((1, 8, 8), (0.5, 0.5)))
+    assert torch.equal(torch.get_rng_state(), state)
+    require_purity(Spoilt(nn.LayerNorm(L)), ImageSpec((1, 8, 8), (0.5, 0.5)))
 
 
 def test_a_loss_depends_on_its_noise(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
@@ -163,13 +215,15 @@ def test_prior_posterior_and_likelihood_have_their_shapes(
     latent_model: LatentVariableModel, x: torch.Tensor, y: torch.Tensor
 ) -> None:
     for labels in (y,) if latent_model.conditional_parts & {"posterior", "likelihood"} else (None, y):
-        q = latent_model.posterior(x, labels)
-        assert q.batch_shape == (B,)
-        assert q.event_shape == (L,)
-        z = q.rsample((7,))
-        assert latent_model.prior(labels).log_prob(z).shape == (7, B)
-        assert latent_model.likelihood(z, labels).log_prob(x).shape == (7, B)
-        assert (kl_divergence(q, latent_model.prior(labels)) >= 0).all()
+        q, prior = latent_model.posterior(x, labels), latent_model.prior(labels)
+        with drawing_from(generator("noise")):
+            z, log_q = rsample_and_log_prob(q, (1000,))
+        assert z.shape == (1000, B, L)
+        assert log_q.shape == prior.log_prob(z).shape == (1000, B)
+        assert latent_model.likelihood(z, labels).log_prob(x).shape == (1000, B)
+        rate = divergence(q, prior, lambda prior=prior, z=z, log_q=log_q: prior.log_prob(z) - log_q)  # type: ignore[misc]
+        assert rate.shape == (B,)
+        assert (rate > -0.1).all()  # of samples it may be a little less than 0
 
 
 def test_conditional_parts_says_what_the_label_changes(
@@ -178,12 +232,16 @@ def test_conditional_parts_says_what_the_label_changes(
     z = torch.randn(B, L, generator=generator("z"))
     other = (y + 1) % C
 
+    def drawn(q: Posterior) -> torch.Tensor:
+        with drawing_from(generator("noise")):
+            return torch.cat([part.flatten() for part in rsample_and_log_prob(q)])
+
     def changes(found: Callable[[torch.Tensor], torch.Tensor]) -> bool:
         return not torch.equal(found(y), found(other))
 
     changed = {
         "prior": changes(lambda y: latent_model.prior(y).log_prob(z)),
-        "posterior": changes(lambda y: latent_model.posterior(x, y).log_prob(z)),
+        "posterior": changes(lambda y: drawn(latent_model.posterior(x, y))),
         "likelihood": changes(lambda y: latent_model.likelihood(z, y).log_prob(x)),
     }
     assert {name for name, does in changed.items() if does} == latent_model.conditional_parts

@@ -13,6 +13,7 @@ from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import write
 from aebench.randomness import drawing_from, generator
 from aebench.training.checkpoints import TrainedRun, pack
+from aebench.training.purity import require_purity
 from aebench.training.state import TrainingState
 from aebench.training.train import train
 from aebench.variants import build
@@ -97,13 +98,15 @@ def untrained(config: RunConfig, spec: ImageSpec, seed: int) -> Autoencoder:
     """The model of a run, its weights drawn from `seed`.
 
     Raises:
-        ConfigError: the network does not fit the images.
+        ConfigError: the network does not fit the images, or the loss is no pure function.
     """
-    with drawing_from(generator(seed, "weights")):
-        try:
-            return build(config.model, config.network, spec)
-        except ConfigError as error:
-            raise ConfigError(f"{config.variant}: {error}") from None
+    try:
+        with drawing_from(generator(seed, "weights")):
+            model = build(config.model, config.network, spec)
+        require_purity(model, spec)
+    except ConfigError as error:
+        raise ConfigError(f"{config.variant}: {error}") from None
+    return model
 
 
 def in_words(row: dict[str, float]) -> str:
