@@ -1,4 +1,4 @@
-"""The pages for readers: what is generated is up to date, links and commands exist, the drawing is that of the imports."""
+"""Pages for readers: generated parts are up to date, links and commands exist, the rooms are drawn as they are."""
 
 import importlib
 import json
