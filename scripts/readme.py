@@ -1,4 +1,4 @@
-"""The parts of README.md that are made from results: the comparison and the benchmark, each between two marks."""
+"""The tables of README.md and docs/performance.md that are made from results, each between two marks."""
 
 import json
 import re
@@ -6,30 +6,36 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
 def made(text: str) -> str:
-    """`text` of the README with these parts made anew from the files that their marks name; without marks as it is."""
+    """The text of a page with its marked parts made anew from the files that the marks name; without marks as it is."""
     from bench import table
 
     comparison = (ROOT / "reports" / "comparison.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
-    for name, content in (("reports/comparison.md", comparison), ("benchmarks/results.json", table(results))):
+    for name, content in (("reports/comparison.md", tables(comparison)), ("benchmarks/results.json", table(results))):
         part = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
         inside = f"\n{content.strip()}\n".replace("\\", r"\\")
         text = part.sub(rf"\1{inside}\2", text)
     return text
 
 
+def tables(comparison: str) -> str:
+    """The comparison without its findings, the lists between each table and its notes."""
+    return re.sub(r"(?:^- .*\n)+\n(?=Notes$)", "", comparison, flags=re.MULTILINE)
+
+
 def main() -> None:
-    """Write it where something has changed."""
-    before = README.read_text(encoding="utf-8")
-    after = made(before)
-    if after != before:
-        README.write_text(after, encoding="utf-8")
-        print("README.md: made anew from reports/comparison.md and benchmarks/results.json", file=sys.stderr)
+    """Write the pages in which something has changed."""
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = made(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(f"{page.relative_to(ROOT)}: made anew from the results", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkout import working_tree
 from conftest import RESULTS, ROOT
@@ -46,3 +47,33 @@ def test_a_network(tmp_path: Path) -> None:
     again = set(project.repro())
     assert "train@digits-vae" in again
     assert not {"train@digits-vae_residual", "fetch@digits"} & again
+
+
+def test_a_variant(tmp_path: Path) -> None:
+    code, changes = example("adding-a-variant.md")
+    project = working_tree(tmp_path / "checkout")
+    params = YAML(typ="safe").load(RESULTS)
+    settings, blocks = project.root / "params.yaml", {"ae": {"kind": "ae"}}
+    with settings.open("w") as file:
+        YAML().dump({**params, "variants": ["ae"], "models": blocks}, file)
+    assert "train@digits-ae" in project.repro()
+    file_name = "src/aebench/variants/sparse_ae.py"
+    (project.root / file_name).write_text(code)
+    with settings.open("w") as file:
+        YAML().dump({**params, **changes, "models": {**blocks, **changes["models"]}}, file)  # type: ignore[dict-item]
+    again = set(project.repro())
+    assert again == {"check", "train@digits-sparse_ae", "evaluate@digits-sparse_ae", "report", "track"}
+    assert "| **sparse_ae** |" in (project.root / "reports/comparison.md").read_text()
+
+    def size_of_codes(variant: str) -> float:
+        with np.load(project.root / f"evaluations/digits/{variant}/seed-0.npz") as arrays:
+            return float(np.abs(arrays["codes"]).mean())
+
+    assert size_of_codes("sparse_ae") < 0.9 * size_of_codes("ae")
+    contract = ("-m", "pytest", "-o", "addopts=", "tests/test_variants.py", "-k", "sparse_ae")
+    done = project.run(sys.executable, *contract, PYTHONPATH=str(project.root / "src"))
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 5  # type: ignore[index]
+    for style in (("ruff", "check"), ("ruff", "format", "--check")):
+        done = project.run(sys.executable, "-m", *style, file_name)
+        assert done.returncode == 0, done.stdout

@@ -1,27 +1,85 @@
+"""Pages for readers: generated parts are up to date, links and commands exist, the rooms are drawn as they are."""
+
 import importlib
 import json
 import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
 
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "datasets" / "README.md"]
 
-def test_its_generated_parts_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture
+def readme(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    readme = importlib.import_module("readme")
-    text = (ROOT / "README.md").read_text()
-    assert readme.made(text) == text, "run `make readme`"
-    comparison = (ROOT / "reports" / "comparison.md").read_text().strip()
+    return importlib.import_module("readme")
+
+
+def test_generated_parts_are_those_of_the_results(readme: ModuleType) -> None:
+    comparison = readme.tables((ROOT / "reports" / "comparison.md").read_text()).strip()
     benchmark = importlib.import_module("bench").table(json.loads((ROOT / "benchmarks" / "results.json").read_text()))
-    for part in (comparison, benchmark):
-        assert part in text
+    for page, part in (("README.md", comparison), ("docs/performance.md", benchmark)):
+        assert ROOT / page in readme.PAGES
+        text = (ROOT / page).read_text()
+        assert part in text, "run `make readme`"
+        assert readme.made(text) == text
         assert readme.made(text.replace(part, "| an older table |")) == text
 
 
-def test_its_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def test_the_readme_has_all_of_the_comparison_but_the_findings(readme: ModuleType) -> None:
+    table, notes = "### NAME\n\n| | MSE |\n| --- | ---: |\n| **ae** | 1 [1] |\n", "Notes\n\n- Test split.\n- [1] why.\n"
+    of_one = f"{table}\n- MSE: ae better than vae.\n- **Caution.** It is loose.\n\n{notes}"
+    for names in (["digits"], ["digits", "fashion_mnist"]):
+        comparison = "\n".join(of_one.replace("NAME", name) for name in names)
+        assert readme.tables(comparison) == "\n".join(f"{table}\n{notes}".replace("NAME", name) for name in names)
+
+
+def prose(page: Path) -> str:
+    """The text of a page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page: small letters, hyphens for spaces, no punctuation."""
+    headings = re.findall(r"^#+ +(.+?)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), f"there is no {target}"
+        assert not anchor or anchor in anchors(path), f"there is no {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_exist(page: Path) -> None:
+    """Each `make TARGET`, and each script that a page calls."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"repro", "test"} <= targets
+    text = page.read_text()
+    # In a block of code at the start of a line or after another command, in prose in backticks.
+    called = re.findall(r"(?:`|^|&& |[A-Z_]+=\S+ )make ([a-z-]+)", text, re.MULTILINE)
+    assert set(called) <= targets
+    assert "make repro" not in text or "repro" in called
+    for script in re.findall(r"\bpython3? ((?:\w+/)+\w+\.py)", text):
+        assert (ROOT / script).is_file(), script
+
+
+def test_the_drawing_of_the_rooms_is_that_of_the_imports() -> None:
+    """CONTRIBUTING.md draws the layers that import-linter keeps to, a row of its box for each, in their order."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    drawn = re.findall(r"^│ ([\w ·]+?) +│", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert [row.split(" · ") for row in drawn] == [layer.split(" | ") for layer in layers]
 
 
 def test_every_metric_is_defined() -> None:
