@@ -265,7 +265,7 @@ def test_a_reconstruction_without_a_label_uses_the_inferred_one(x: torch.Tensor)
 
 def test_the_prior_without_the_label_sums_it_out(latent_model: LatentVariableModel) -> None:
     if not latent_model.conditional_parts:
-        assert torch.equal(latent_model.prior().sample().isnan(), torch.zeros(L, dtype=torch.bool))
+        assert torch.equal(latent_model.prior().sample(torch.Size()).isnan(), torch.zeros(L, dtype=torch.bool))
         return
     z = torch.randn(4, L, generator=generator("z"))
     shares = torch.arange(1, C + 1) / 55

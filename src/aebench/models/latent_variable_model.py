@@ -17,11 +17,26 @@ class LatentVariableModel(GenerativeModel, Autoencoder):
     """A variant with `prior`, `posterior` and `likelihood`, on which it adds only its `loss`."""
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """E_q[z], `[B, L]`; where the posterior takes a label and none is given, its mean over p(y)."""
+        """E_q[z], `[B, L]`; where the posterior takes a label and none is given, its mean over p(y).
+
+        It is the posterior's `mean` where it has one, else that of samples, the noise the same for every image.
+        """
         if y is not None or "posterior" not in self.conditional_parts:
-            return _mean(self.posterior(x, y))
+            mean = _mean(self.posterior(x, y))
+            return self._sampled_mean(x, y) if mean is None else mean
         classes = torch.arange(len(self.log_class_shares), device=x.device)
-        return self.log_class_shares.exp() @ _mean(self.posterior(x.unsqueeze(-2), classes))  # of [B, C, L]
+        mean = _mean(self.posterior(x.unsqueeze(-2), classes))  # [B, C, L]
+        if mean is None:
+            mean = torch.stack([self._sampled_mean(x, label.expand(len(x))) for label in classes], dim=1)
+        return self.log_class_shares.exp() @ mean
+
+    def _sampled_mean(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """`[B, L]`, one image after the other, so that no code depends on the images beside it."""
+        means = []
+        for image, label in zip(x.split(1), [None] * len(x) if y is None else y.split(1), strict=True):
+            with drawing_from(generator("mean of the posterior")):
+                means.append(rsample_and_log_prob(self.posterior(image, label), (_SAMPLES,))[0].mean(0))
+        return torch.cat(means)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x|z], or E[x|z, y], `[..., B, D]`."""
@@ -34,12 +49,9 @@ class LatentVariableModel(GenerativeModel, Autoencoder):
         return self.decode(self.encode(x, y), y)
 
 
-def _mean(q: Posterior) -> Tensor:
-    """E_q[z], `[..., L]`: q's own where it has one, else from samples whose noise is always the same."""
+def _mean(q: Posterior) -> Tensor | None:
+    """E_q[z], where q knows it."""
     try:
-        if isinstance(q, Distribution):
-            return q.mean
+        return q.mean if isinstance(q, Distribution) else getattr(q, "mean", None)
     except NotImplementedError:
-        pass
-    with drawing_from(generator("mean of the posterior")):
-        return rsample_and_log_prob(q, (_SAMPLES,))[0].mean(0)
+        return None
