@@ -126,7 +126,7 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
         ("data/datasets.py", "div_(255)", "div_(256)", ALL),
         ("numerics.py", "set_flush_denormal(True)", "set_flush_denormal(False)", ALL),
         ("randomness.py", 'digest[:8], "big"', 'digest[:8], "little"', ALL),
-        ("execution/fresh.py", "import sys", "import sys as sys", TRAIN | EVALUATE | {"baseline"}),
+        ("execution/subprocess_worker.py", "import sys", "import sys as sys", TRAIN | EVALUATE | {"baseline"}),
         ("reporting/figures.py", "#0072B2", "#0072B3", {"report"}),
         ("reporting/page.html.jinja", "<p>", "<p >", {"report"}),
         ("reporting/page.js.jinja", ";", "; ", {"report"}),
@@ -321,7 +321,11 @@ def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, .
     used = {stage[0]: {path.relative_to(made.root).as_posix() for path in paths} for stage, paths in files.items()}
     for stage, name in (
         *(("fetch", "data/datasets.py"), ("baseline", "evaluation/probes.py"), ("train", "execution/processes.py")),
-        *(("train", "execution/fresh.py"), ("train", "execution/cluster.py"), ("train", "training/optimizers/adam.py")),
+        *(
+            ("train", "execution/subprocess_worker.py"),
+            ("train", "execution/cluster.py"),
+            ("train", "training/optimizers/adam.py"),
+        ),
         *(("train", "variants/vae.py"), ("train", "models/networks/mlp.py"), ("evaluate", "evaluation/estimators.py")),
         *(("report", "reporting/page.html.jinja"), ("report", "reporting/page.js.jinja")),
     ):
@@ -339,7 +343,7 @@ def test_a_closure_with_a_gap_would_be_noticed(
         return imported(ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []))
 
     def without_text(tree: ast.Module) -> Iterator[str]:
-        return (name for name in imported(tree) if name != "aebench.execution.fresh")
+        return (name for name in imported(tree) if name != "aebench.execution.subprocess_worker")
 
     def missed(broken: Callable[[ast.Module], Iterator[str]]) -> dict[str, list[str]]:
         monkeypatch.setattr(module, "_imported", broken)
@@ -350,7 +354,7 @@ def test_a_closure_with_a_gap_would_be_noticed(
         return missing
 
     imported = module._imported
-    assert missed(without_text)["train"] == ["src/aebench/execution/fresh.py"]
+    assert missed(without_text)["train"] == ["src/aebench/execution/subprocess_worker.py"]
     missing = missed(at_the_top)
     assert "src/aebench/training/run.py" in missing["train"]
     assert "src/aebench/reporting/page.py" in missing["report"]

@@ -246,12 +246,12 @@ def test_every_kind_is_served_from_code_and_safetensors(synced: Results, tmp_pat
 def test_samples_are_of_the_class_that_is_asked_for_or_of_all_by_their_shares(conditioning: str) -> None:
     import torch
 
-    from aebench.tracking.served import Served
+    from aebench.tracking.pyfunc_model import PyfuncModel
 
     model = tiny("cvae", conditioning=conditioning)
     with torch.no_grad():  # the images of class 3 alone are black and white
         (model.class_means if conditioning == "class_prior" else model.decoder.of_class)[3] = 1e4
-    served = Served()
+    served = PyfuncModel()
     served.model, served.pixels = model, 64
 
     def extreme(count: int, **params: object) -> float:
@@ -272,9 +272,9 @@ def test_samples_are_of_the_class_that_is_asked_for_or_of_all_by_their_shares(co
     ],
 )
 def test_what_is_not_served_is_said(params: dict[str, object], pixels: int, message: str) -> None:
-    from aebench.tracking.served import Served
+    from aebench.tracking.pyfunc_model import PyfuncModel
 
-    served = Served()
+    served = PyfuncModel()
     served.model, served.pixels = tiny("cvae"), 64
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         served.predict(None, np.zeros((2, pixels), np.float32), params)
@@ -282,9 +282,9 @@ def test_what_is_not_served_is_said(params: dict[str, object], pixels: int, mess
 
 
 def test_a_model_without_a_prior_or_labels_refuses() -> None:
-    from aebench.tracking.served import Served
+    from aebench.tracking.pyfunc_model import PyfuncModel
 
-    served = Served()
+    served = PyfuncModel()
     served.model, served.pixels = tiny("ae"), 64
     for params, word in (({"task": "sample"}, "AE has no prior"), ({"label": 1}, "does not know labels")):
         with pytest.raises(ValueError, match=word):

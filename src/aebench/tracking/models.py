@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 import aebench
 from aebench.paths import CONFIG, WEIGHTS
 from aebench.reporting.files import arrays
-from aebench.tracking import served
-from aebench.tracking.patience import Patient
-from aebench.tracking.runs import KEY, SeedRun
+from aebench.tracking import pyfunc_model
+from aebench.tracking.keys import KEY
+from aebench.tracking.runs import SeedRun
+from aebench.tracking.timeouts import TimeoutProxy
 
 # The rooms on which `variants` stands: what a variant may import goes with it.
 _CODE = (
@@ -49,17 +50,17 @@ def save(folder: Path, target: Path, example: NDArray[np.float32], of: Model | N
                 shutil.copyfile(source, package / name)
         mlflow.pyfunc.save_model(
             target,
-            python_model=served.__file__,
+            python_model=pyfunc_model.__file__,
             artifacts={"weights": str(folder / WEIGHTS), "config": str(folder / CONFIG)},
             code_paths=[str(package)],
-            signature=served.signature(example.shape[1]),
+            signature=pyfunc_model.signature(example.shape[1]),
             input_example=example,
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS],
             mlflow_model=of,
         )
 
 
-def register(client: Patient, experiment_id: str, run_id: str, run: SeedRun, name: str, *, current: bool) -> None:
+def register(client: TimeoutProxy, experiment_id: str, run_id: str, run: SeedRun, name: str, *, current: bool) -> None:
     """Log `run` as a model and register it, once.
 
     A version gets its key as it is made, so one without this run's key is another's.
@@ -94,7 +95,7 @@ def register(client: Patient, experiment_id: str, run_id: str, run: SeedRun, nam
         client.set_registered_model_alias(name, CURRENT, found)
 
 
-def _log(client: Patient, experiment_id: str, run_id: str, run: SeedRun, name: str) -> tuple[str, str]:
+def _log(client: TimeoutProxy, experiment_id: str, run_id: str, run: SeedRun, name: str) -> tuple[str, str]:
     """The address of the logged model's files, and its id."""
     logged = client.create_logged_model(experiment_id, name, run_id, tags={KEY: run.key}, model_type="autoencoder")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])

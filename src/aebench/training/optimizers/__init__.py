@@ -23,7 +23,7 @@ class Optimizer(Protocol):
     parameters: Sequence[Tensor]
     """Changed in place by every step."""
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """All that later steps depend on, by name: the tensors themselves, not copies, so that they can be set."""
 
     def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:

@@ -25,7 +25,7 @@ TASKS = ("reconstruct", "encode", "sample")
 NO_LABEL = -1
 
 
-class Served(PythonModel):  # type: ignore[misc]
+class PyfuncModel(PythonModel):  # type: ignore[misc]
     """Images to reconstructions or codes, or samples from the prior; `pixels` is D."""
 
     model: Autoencoder
@@ -103,4 +103,4 @@ def signature(pixels: int) -> ModelSignature:
     )
 
 
-set_model(Served())
+set_model(PyfuncModel())
