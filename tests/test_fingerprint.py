@@ -78,7 +78,7 @@ def test_every_stage_and_variant_has_its_own() -> None:
         ("errors.py", '"""A run cannot be trained or its files cannot be used."""', "pass"),
         ("training/cell.py", "from aebench.execution.progress import Report", "from aebench.reporting import pairs"),
         ("__init__.py", "from aebench.training import checkpoints", "from aebench.tracking import sync"),
-        ("tracking/sync.py", "import os", "import os as os"),
+        ("tracking/sync.py", "import re", "import re as re"),
         ("stages/train.py", '"""Train every seed', '"""Train each seed'),
         ("stages/track.py", '"watch")', '"watch", "never")'),
     ],

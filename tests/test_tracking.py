@@ -1,5 +1,6 @@
 """What a sync leaves in MLflow, on small results in a real store."""
 
+import ast
 import json
 import os
 import shutil
@@ -202,6 +203,23 @@ def test_a_registered_model_works_without_this_package_bit_for_bit(synced: Resul
             assert served[name].tobytes() == loaded[name].tobytes()
     assert served["sample"].tobytes() == served["again"].tobytes() != served["other"].tobytes()
     assert served["sample"].shape == (300, 64)
+
+
+def test_a_served_model_brings_no_code_that_fetches_or_runs_anything() -> None:
+    """A DAE, too, whose corruption of images serving does not need, stands on models alone."""
+    from aebench.tracking import models
+
+    files = models.code()
+    assert {"dae.py", "corruption.py", "conv.py"} <= {path.name for path in files}
+    assert not {"data", "execution", "training", "tracking"}.intersection(path.parent.name for path in files)
+    imported = {
+        (alias.name if isinstance(node, ast.Import) else str(node.module)).split(".")[0]
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not imported & {"urllib", "http", "socket", "requests", "subprocess", "tempfile", "sklearn", "torchvision"}
 
 
 def test_every_kind_is_served_from_code_and_safetensors(synced: Results, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aebench.config import Corruption, Evaluation, RunConfig
-from aebench.data.corruption import apply, draw
 from aebench.data.description import Binarization
 from aebench.evaluation.diagnostics import FEWEST_SAMPLES
 from aebench.evaluation.estimators import drawn_classes, sharing
 from aebench.evaluation.probes import FEW_LABELS, too_few
 from aebench.models.autoencoder import Autoencoder, LatentVariableModel
+from aebench.models.corruption import apply, draw
 from aebench.randomness import generator
 
 PerImage = dict[str, NDArray[np.float64]]
