@@ -8,8 +8,10 @@ import torch
 from conftest import tiny
 from torch import Tensor
 
-from aebench.config import ConfigError, Training, parse
+from aebench.config import Training
 from aebench.data.datasets import Split, Splits
+from aebench.errors import ConfigError
+from aebench.parsing import parse
 from aebench.randomness import generator
 from aebench.training.descent import Descent
 from aebench.training.norms import clipped

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +13,15 @@ from safetensors.numpy import load as read
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from aebench.config import SMALLEST_SPLIT, DatasetFacts, held_out_images
 from aebench.data import user_datasets
 from aebench.data.description import Arrays, Binarization, Description, describe, write
 from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
 from aebench.data.user_datasets import FEWEST_OF_A_CLASS
 from aebench.errors import DataError
 from aebench.randomness import generator
+
+# Fewer images than this are no split to fit or to select on.
+SMALLEST_SPLIT = 50
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,17 @@ DATASETS: Mapping[str, Dataset] = {
     "fashion_mnist_binary": replace(_FASHION, binarization="stochastic"),
     "digits": Dataset((1, 8, 8), tuple("0123456789"), 1437, "none", _digits, raw="digits"),
 }
+
+
+class DatasetFacts(NamedTuple):
+    """What the check of params.yaml must know of a data set.
+
+    `train_images` and `shape`, (C, H, W), are None where only the files say it.
+    """
+
+    train_images: int | None
+    shape: tuple[int, int, int] | None
+    binarized: bool
 
 
 def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
@@ -201,6 +215,11 @@ class Splits:
         """p(y) `[C]`: the share of each class among the training labels."""
         counts = torch.bincount(self.train.labels, minlength=self.classes)
         return tuple((counts.double() / len(self.train)).tolist())
+
+
+def held_out_images(validation_fraction: float, train_images: int) -> int:
+    """How many of the training images are validation images, rounded to the nearest whole number."""
+    return round(validation_fraction * train_images)
 
 
 def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
-from aebench.config import Network, VariantConfig, parse, parse_network
+from aebench.config import Network, VariantConfig
 from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.models.networks import architectures
+from aebench.parsing import parse, parse_network
 from aebench.plugins import modules
 
 
