@@ -16,7 +16,7 @@ from conftest import RESULTS, ROOT
 
 from aebench import fingerprint as module
 from aebench.errors import UserError
-from aebench.fingerprint import closure, fingerprint, fingerprints, hashed, key, sources
+from aebench.fingerprint import closure, code_hash, fingerprint, fingerprints, key, source_files
 from aebench.paths import Layout
 
 KINDS = ("ae", "cvae", "dae", "vae")
@@ -91,7 +91,7 @@ def test_words_layout_and_code_that_no_result_needs_do_not_count(
 
 def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> None:
     before, variants = found(project), project.source / "aebench" / "variants"
-    everything = hashed(sources(project.source), project.source)
+    everything = code_hash(source_files(project.source), project.source)
     (variants / ".#vae.py").symlink_to("someone@somewhere.1234")
     (variants / ".ipynb_checkpoints").mkdir()
     for name in ("vae.py~", ".vae.py.swp", "#vae.py#", ".DS_Store", "._vae.py", ".ipynb_checkpoints/vae.py"):
@@ -99,10 +99,10 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
     (project.source / "aebench" / "reporting" / ".#page.html.jinja").symlink_to("someone@somewhere.1234")
     (project.source / "aebench" / "reporting" / "page.html.jinja~").write_text("older")
     assert found(project) == before
-    assert hashed(sources(project.source), project.source) == everything
+    assert code_hash(source_files(project.source), project.source) == everything
     shutil.copy(variants / "vae.py", variants / "mine.py")
     assert found(project) == before
-    assert hashed(sources(project.source), project.source) != everything
+    assert code_hash(source_files(project.source), project.source) != everything
     # The new one's own code counts for it alone.
     assert fingerprint(project, "train", *named("mine")) not in before.values()
 

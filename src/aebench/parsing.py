@@ -11,7 +11,6 @@ from aebench.errors import ConfigError, plain, show
 
 B = TypeVar("B", bound=Block)
 
-
 # What pydantic calls by Python's names, in those of YAML.
 _TYPES = {
     "dict_type": "a mapping",
@@ -88,13 +87,19 @@ def parse_network(architectures: Mapping[str, type[Network]], value: object, whe
     Raises:
         ConfigError: one line about the first thing that is wrong.
     """
-    return parse_named(architectures, "architecture", "mlp", value, where)
+    return parse_named(architectures, "architecture", value, where, default="mlp")
 
 
-def parse_named(blocks: Mapping[str, type[B]], key: str, default: str, value: object, where: str) -> B:
-    """A block that is one of `blocks` by what stands under `key`."""
+def parse_named(blocks: Mapping[str, type[B]], key: str, value: object, where: str, *, default: str | None = None) -> B:
+    """A block that is one of `blocks`, the one that stands under `key`; `where` is the key under which `value` stands.
+
+    Raises:
+        ConfigError: one line about the first thing that is wrong.
+    """
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping")
+    if key not in value and default is None:
+        raise ConfigError(f"{where}.{key}: missing, allowed: {', '.join(blocks)}")
     name = value.get(key, default)
     if not isinstance(name, str) or name not in blocks:
         raise ConfigError(f"{where}.{key}: found {show(name)}, {allowed(str(name), blocks)}")

@@ -23,7 +23,7 @@ from aebench import numerics as limits
 from aebench.errors import UserError
 from aebench.execution.engine import Engine
 from aebench.execution.progress import Message, Messages
-from aebench.fingerprint import LIBRARIES, hashed, sources
+from aebench.fingerprint import LIBRARIES, code_hash, source_files
 from aebench.numerics import Numerics
 
 # How many seconds a scheduler may take to be reached, and as many to answer; and how long to wait for its first worker.
@@ -72,7 +72,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
 def identity(numerics: Numerics) -> dict[str, str]:
     """What decides whether a worker would give the same results: this package's code, versions, the kind of CPU."""
     package = Path(__file__).resolve().parents[1]
-    code = hashed((path for path in sources(package) if path.suffix == ".py"), package)
+    code = code_hash((path for path in source_files(package) if path.suffix == ".py"), package)
     versions = {f"version of {name}": version(name) for name in LIBRARIES}
     cpu = f"{platform.machine()} with{'' if limits.has_avx2() else 'out'} AVX2 and FMA"
     return {"version of aebench's code": code[:16], **versions, **({"CPU": cpu} if numerics == "portable" else {})}

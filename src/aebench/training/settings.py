@@ -45,7 +45,7 @@ def _parsed(raw: object) -> Params:
         raise ConfigError(f"found {show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
     parsers: Parsers = {
         "network": partial(parse_network, architectures()),
-        "training": partial(parse_named, optimizers(), "optimizer", "adam"),
+        "training": partial(parse_named, optimizers(), "optimizer", default="adam"),
     }
     shared = {key: parse_shared(raw[key], key) for key, parse_shared in parsers.items() if key in raw}
     raw |= shared
@@ -57,18 +57,13 @@ def _parsed(raw: object) -> Params:
 
 def _variant(name: object, block: object, shared: Mapping[str, Block], parsers: Parsers) -> VariantConfig:
     """A block under `models`; what it changes of a `shared` block is taken for that block, changed."""
-    where, known = f"models.{plain(name)}", kinds()
+    where = f"models.{plain(name)}"
     if not isinstance(block, dict):
         raise ConfigError(f"{where}: found {show(block)}, allowed: a mapping with a kind")
-    if "kind" not in block:
-        raise ConfigError(f"{where}.kind: missing, allowed: {', '.join(known)}")
-    kind = block["kind"]
-    if not isinstance(kind, str) or kind not in known:
-        raise ConfigError(f"{where}.kind: found {show(kind)}, {allowed(str(kind), known)}")
     whole = {key: value for key, value in block.items() if key not in parsers}
     for key in (key for key in shared if key in block):
         whole[key] = parsers[key](_changed(shared[key], block[key], f"{where}.{key}"), f"{where}.{key}")
-    return parse(known[kind], whole, where)
+    return parse_named(kinds(), "kind", whole, where)
 
 
 def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
