@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 import torch  # noqa: E402
 
-from aebench.config import Training, parse  # noqa: E402
+from aebench.config import Training  # noqa: E402
 from aebench.data.datasets import Splits, load  # noqa: E402
 from aebench.devices import available  # noqa: E402
 from aebench.errors import UserError  # noqa: E402
@@ -31,6 +31,7 @@ from aebench.evaluation.marginal import Marginal  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.models.networks.mlp import Config  # noqa: E402
+from aebench.parsing import parse  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.stacked import train_stacked  # noqa: E402

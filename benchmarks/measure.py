@@ -36,12 +36,13 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
-from aebench.config import Training, parse  # noqa: E402
+from aebench.config import Training  # noqa: E402
 from aebench.data.datasets import Split, load  # noqa: E402
 from aebench.evaluation.marginal import Marginal  # noqa: E402
 from aebench.models.autoencoder import ImageSpec  # noqa: E402
 from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.models.networks.mlp import Config  # noqa: E402
+from aebench.parsing import parse  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.train import train  # noqa: E402

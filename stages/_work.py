@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import _stage
 
 if TYPE_CHECKING:
-    from aebench.execution.jobs import Kept
+    from aebench.execution.jobs import ResultCache
     from aebench.store import Store
 
 T = TypeVar("T")
@@ -36,7 +36,9 @@ def data_sha256(dataset: str) -> str:
 
 
 @contextmanager
-def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, unit: str) -> Iterator[dict[str, T]]:
+def results(
+    jobs: Mapping[str, Callable[..., T]], cache: "ResultCache[T]", *cell: str, unit: str
+) -> Iterator[dict[str, T]]:
     """What this stage's jobs give for `cell`, a data set and perhaps a variant, by name; to be written in the block.
 
     Another process that works on the same is waited for until it has written, and its results are taken.
@@ -47,7 +49,7 @@ def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, u
     from aebench.execution.jobs import run_all
 
     params, stage = _stage.params(), _stage.name()
-    with kept.store.alone("-".join((stage, *cell))):
+    with cache.store.lock("-".join((stage, *cell))):
         yield run_all(
             jobs,
             _stage.LAYOUT.data(cell[0]),
@@ -56,5 +58,5 @@ def results(jobs: Mapping[str, Callable[..., T]], kept: "Kept[T]", *cell: str, u
             device=params.device,
             unit=unit,
             record=_stage.LAYOUT.timing(stage, *cell),
-            kept=kept,
+            cache=cache,
         )

@@ -13,7 +13,7 @@ def baseline(dataset: str) -> None:
     from aebench.evaluation.baselines import document, jobs, npz
 
     latent_dim, layout = params.network.latent_dim, _stage.LAYOUT
-    work, kept = jobs(
+    work, cache = jobs(
         dataset,
         _work.data_sha256(dataset),
         _stage.code(),
@@ -23,7 +23,7 @@ def baseline(dataset: str) -> None:
         params.numerics,
         _work.store(),
     )
-    with _work.results(work, kept, dataset, unit="steps") as results:
+    with _work.results(work, cache, dataset, unit="steps") as results:
         _stage.write(layout.baseline_values(dataset), npz(results))
         content = document(dataset, describe(layout.data(dataset)), latent_dim, results)
         _stage.write(layout.baseline(dataset), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")

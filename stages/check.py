@@ -13,7 +13,7 @@ from pathlib import Path
 
 import _stage
 
-from aebench.fingerprint import digest, hashed, sources
+from aebench.fingerprint import code_hash, digest, source_files
 from aebench.numerics import has_avx2
 
 LAYOUT = _stage.LAYOUT
@@ -21,11 +21,11 @@ LAYOUT = _stage.LAYOUT
 
 def check() -> None:
     """Write the files on which the other stages depend: a constant one, and the fingerprints of their code."""
-    code = [*sources(LAYOUT.source), *sources(LAYOUT.stages)]
+    code = [*source_files(LAYOUT.source), *source_files(LAYOUT.stages)]
     read = _read(code)
     if _content(LAYOUT.seen) == (read + _written()).encode():
         return
-    hashed(code, LAYOUT.root)  # a file that is not valid Python is named here, before it is imported
+    code_hash(code, LAYOUT.root)  # a file that is not valid Python is named here, before it is imported
     params = _stage.params()
     from aebench.devices import available
     from aebench.pruning import prune
@@ -49,9 +49,9 @@ def check() -> None:
 
 def _read(code: Iterable[Path]) -> str:
     """The hash of all that the check depends on, but for a GPU: files, the names of data sets, versions, the CPU."""
-    own = [[str(path), path.is_dir()] for folder in LAYOUT.datasets for path in sorted(folder.glob("*"))]
+    user_datasets = [[str(path), path.is_dir()] for folder in LAYOUT.datasets for path in sorted(folder.glob("*"))]
     versions = [sys.version, *map(version, ("pydantic", "ruamel.yaml", "torch"))]
-    return digest(json.dumps([_hashes([LAYOUT.params, *code]), own, versions, has_avx2()]).encode())
+    return digest(json.dumps([_hashes([LAYOUT.params, *code]), user_datasets, versions, has_avx2()]).encode())
 
 
 def _written() -> str:

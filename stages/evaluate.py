@@ -17,8 +17,8 @@ def evaluate(dataset: str, variant: str) -> None:
     layout = _stage.LAYOUT
     trained = {seed: read_run(layout.run(dataset, variant, seed)) for seed in params.seeds}
     data_sha256, code = _work.data_sha256(dataset), _stage.code(variant)
-    jobs, kept = cell.jobs(trained, params.evaluation, dataset, data_sha256, code, _work.store())
-    with _work.results(jobs, kept, dataset, variant, unit="images") as results:
+    jobs, cache = cell.jobs(trained, params.evaluation, dataset, data_sha256, code, _work.store())
+    with _work.results(jobs, cache, dataset, variant, unit="images") as results:
         runs = dict(zip(params.seeds, results.values(), strict=True))
         _stage.empty(layout.evaluations(dataset, variant))  # which is there also where all runs have failed
         for seed, run in runs.items():

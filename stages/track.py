@@ -15,7 +15,9 @@ WHEN = ("if-needed", "always", "rebuild", "watch")
 def track(when: str = "if-needed") -> None:
     """Sync; at once done where the store is known to hold all, unless `when` is another of `WHEN`."""
     from aebench.errors import UserError
-    from aebench.tracking.sync import SyncState, quick, set_aside, sync
+    from aebench.tracking.address import limit_waiting, set_aside
+    from aebench.tracking.sync import sync
+    from aebench.tracking.sync_state import SyncState
 
     layout = _stage.LAYOUT
     if when not in WHEN:
@@ -24,19 +26,19 @@ def track(when: str = "if-needed") -> None:
         return
     params = _stage.params()
     if when == "watch":
-        quick()
+        limit_waiting()
         from aebench.interrupts import handled
         from aebench.tracking.watch import watch
 
         with handled(lambda number, _: sys.exit(128 + number), signal.SIGINT, signal.SIGTERM):
-            watch(params, layout, say)  # whatever ends it, nothing is left RUNNING
+            watch(params, layout, log)  # whatever ends it, nothing is left RUNNING
         return
     if when == "rebuild" and (old := set_aside(layout)):
-        say(f"the old database is {old}")
-    sync(params, layout, say)
+        log(f"the old database is {old}")
+    sync(params, layout, log)
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Print a line on standard error, at once."""
     print(line, file=sys.stderr, flush=True)
 

@@ -14,7 +14,7 @@ def train(dataset: str, variant: str) -> None:
     from aebench.training import cell
 
     layout = _stage.LAYOUT
-    jobs, kept = cell.jobs(
+    jobs, cache = cell.jobs(
         params.run(variant),
         dataset,
         _work.data_sha256(dataset),
@@ -22,18 +22,18 @@ def train(dataset: str, variant: str) -> None:
         params.seeds,
         layout,
         _work.store(),
-        here=params.execution.engine == "processes",
+        local=params.execution.engine == "processes",
     )
-    with _work.results(jobs, kept, dataset, variant, unit="epochs") as results:
+    with _work.results(jobs, cache, dataset, variant, unit="epochs") as results:
         _stage.empty(layout.runs(dataset, variant))
         for seed, result in zip(params.seeds, chain.from_iterable(results.values()), strict=True):
             if result.failed:
                 print(f"warning: {variant} seed {seed}: {result.failed}", file=sys.stderr)
             result.write(layout.run(dataset, variant, seed))
             _stage.write(layout.runtime(dataset, variant, seed), json.dumps(result.runtime()))
-            layout.live(dataset, variant, seed).unlink(missing_ok=True)
-        for key in kept.keys.values():
-            kept.store.discard(key.replace(".run", ".checkpoint"))
+            layout.live_history(dataset, variant, seed).unlink(missing_ok=True)
+        for key in cache.keys.values():
+            cache.store.discard(key.replace(".run", ".checkpoint"))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from aebench import variants  # noqa: E402
-from aebench.config import Network, VariantConfig, parse, parse_network  # noqa: E402
+from aebench.config import Network, VariantConfig  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.models.networks import architectures  # noqa: E402
+from aebench.parsing import parse, parse_network  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 
 if TYPE_CHECKING:

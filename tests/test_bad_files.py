@@ -30,7 +30,7 @@ from aebench.paths import Layout
 from aebench.reporting import exports, findings, pairs, results, tables
 from aebench.reporting.files import arrays
 from aebench.tracking.runs import found
-from aebench.tracking.sync import SyncState
+from aebench.tracking.sync_state import SyncState
 from aebench.training.run import train_run
 from aebench.training.settings import read_params
 

@@ -33,10 +33,10 @@ def test_the_stand_in_refuses_what_a_gpu_refuses() -> None:
             there.numpy()
 
 
-@pytest.mark.parametrize("redrawn", [False, True])
+@pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_training_on_a_card_is_training_on_the_cpu(name: str, redrawn: bool, digits: Splits) -> None:
-    data = Split(digits.train.images, digits.train.labels, redrawn)
+def test_training_on_a_card_is_training_on_the_cpu(name: str, dynamic: bool, digits: Splits) -> None:
+    data = Split(digits.train.images, digits.train.labels, dynamic)
 
     def trained(device: torch.device) -> tuple[list[dict[str, float]], list[dict[str, torch.Tensor]]]:
         models = [tiny(seed=seed, **SETTINGS[name]) for seed in SEEDS]  # type: ignore[arg-type]

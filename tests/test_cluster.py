@@ -24,7 +24,7 @@ from test_evaluate import EVALUATION, config
 from aebench.config import Execution
 from aebench.errors import UserError
 from aebench.evaluation.evaluate import evaluate_run
-from aebench.execution.jobs import Kept, run_all
+from aebench.execution.jobs import ResultCache, run_all
 from aebench.store import Store
 from aebench.training.checkpoints import StoredRun, TrainedRun, read_run
 from aebench.training.run import train_run
@@ -190,9 +190,9 @@ def test_a_job_that_takes_its_workers_with_it_is_named_and_the_others_are_done(
     (tmp_path / "data").write_bytes(b"")
     jobs = {"good": capability, "bad": partial(deadly, tmp_path)}
     store = Store(tmp_path / "store", 10**6)
-    kept: Kept[Any] = Kept(store, {name: name for name in jobs}, pickle.dumps, pickle.loads)
+    cache: ResultCache[Any] = ResultCache(store, {name: name for name in jobs}, pickle.dumps, pickle.loads)
     with pytest.raises(UserError, match=r"^bad: several workers died of it, .* want of memory$"):
-        run_all(jobs, tmp_path / "data", execution=cluster.execution, numerics="native", unit="steps", kept=kept)
+        run_all(jobs, tmp_path / "data", execution=cluster.execution, numerics="native", unit="steps", cache=cache)
     assert store.get("good")
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from aebench.config import Corruption
-from aebench.data.corruption import apply, draw
+from aebench.models.corruption import apply, draw
 from aebench.randomness import generator
 
 

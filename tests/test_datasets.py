@@ -51,7 +51,9 @@ def test_class_shares_are_those_of_the_training_split(digits: Splits) -> None:
 
 
 def test_binarised_pixels_are_drawn_anew_in_training_and_once_elsewhere() -> None:
-    grey = Split(torch.full((400, 50), 64, dtype=torch.uint8), torch.zeros(400, dtype=torch.int64), redrawn=True)
+    grey = Split(
+        torch.full((400, 50), 64, dtype=torch.uint8), torch.zeros(400, dtype=torch.int64), dynamic_binarization=True
+    )
     noise = generator("noise")
     first, second = grey.pixels(slice(None), noise), grey.pixels(slice(None), noise)
     assert set(first.unique().tolist()) == {0.0, 1.0}
@@ -72,8 +74,8 @@ def test_a_binary_data_set_shares_its_grey_pixels(
     monkeypatch.setitem(DATASETS, "digits_binary", replace(DATASETS["digits"], binarization="stochastic"))  # type: ignore[misc]
     splits = load(fetch("digits_binary", tmp_path, None, print), "digits_binary", 0.1)
     assert set(splits.test.pixels(slice(None)).unique().tolist()) == {0.0, 1.0}
-    assert not splits.test.redrawn
-    assert splits.train.redrawn
+    assert not splits.test.dynamic_binarization
+    assert splits.train.dynamic_binarization
     assert splits.binarization == "stochastic"
 
 

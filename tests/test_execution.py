@@ -16,8 +16,8 @@ import torch
 
 from aebench.config import Execution
 from aebench.errors import TrainingError, UserError
-from aebench.execution.jobs import Kept, run_all
-from aebench.execution.processes import how_many
+from aebench.execution.jobs import ResultCache, run_all
+from aebench.execution.processes import worker_count
 from aebench.execution.progress import Report
 from aebench.store import Store
 
@@ -154,21 +154,21 @@ def test_a_failure_names_the_job_and_the_others_are_done_and_kept(
 ) -> None:
     jobs = {"first": partial(job, "first"), "bad": bad, "last": partial(job, "last")}
     store = Store(data.parent / "store", 10**6)
-    kept = Kept(store, {name: name for name in jobs}, pickle.dumps, pickle.loads)
+    cache = ResultCache(store, {name: name for name in jobs}, pickle.dumps, pickle.loads)
     with pytest.raises(UserError, match=message):
-        run(jobs, data, workers, kept=kept)
+        run(jobs, data, workers, cache=cache)
     assert {name for name in jobs if store.get(name)} == {"first", "last"}
 
 
 def test_what_is_kept_is_not_done_again(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     jobs = {name: partial(job, name) for name in ("one", "two", "three")}
-    kept = Kept(Store(data.parent / "store", 10**6), {name: name for name in jobs}, pickle.dumps, pickle.loads)
+    cache = ResultCache(Store(data.parent / "store", 10**6), {name: name for name in jobs}, pickle.dumps, pickle.loads)
     record = data.parent / "record.json"
-    first = run({"two": jobs["two"]}, data, 1, kept=kept, record=record)
+    first = run({"two": jobs["two"]}, data, 1, cache=cache, record=record)
     assert set(json.loads(record.read_bytes())["seconds"]) == {"two"}
     for made in ("one", "two", "three"):
         (data.parent / made).unlink(missing_ok=True)
-    both = run(jobs, data, 2, kept=kept, record=record)
+    both = run(jobs, data, 2, cache=cache, record=record)
     assert list(both) == ["one", "two", "three"]
     assert both["two"] == first["two"]
     assert not (data.parent / "two").exists()
@@ -203,7 +203,7 @@ def test_an_interrupt_ends_the_workers_at_once(tmp_path: Path) -> None:
 
 
 def test_auto_is_one_process_a_core_and_never_more_than_jobs() -> None:
-    assert how_many("auto", 1) == 1
-    assert how_many("auto", 10**6) == len(os.sched_getaffinity(0))
-    assert how_many(3, 2) == 2
-    assert how_many(3, 10) == 3
+    assert worker_count("auto", 1) == 1
+    assert worker_count("auto", 10**6) == len(os.sched_getaffinity(0))
+    assert worker_count(3, 2) == 2
+    assert worker_count(3, 10) == 3

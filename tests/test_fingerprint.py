@@ -16,7 +16,7 @@ from conftest import RESULTS, ROOT
 
 from aebench import fingerprint as module
 from aebench.errors import UserError
-from aebench.fingerprint import closure, fingerprint, fingerprints, hashed, key, sources
+from aebench.fingerprint import closure, code_hash, fingerprint, fingerprints, key, source_files
 from aebench.paths import Layout
 
 KINDS = ("ae", "cvae", "dae", "vae")
@@ -78,7 +78,7 @@ def test_every_stage_and_variant_has_its_own() -> None:
         ("errors.py", '"""A run cannot be trained or its files cannot be used."""', "pass"),
         ("training/cell.py", "from aebench.execution.progress import Report", "from aebench.reporting import pairs"),
         ("__init__.py", "from aebench.training import checkpoints", "from aebench.tracking import sync"),
-        ("tracking/sync.py", "import os", "import os as os"),
+        ("tracking/sync.py", "import re", "import re as re"),
         ("stages/train.py", '"""Train every seed', '"""Train each seed'),
         ("stages/track.py", '"watch")', '"watch", "never")'),
     ],
@@ -91,7 +91,7 @@ def test_words_layout_and_code_that_no_result_needs_do_not_count(
 
 def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> None:
     before, variants = found(project), project.source / "aebench" / "variants"
-    everything = hashed(sources(project.source), project.source)
+    everything = code_hash(source_files(project.source), project.source)
     (variants / ".#vae.py").symlink_to("someone@somewhere.1234")
     (variants / ".ipynb_checkpoints").mkdir()
     for name in ("vae.py~", ".vae.py.swp", "#vae.py#", ".DS_Store", "._vae.py", ".ipynb_checkpoints/vae.py"):
@@ -99,10 +99,10 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
     (project.source / "aebench" / "reporting" / ".#page.html.jinja").symlink_to("someone@somewhere.1234")
     (project.source / "aebench" / "reporting" / "page.html.jinja~").write_text("older")
     assert found(project) == before
-    assert hashed(sources(project.source), project.source) == everything
+    assert code_hash(source_files(project.source), project.source) == everything
     shutil.copy(variants / "vae.py", variants / "mine.py")
     assert found(project) == before
-    assert hashed(sources(project.source), project.source) != everything
+    assert code_hash(source_files(project.source), project.source) != everything
     # The new one's own code counts for it alone.
     assert fingerprint(project, "train", *named("mine")) not in before.values()
 
@@ -126,7 +126,7 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
         ("data/datasets.py", "div_(255)", "div_(256)", ALL),
         ("numerics.py", "set_flush_denormal(True)", "set_flush_denormal(False)", ALL),
         ("randomness.py", 'digest[:8], "big"', 'digest[:8], "little"', ALL),
-        ("execution/fresh.py", "import sys", "import sys as sys", TRAIN | EVALUATE | {"baseline"}),
+        ("execution/subprocess_worker.py", "import sys", "import sys as sys", TRAIN | EVALUATE | {"baseline"}),
         ("reporting/figures.py", "#0072B2", "#0072B3", {"report"}),
         ("reporting/page.html.jinja", "<p>", "<p >", {"report"}),
         ("reporting/page.js.jinja", ";", "; ", {"report"}),
@@ -321,7 +321,11 @@ def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, .
     used = {stage[0]: {path.relative_to(made.root).as_posix() for path in paths} for stage, paths in files.items()}
     for stage, name in (
         *(("fetch", "data/datasets.py"), ("baseline", "evaluation/probes.py"), ("train", "execution/processes.py")),
-        *(("train", "execution/fresh.py"), ("train", "execution/cluster.py"), ("train", "training/optimizers/adam.py")),
+        *(
+            ("train", "execution/subprocess_worker.py"),
+            ("train", "execution/cluster.py"),
+            ("train", "training/optimizers/adam.py"),
+        ),
         *(("train", "variants/vae.py"), ("train", "models/networks/mlp.py"), ("evaluate", "evaluation/estimators.py")),
         *(("report", "reporting/page.html.jinja"), ("report", "reporting/page.js.jinja")),
     ):
@@ -339,7 +343,7 @@ def test_a_closure_with_a_gap_would_be_noticed(
         return imported(ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []))
 
     def without_text(tree: ast.Module) -> Iterator[str]:
-        return (name for name in imported(tree) if name != "aebench.execution.fresh")
+        return (name for name in imported(tree) if name != "aebench.execution.subprocess_worker")
 
     def missed(broken: Callable[[ast.Module], Iterator[str]]) -> dict[str, list[str]]:
         monkeypatch.setattr(module, "_imported", broken)
@@ -350,7 +354,7 @@ def test_a_closure_with_a_gap_would_be_noticed(
         return missing
 
     imported = module._imported
-    assert missed(without_text)["train"] == ["src/aebench/execution/fresh.py"]
+    assert missed(without_text)["train"] == ["src/aebench/execution/subprocess_worker.py"]
     missing = missed(at_the_top)
     assert "src/aebench/training/run.py" in missing["train"]
     assert "src/aebench/reporting/page.py" in missing["report"]

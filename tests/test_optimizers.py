@@ -8,8 +8,10 @@ import torch
 from conftest import tiny
 from torch import Tensor
 
-from aebench.config import ConfigError, Training, parse
+from aebench.config import Training
 from aebench.data.datasets import Split, Splits
+from aebench.errors import ConfigError
+from aebench.parsing import parse
 from aebench.randomness import generator
 from aebench.training.descent import Descent
 from aebench.training.norms import clipped
@@ -62,8 +64,8 @@ def test_its_state_is_all_that_later_steps_depend_on(config: Training) -> None:
         first.step(of_step, 0.01)
     copies = [weight.clone() for weight in weights]
     second = make(config, copies, stacked=False)
-    for name, value in second.state().items():
-        value.copy_(first.state()[name])
+    for name, value in second.state_dict().items():
+        value.copy_(first.state_dict()[name])
     for of_step in gradients[5:]:
         first.step(of_step, 0.01)
         second.step(of_step, 0.01)

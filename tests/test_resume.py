@@ -13,7 +13,7 @@ from aebench.randomness import Streams
 from aebench.store import Store
 from aebench.training import run as run_module
 from aebench.training.optimizers.adam import Adam
-from aebench.training.run import SoFar, train_run
+from aebench.training.run import CheckpointWriter, train_run
 from aebench.training.state import Progress, TrainingState
 
 KINDS = {
@@ -29,9 +29,9 @@ class Interrupted(Exception):
 
 
 @pytest.fixture
-def so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoFar:
+def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointWriter:
     monkeypatch.setattr(run_module, "INTERVAL", 0.0)
-    return SoFar(Store(tmp_path / "store", 10**8), "key.checkpoint", tmp_path / "live.csv")
+    return CheckpointWriter(Store(tmp_path / "store", 10**8), "key.checkpoint", tmp_path / "live.csv")
 
 
 def settings(kind: str, epochs: int = 4, **others: object):  # type: ignore[no-untyped-def]
@@ -50,31 +50,37 @@ def until(epoch: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whenever_it_stopped_a_run_ends_the_same(kind: str, digits_file: Path, so_far: SoFar) -> None:
+def test_whenever_it_stopped_a_run_ends_the_same(kind: str, digits_file: Path, checkpoints: CheckpointWriter) -> None:
     whole = train_run(settings(kind), "digits", 0, digits_file, silent)
     seen = []
     for epoch in (1, 2, 3):  # three stops, one after the other
         with pytest.raises(Interrupted):
-            train_run(settings(kind), "digits", 0, digits_file, until(epoch), so_far=so_far)
-        assert len(so_far.live.read_text().splitlines()) == 1 + epoch
-    resumed = train_run(settings(kind), "digits", 0, digits_file, lambda done, *_: seen.append(done), so_far=so_far)
+            train_run(settings(kind), "digits", 0, digits_file, until(epoch), checkpoints=checkpoints)
+        assert len(checkpoints.live.read_text().splitlines()) == 1 + epoch
+    resumed = train_run(
+        settings(kind), "digits", 0, digits_file, lambda done, *_: seen.append(done), checkpoints=checkpoints
+    )
     assert seen == [4]
     assert resumed.files == whole.files
     assert len(resumed.runtime()["epochs_finished_at"]) == 4
 
 
 @pytest.mark.parametrize("select", ["best_validation", "last"])
-def test_the_best_epoch_before_the_stop_is_remembered(select: str, digits_file: Path, so_far: SoFar) -> None:
+def test_the_best_epoch_before_the_stop_is_remembered(
+    select: str, digits_file: Path, checkpoints: CheckpointWriter
+) -> None:
     own = settings("ae", epochs=6)
     own = own.model_copy(update={"training": own.training.model_copy(update={"learning_rate": 0.3, "select": select})})
     whole = train_run(own, "digits", 0, digits_file, silent)
     with pytest.raises(Interrupted):
-        train_run(own, "digits", 0, digits_file, until(5), so_far=so_far)
-    assert train_run(own, "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+        train_run(own, "digits", 0, digits_file, until(5), checkpoints=checkpoints)
+    assert train_run(own, "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
 
 @pytest.mark.parametrize("patience", [1, 2])
-def test_a_run_stops_where_it_would_have_stopped(patience: int, digits_file: Path, so_far: SoFar) -> None:
+def test_a_run_stops_where_it_would_have_stopped(
+    patience: int, digits_file: Path, checkpoints: CheckpointWriter
+) -> None:
     """Whenever it was broken off, also between its last epoch and its end."""
     own = settings("ae", epochs=30)
     changes = {"learning_rate": 0.3, "patience": patience, "select": "last"}
@@ -86,8 +92,8 @@ def test_a_run_stops_where_it_would_have_stopped(patience: int, digits_file: Pat
     assert patience < epochs < 30
     for epoch in range(1, epochs + 1):
         with pytest.raises(Interrupted):
-            train_run(own, "digits", 0, digits_file, until(epoch), so_far=so_far)
-    assert train_run(own, "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+            train_run(own, "digits", 0, digits_file, until(epoch), checkpoints=checkpoints)
+    assert train_run(own, "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
 
 BEST = Training(epochs=9, batch_size=64, learning_rate=0.01, select="best_validation")
@@ -114,22 +120,22 @@ def test_a_run_that_fails_where_it_goes_on_keeps_its_last_finite_weights(stopped
     if stopped:
         packed = state.pack()
         state = begun(1)
-        assert state.go_on(packed)
+        assert state.load_state(packed)
     assert not end_epoch(state, math.nan)
     assert state.progress.end().selected_epoch == 2
     found = state.progress.model.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
-def test_a_checkpoint_of_another_run_is_not_used(digits_file: Path, so_far: SoFar) -> None:
+def test_a_checkpoint_of_another_run_is_not_used(digits_file: Path, checkpoints: CheckpointWriter) -> None:
     """The store looks at the name alone: what lies under it may be of another shape."""
     with pytest.raises(Interrupted):
-        train_run(settings("vae"), "digits", 0, digits_file, until(2), so_far=so_far)
+        train_run(settings("vae"), "digits", 0, digits_file, until(2), checkpoints=checkpoints)
     whole = train_run(settings("ae"), "digits", 0, digits_file, silent)
-    assert train_run(settings("ae"), "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+    assert train_run(settings("ae"), "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
     for content in (b"", b"junk", (8).to_bytes(8, "little") + b'{"a": 1}'):
-        so_far.store.put(so_far.checkpoint, content)
-        assert train_run(settings("ae"), "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+        checkpoints.store.put(checkpoints.checkpoint, content)
+        assert train_run(settings("ae"), "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
 
 def test_a_clock_that_is_set_back_in_training_leaves_epochs_in_order(
@@ -143,25 +149,27 @@ def test_a_clock_that_is_set_back_in_training_leaves_epochs_in_order(
     assert in_order[-1] - in_order[0] < 100
 
 
-def test_a_full_disk_does_not_stop_training(digits_file: Path, so_far: SoFar, monkeypatch: pytest.MonkeyPatch) -> None:
-    so_far.store.folder.write_bytes(b"no folder can be made here")
+def test_a_full_disk_does_not_stop_training(
+    digits_file: Path, checkpoints: CheckpointWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.store.folder.write_bytes(b"no folder can be made here")
     whole = train_run(settings("ae"), "digits", 0, digits_file, silent)
-    assert train_run(settings("ae"), "digits", 0, digits_file, silent, so_far=so_far).files == whole.files
+    assert train_run(settings("ae"), "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
 
-def test_a_state_holds_all_that_changes(digits_file: Path, so_far: SoFar) -> None:
+def test_a_state_holds_all_that_changes(digits_file: Path, checkpoints: CheckpointWriter) -> None:
     """Every tensor of a model in training is in its checkpoint, averages and generators too."""
     states: list[TrainingState] = []
     own = settings("dae")
-    keep = SoFar.keep
+    keep = CheckpointWriter.write
 
-    def spy(self: SoFar, state: TrainingState) -> None:
+    def spy(self: CheckpointWriter, state: TrainingState) -> None:
         states.append(state)
         keep(self, state)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SoFar, "keep", spy)
-        train_run(own, "digits", 0, digits_file, silent, so_far=so_far)
+        patch.setattr(CheckpointWriter, "write", spy)
+        train_run(own, "digits", 0, digits_file, silent, checkpoints=checkpoints)
     names = set(states[-1]._tensors())
     weights = set(states[-1].progress.model.state_dict())
     assert {f"{part}/{name}" for part in ("weights", "best") for name in weights} <= names

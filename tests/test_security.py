@@ -24,7 +24,7 @@ from aebench.training.settings import read_params
 
 CODE = [path for folder in ("src", "stages", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
 # Processes of ours talk to each other in pickles, over pipes that nobody else writes to.
-PIPES = {ROOT / "src/aebench/execution/cluster.py", ROOT / "src/aebench/execution/fresh.py"}
+PIPES = {ROOT / "src/aebench/execution/cluster.py", ROOT / "src/aebench/execution/subprocess_worker.py"}
 UNPICKLING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle"}
 RUNS_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "torch.jit.load"}
 ARCHIVES = {"np.load", "numpy.load"}

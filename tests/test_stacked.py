@@ -36,7 +36,7 @@ class Double(Split):
 
 
 def as_double(split: Split) -> Double:
-    return Double(split.images, split.labels, split.redrawn)
+    return Double(split.images, split.labels, split.dynamic_binarization)
 
 
 def beside_alone(
@@ -86,8 +86,8 @@ def test_the_weight_of_the_divergence_rises_as_alone(digits: Splits) -> None:
 
 
 def test_pixels_that_are_drawn_anew_are_drawn_for_each_run_as_alone(digits: Splits) -> None:
-    redrawn = Split(digits.train.images, digits.train.labels, redrawn=True)
-    for together, alone in beside_alone(lambda seed: tiny("vae", seed=seed), redrawn, digits.validation):
+    dynamic = Split(digits.train.images, digits.train.labels, dynamic_binarization=True)
+    for together, alone in beside_alone(lambda seed: tiny("vae", seed=seed), dynamic, digits.validation):
         assert_alike(together, alone, rtol=1e-4)
 
 
@@ -175,7 +175,7 @@ def test_a_cell_gives_the_files_that_its_runs_alone_give(digits_file: Path, tmp_
 def test_a_gpu_trains_all_seeds_in_one_job_and_the_cpu_each_in_its_own(tmp_path: Path) -> None:
     def names(device: str) -> tuple[list[str], int]:
         store, own = Store(tmp_path, 1), config("vae").model_copy(update={"device": device})
-        work, kept = jobs(own, "digits", "hash", "code", SEEDS, Layout(tmp_path), store, here=True)
+        work, kept = jobs(own, "digits", "hash", "code", SEEDS, Layout(tmp_path), store, local=True)
         assert list(work) == list(kept.keys)
         return list(work), len(set(kept.keys.values()))
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from aebench.fingerprint import STAGES, STAGES_OF_A_VARIANT, closure, sources
+from aebench.fingerprint import STAGES, STAGES_OF_A_VARIANT, closure, source_files
 from aebench.paths import Layout
 
 LAYOUT = Layout(ROOT)
@@ -53,7 +53,9 @@ def test_every_module_is_reached_by_a_stage() -> None:
     }
     used = {path for stage in PIPELINE for path in closure(LAYOUT, stage)}
     used |= closure(LAYOUT, "train", *named)
-    assert {*sources(LAYOUT.source), *sources(LAYOUT.stages)} == used | {ROOT / "src" / "aebench" / "__init__.py"}
+    assert {*source_files(LAYOUT.source), *source_files(LAYOUT.stages)} == used | {
+        ROOT / "src" / "aebench" / "__init__.py"
+    }
 
 
 @pytest.mark.parametrize("script", ["scripts/demo.py", "benchmarks/bench.py"])

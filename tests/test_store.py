@@ -94,9 +94,9 @@ def test_a_full_disk_is_a_line_and_the_old_entry_stays(store: Store) -> None:
 def test_two_processes_do_not_work_on_the_same(store: Store) -> None:
     script = (
         "import sys; from pathlib import Path; from aebench.store import Store\n"
-        "with Store(Path(sys.argv[1]), 1).alone('train'): print('has it', flush=True)\n"
+        "with Store(Path(sys.argv[1]), 1).lock('train'): print('has it', flush=True)\n"
     )
-    with store.alone("train"), store.alone("evaluate"):
+    with store.lock("train"), store.lock("evaluate"):
         other = subprocess.Popen(
             [sys.executable, "-c", script, str(store.folder)],
             env=os.environ | {"PYTHONPATH": str(ROOT / "src")},

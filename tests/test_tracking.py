@@ -1,5 +1,6 @@
 """What a sync leaves in MLflow, on small results in a real store."""
 
+import ast
 import json
 import os
 import shutil
@@ -204,6 +205,23 @@ def test_a_registered_model_works_without_this_package_bit_for_bit(synced: Resul
     assert served["sample"].shape == (300, 64)
 
 
+def test_a_served_model_brings_no_code_that_fetches_or_runs_anything() -> None:
+    """A DAE, too, whose corruption of images serving does not need, stands on models alone."""
+    from aebench.tracking import models
+
+    files = models.code()
+    assert {"dae.py", "corruption.py", "conv.py"} <= {path.name for path in files}
+    assert not {"data", "execution", "training", "tracking"}.intersection(path.parent.name for path in files)
+    imported = {
+        (alias.name if isinstance(node, ast.Import) else str(node.module)).split(".")[0]
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not imported & {"urllib", "http", "socket", "requests", "subprocess", "tempfile", "sklearn", "torchvision"}
+
+
 def test_every_kind_is_served_from_code_and_safetensors(synced: Results, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save
@@ -246,12 +264,12 @@ def test_every_kind_is_served_from_code_and_safetensors(synced: Results, tmp_pat
 def test_samples_are_of_the_class_that_is_asked_for_or_of_all_by_their_shares(conditioning: str) -> None:
     import torch
 
-    from aebench.tracking.served import Served
+    from aebench.tracking.pyfunc_model import PyfuncModel
 
     model = tiny("cvae", conditioning=conditioning)
     with torch.no_grad():  # the images of class 3 alone are black and white
         (model.class_means if conditioning == "class_prior" else model.decoder.of_class)[3] = 1e4
-    served = Served()
+    served = PyfuncModel()
     served.model, served.pixels = model, 64
 
     def extreme(count: int, **params: object) -> float:
@@ -272,9 +290,9 @@ def test_samples_are_of_the_class_that_is_asked_for_or_of_all_by_their_shares(co
     ],
 )
 def test_what_is_not_served_is_said(params: dict[str, object], pixels: int, message: str) -> None:
-    from aebench.tracking.served import Served
+    from aebench.tracking.pyfunc_model import PyfuncModel
 
-    served = Served()
+    served = PyfuncModel()
     served.model, served.pixels = tiny("cvae"), 64
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         served.predict(None, np.zeros((2, pixels), np.float32), params)
@@ -282,9 +300,9 @@ def test_what_is_not_served_is_said(params: dict[str, object], pixels: int, mess
 
 
 def test_a_model_without_a_prior_or_labels_refuses() -> None:
-    from aebench.tracking.served import Served
+    from aebench.tracking.pyfunc_model import PyfuncModel
 
-    served = Served()
+    served = PyfuncModel()
     served.model, served.pixels = tiny("ae"), 64
     for params, word in (({"task": "sample"}, "AE has no prior"), ({"label": 1}, "does not know labels")):
         with pytest.raises(ValueError, match=word):

@@ -18,7 +18,7 @@ import pytest
 from results import CELLS, Results, tags
 from servers import after, dripping, dying, failing, listening, mlflow_server, passing, pump, silent, since
 
-from aebench.tracking.patience import NoAnswer, Patient, interruptible_by_requests
+from aebench.tracking.timeouts import StoreTimeout, TimeoutProxy, deferred_interrupts
 
 pytestmark = pytest.mark.slow
 
@@ -142,27 +142,27 @@ def test_an_interrupt_waits_for_the_end_of_a_transaction_and_is_not_lost() -> No
         signal.raise_signal(signal.SIGINT)
         done.append(name)
 
-    store = Patient(SimpleNamespace(transaction=transaction), None)
+    store = TimeoutProxy(SimpleNamespace(transaction=transaction), None)
 
     def interrupted() -> None:
-        with interruptible_by_requests():
+        with deferred_interrupts():
             store.transaction("first")
             with pytest.raises(KeyboardInterrupt):
                 store.transaction("second")
-            store.in_a_hurry().transaction("what is done all the same")
+            store.with_short_timeout().transaction("what is done all the same")
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    with interruptible_by_requests():  # it is over
-        Patient(done, None).append("another block")
+    with deferred_interrupts():  # it is over
+        TimeoutProxy(done, None).append("another block")
     assert done == ["first", "what is done all the same", "another block"]
 
 
 def test_an_interrupt_does_not_wait_for_a_server() -> None:
     def interrupted() -> None:
-        with interruptible_by_requests():
+        with deferred_interrupts():
             Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-            Patient(time, seconds=60).sleep(50)
+            TimeoutProxy(time, seconds=60).sleep(50)
 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -179,9 +179,9 @@ def test_an_answer_is_waited_for_only_so_long() -> None:
                 return "mistaken for an answer"
             return "answer"
 
-    patient = Patient(Store(), seconds=0.2)
+    patient = TimeoutProxy(Store(), seconds=0.2)
     assert patient.ask(0) == "answer"
-    with pytest.raises(NoAnswer, match=r"no answer within 0\.2 seconds"):
+    with pytest.raises(StoreTimeout, match=r"no answer within 0\.2 seconds"):
         patient.ask(60)
     assert patient.ask(0) == "answer"
 

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from results import CELLS, Results, tags
 
 from aebench.paths import HISTORY, Layout
-from aebench.tracking.mirror import StoreError
+from aebench.tracking.client import StoreError
 from aebench.tracking.watch import Watch
 from aebench.training.settings import read_params
 
@@ -42,7 +42,7 @@ def history(checkout: Results, seed: int = 0) -> list[str]:
 
 
 def write(checkout: Results, text: str, seed: int = 0) -> Path:
-    path = Layout(checkout.root).live("digits", "ae", seed)
+    path = Layout(checkout.root).live_history("digits", "ae", seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path

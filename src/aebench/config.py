@@ -1,11 +1,9 @@
-"""params.yaml as frozen, typed values. Whatever is wrong with it ends in one line that names the key."""
+"""The blocks of params.yaml, as frozen, typed values."""
 
-import difflib
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,11 +12,10 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
-    ValidationError,
     model_validator,
 )
 
-from aebench.errors import ConfigError, plain, show
+from aebench.errors import ConfigError
 from aebench.numerics import Numerics
 
 # YAML gives lists; frozen values are tuples.
@@ -72,9 +69,6 @@ class Block(BaseModel):
     """A mapping in params.yaml: unknown keys refused, no silent conversion, never changed after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-B = TypeVar("B", bound=Block)
 
 
 class Data(Block):
@@ -261,58 +255,6 @@ class Params(Block):
         )
 
 
-def held_out_images(validation_fraction: float, train_images: int) -> int:
-    """How many of the training images are validation images, rounded to the nearest whole number."""
-    return round(validation_fraction * train_images)
-
-
-class DatasetFacts(NamedTuple):
-    """What the check of params.yaml must know of a data set.
-
-    `train_images` and `shape`, (C, H, W), are None where only the files say it.
-    """
-
-    train_images: int | None
-    shape: tuple[int, int, int] | None
-    binarized: bool
-
-
-Kinds = Mapping[str, type[VariantConfig]]
-Architectures = Mapping[str, type[Network]]
-Optimizers = Mapping[str, type[Training]]
-Parsers = Mapping[str, Callable[[object, str], Block]]
-
-
-def read(
-    path: Path,
-    *,
-    kinds: Kinds,
-    architectures: Architectures,
-    optimizers: Optimizers,
-    datasets: Mapping[str, DatasetFacts],
-) -> Params:
-    """Read and check params.yaml.
-
-    Args:
-        path: the file.
-        kinds: for every file in `variants/` its configuration.
-        architectures: for every file in `models/networks/` its configuration.
-        optimizers: for every file in `training/optimizers/` its configuration.
-        datasets: every known data set.
-
-    Raises:
-        ConfigError: one line with the key, what was found and what is allowed.
-    """
-    try:
-        parsers: Parsers = {
-            "network": partial(parse_network, architectures),
-            "training": partial(_parse_named, optimizers, "optimizer", "adam"),
-        }
-        return _read(path, kinds, parsers, datasets)
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from None
-
-
 def read_numerics(path: Path) -> Numerics:
     """`numerics` alone, which is needed before torch is; `portable` where the file is not in order."""
     from aebench.yaml import read as read_yaml
@@ -322,191 +264,3 @@ def read_numerics(path: Path) -> Numerics:
         return "native" if isinstance(found, dict) and found.get("numerics") == "native" else "portable"
     except ConfigError:
         return "portable"
-
-
-def _read(path: Path, kinds: Kinds, parsers: Parsers, datasets: Mapping[str, DatasetFacts]) -> Params:
-    from aebench.yaml import read as read_yaml  # here, so that a model can be built where nothing reads params.yaml
-
-    raw = read_yaml(path)
-    if not isinstance(raw, dict):
-        raise ConfigError(f"found {show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
-    shared = {key: parse_shared(raw[key], key) for key, parse_shared in parsers.items() if key in raw}
-    raw |= shared
-    blocks = raw.get("models")
-    if isinstance(blocks, dict):
-        raw["models"] = {name: _variant(name, block, kinds, shared, parsers) for name, block in blocks.items()}
-    params = parse(Params, raw)
-    for key, values, known in (
-        ("datasets", params.datasets, datasets),
-        ("variants", params.variants, params.models),
-        ("seeds", params.seeds, None),
-    ):
-        seen: set[object] = set()
-        for position, value in enumerate(values):
-            if value in seen:
-                raise ConfigError(f"{key}[{position}]: found {show(value)} twice, allowed: each once")
-            if known is not None and value not in known:
-                allowed = _allowed(str(value), map(str, known)) + _BESIDES.get(key, "")
-                raise ConfigError(f"{key}[{position}]: found {show(value)}, {allowed}")
-            seen.add(value)
-    for variant in params.variants:
-        training = params.run(variant).training
-        needs = (
-            (training.select == "best_validation", "selects its weights by best_validation", "select: last"),
-            (training.patience is not None, f"has a patience of {training.patience} epochs", "patience: null"),
-        )
-        for needed, why, otherwise in needs:
-            if needed and params.data.validation_fraction == 0:
-                raise ConfigError(
-                    f"data.validation_fraction: found 0 while {variant} {why}, "
-                    f"allowed: a share above 0, or training.{otherwise}"
-                )
-    for dataset in params.datasets:
-        _check_with_data(params, dataset, datasets[dataset])
-    return params
-
-
-def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
-    fraction, images = params.data.validation_fraction, facts.train_images
-    if images is not None:
-        held_out = held_out_images(fraction, images)
-        if (held_out < SMALLEST_SPLIT and fraction > 0) or images - held_out < SMALLEST_SPLIT:
-            raise ConfigError(
-                f"data.validation_fraction: found {fraction}, which takes {held_out} of the {images} training "
-                f"images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
-            )
-    for variant in params.variants:
-        network = params.run(variant).network
-        if facts.shape and (misfit := network.misfit(facts.shape)):
-            where = "network" if network is params.network else f"models.{variant}.network"
-            raise ConfigError(f"{dataset}: {where}.{misfit}")
-        likelihood = getattr(params.models[variant], "likelihood", "bernoulli")
-        if facts.binarized and likelihood != "bernoulli":
-            raise ConfigError(
-                f"models.{variant}.likelihood: found {likelihood} with {dataset}, whose pixels are 0 or 1: a density "
-                "has no meaning there, allowed: bernoulli"
-            )
-
-
-def _variant(name: object, block: object, kinds: Kinds, shared: Mapping[str, Block], parsers: Parsers) -> VariantConfig:
-    """A block under `models`; what it changes of a `shared` block is taken for that block, changed."""
-    where = f"models.{plain(name)}"
-    if not isinstance(block, dict):
-        raise ConfigError(f"{where}: found {show(block)}, allowed: a mapping with a kind")
-    if "kind" not in block:
-        raise ConfigError(f"{where}.kind: missing, allowed: {', '.join(kinds)}")
-    kind = block["kind"]
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ConfigError(f"{where}.kind: found {show(kind)}, {_allowed(str(kind), kinds)}")
-    whole = {key: value for key, value in block.items() if key not in parsers}
-    for key in (key for key in shared if key in block):
-        whole[key] = parsers[key](_changed(shared[key], block[key], f"{where}.{key}"), f"{where}.{key}")
-    return parse(kinds[kind], whole, where)
-
-
-def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
-    """The settings of a block with some of them changed; those of one network or optimiser mean nothing to another."""
-    if not isinstance(changes, dict):
-        raise ConfigError(f"{where}: found {show(changes)}, allowed: a mapping")
-    (base,) = (base for base in (Network, Training) if isinstance(shared, base))
-    kept = shared.model_dump()
-    if any(key in changes and changes[key] != kept[key] for key in ("architecture", "optimizer") if key in kept):
-        kept = {key: kept[key] for key in base.model_fields}
-    # An empty value leaves a setting as it is, unless it is one: `patience: null` waits for ever.
-    nullable = {key for key, field in base.model_fields.items() if field.default is None}
-    return {**kept, **{key: value for key, value in changes.items() if value is not None or key in nullable}}
-
-
-def parse_network(architectures: Architectures, value: object, where: str = "network") -> Network:
-    """The configuration of a network, an MLP unless `value` says otherwise; `where` is the key under which it stands.
-
-    Raises:
-        ConfigError: one line about the first thing that is wrong.
-    """
-    return _parse_named(architectures, "architecture", "mlp", value, where)
-
-
-def _parse_named(blocks: Mapping[str, type[B]], key: str, default: str, value: object, where: str) -> B:
-    """A block that is one of `blocks` by what stands under `key`."""
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping")
-    name = value.get(key, default)
-    if not isinstance(name, str) or name not in blocks:
-        raise ConfigError(f"{where}.{key}: found {show(name)}, {_allowed(str(name), blocks)}")
-    return parse(blocks[name], value, where)
-
-
-# Fewer images than this are no split to fit or to select on.
-SMALLEST_SPLIT = 50
-
-# What else is allowed, by key.
-_BESIDES = {"datasets": "; or NAME where datasets/ holds NAME.npz or a folder NAME of images"}
-
-# What pydantic calls by Python's names, in those of YAML.
-_TYPES = {
-    "dict_type": "a mapping",
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "string_type": "text",
-    "tuple_type": "a list",
-}
-
-# What they allow, in words.
-_PATTERNS = {
-    NAME: "small letters, digits and underscores, at most 64",
-    EXPERIMENT: "letters, digits, underscores, points and hyphens, at most 100",
-}
-
-
-def parse(block: type[B], value: object, where: str = "") -> B:
-    """Check `value` against `block`; `where` is the key under which it stands.
-
-    Raises:
-        ConfigError: one line about the first thing that is wrong.
-    """
-    try:
-        return block.model_validate(value)
-    except ValidationError as invalid:
-        error = invalid.errors()[0]
-        location = [part for part in error["loc"] if part != "[key]"]
-        key = where + "".join(f"[{part}]" if isinstance(part, int) else f".{plain(part)}" for part in location)
-        key = key.removeprefix(".") or "the file"
-        found = f"found {show(error['input'])}"
-        message = error["msg"].removeprefix("Value error, ")
-        if error["type"] == "extra_forbidden":
-            text = f"unknown key, {_allowed(str(location[-1]), _fields(block, location[:-1]))}"
-        elif error["type"] == "invalid_key":
-            text = f"unknown key, allowed: {', '.join(_fields(block, location[:-1]))}"
-        elif error["type"] in _TYPES:
-            text = f"{found}, allowed: {_TYPES[error['type']]}"
-        elif error["type"] == "missing":
-            text = "missing, it has no default"
-        elif error["type"] == "literal_error":
-            text = f"{found}, {_allowed(str(error['input']), error['ctx']['expected'].replace(' or ', ', '))}"
-        elif error["type"] == "value_error":
-            text = f"{found}, {message}"
-            if isinstance(error["input"], dict):  # a check across keys, which names its own
-                key, text = f"{key}.{message}".split(": ", 1)
-        elif error["type"] == "string_pattern_mismatch":
-            text = f"{found}, allowed: {_PATTERNS[error['ctx']['pattern']]}, beginning with a letter or digit"
-        else:
-            text = f"{found}, allowed: {message.removeprefix('Input should be ').removeprefix('Input should ')}"
-        raise ConfigError(f"{key}: {text}") from None
-
-
-def _fields(block: type[Block], location: Iterable[int | str]) -> list[str]:
-    """The keys of the block at `location` inside `block`."""
-    for part in location:
-        annotation = block.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, Block)
-        block = annotation
-    return list(block.model_fields)
-
-
-def _allowed(found: str, names: Iterable[str] | str) -> str:
-    """The allowed names, and the nearest to `found` first where one is near."""
-    known = [name.strip().strip("'") for name in (names.split(",") if isinstance(names, str) else map(str, names))]
-    near = difflib.get_close_matches(found, known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"allowed: {', '.join(known)}{hint}"

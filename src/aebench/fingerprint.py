@@ -47,7 +47,7 @@ def fingerprint(layout: Layout, stage: str, *named: str) -> str:
     Raises:
         UserError: a file is not valid Python.
     """
-    return hashed(closure(layout, stage, *named), layout.root)
+    return code_hash(closure(layout, stage, *named), layout.root)
 
 
 def key(code: str, **facts: object) -> str:
@@ -73,7 +73,7 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def hashed(files: Iterable[Path], folder: Path) -> str:
+def code_hash(files: Iterable[Path], folder: Path) -> str:
     """The hash of the code in `files`, which lie in `folder`; their places there count too.
 
     Raises:
@@ -83,7 +83,7 @@ def hashed(files: Iterable[Path], folder: Path) -> str:
     return digest(json.dumps(found, sort_keys=True).encode())
 
 
-def sources(folder: Path) -> list[Path]:
+def source_files(folder: Path) -> list[Path]:
     """All modules and templates in `folder`, however deep; not what editors hide beside them."""
     found = (path for suffix in ("py", "jinja") for path in folder.rglob(f"*.{suffix}"))
     return sorted(
@@ -117,7 +117,7 @@ def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
             except ImportError:
                 raise UserError(f"{path}: the import of {imported} leads beyond the package") from None
     folders = {path.parent for path in found}
-    return found | {path for path in sources(layout.source) if path.suffix == ".jinja" and path.parent in folders}
+    return found | {path for path in source_files(layout.source) if path.suffix == ".jinja" and path.parent in folders}
 
 
 def _file(layout: Layout, module: str) -> Path | None:

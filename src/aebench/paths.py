@@ -91,11 +91,11 @@ class Layout:
         """When a run was trained and when each epoch ended: facts that differ from one rerun to the next."""
         return self.scratch / "runtime" / dataset / variant / f"seed-{seed}.json"
 
-    def live(self, dataset: str, variant: str, seed: int) -> Path:
+    def live_history(self, dataset: str, variant: str, seed: int) -> Path:
         """The history of a run that is in training: `history.csv` as it grows, gone when the results are written."""
         return self.scratch / "live" / dataset / variant / f"seed-{seed}.csv"
 
-    def lives(self) -> list[Path]:
+    def live_histories(self) -> list[Path]:
         """All histories of runs that are in training."""
         return sorted(self.scratch.glob("live/*/*/seed-*.csv"))
 

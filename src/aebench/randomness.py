@@ -76,11 +76,11 @@ class Streams:
             self._generators[purpose] = generator(*self._key, purpose)
         return self._generators[purpose]
 
-    def states(self) -> dict[str, torch.Tensor]:
+    def state_dict(self) -> dict[str, torch.Tensor]:
         """Where each generator is, by purpose."""
         return {purpose: generator.get_state() for purpose, generator in self._generators.items()}
 
-    def go_on(self, states: Mapping[str, torch.Tensor]) -> None:
-        """Continue from `states`, which `states()` gave."""
+    def load_state_dict(self, states: Mapping[str, torch.Tensor]) -> None:
+        """Continue from `states`, which `state_dict()` gave."""
         for purpose, state in states.items():
             self[purpose].set_state(state)

@@ -78,24 +78,24 @@ class Store:
             (self.folder / name).unlink(missing_ok=True)
 
     @contextmanager
-    def alone(self, what: str) -> Iterator[None]:
+    def lock(self, what: str) -> Iterator[None]:
         """Wait until no other process works on `what`, whose results can then be taken from here.
 
         Where the folder cannot be written to, there is no wait.
         """
-        lock = FileLock(self.folder / f"{what}.lock")
+        file_lock = FileLock(self.folder / f"{what}.lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
+            file_lock.acquire(timeout=0)
         except Timeout:
             _say(f"another process works on {what}; waiting for it to end")
-            lock.acquire()
+            file_lock.acquire()
         except OSError as error:
             _say_once(f"{self.folder} cannot be written to: {error.strerror}; the work goes on without it")
         try:
             yield
         finally:
-            lock.release()
+            file_lock.release()
 
     def _make_room(self, keep: str) -> None:
         entries = []

@@ -10,21 +10,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aebench.data.contents import SPLITS, Contents, Images, Labels, check_classes, check_size, reason, size_in_words
+from aebench.data.raw_dataset import (
+    SPLITS,
+    Images,
+    Labels,
+    RawDataset,
+    check_classes,
+    check_size,
+    reason,
+    size_in_words,
+)
 from aebench.errors import DataError
 
 # Deflate packs no more than this into a byte.
 DEFLATE = 1032
 
 
-def read(path: Path, say: Callable[[str], None]) -> Contents:
+def read(path: Path, log: Callable[[str], None]) -> RawDataset:
     """Read an archive of the arrays `{train,test}_images` and `_labels`, or `images` and `labels`, and maybe `classes`.
 
     Images are uint8 `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]`, C 1 or 3, labels whole numbers `[N]` or `[N, 1]`.
 
     Args:
         path: the archive.
-        say: gets a line about what is not used.
+        log: gets a line about what is not used.
 
     Raises:
         DataError: the first thing that is wrong.
@@ -41,7 +50,7 @@ def read(path: Path, say: Callable[[str], None]) -> Contents:
     except Exception as error:  # the readers of archives and of their headers fail in many ways
         raise DataError(f"{path} cannot be read as a NumPy archive: {reason(error)}") from None
     if left_out := sorted(set(members) - set(wanted)):
-        say(f"{path.name}: not used: {', '.join(left_out)}")
+        log(f"{path.name}: not used: {', '.join(left_out)}")
     parts = {name: name.removesuffix("images").rstrip("_") for name in wanted if name.endswith("images")}
     images = {part: _images(path, name, found[name]) for name, part in parts.items()}
     names = {part: name.replace("images", "labels") for name, part in parts.items()}
@@ -50,7 +59,7 @@ def read(path: Path, say: Callable[[str], None]) -> Contents:
     if len(shapes) > 1:
         raise DataError(f"{path}: found images of {' and '.join(map(size_in_words, shapes))}, allowed: one size")
     classes = _classes(path, found.get("classes"), np.concatenate(list(labels.values())))
-    return Contents(images, labels, classes, {path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
+    return RawDataset(images, labels, classes, {path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
 
 
 def _wanted(path: Path, members: Iterable[str]) -> list[str]:

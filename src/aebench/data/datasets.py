@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +13,15 @@ from safetensors.numpy import load as read
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from aebench.config import SMALLEST_SPLIT, DatasetFacts, held_out_images
-from aebench.data import own
+from aebench.data import user_datasets
 from aebench.data.description import Arrays, Binarization, Description, describe, write
-from aebench.data.own import FEWEST_OF_A_CLASS
 from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
+from aebench.data.user_datasets import FEWEST_OF_A_CLASS
 from aebench.errors import DataError
 from aebench.randomness import generator
+
+# Fewer images than this are no split to fit or to select on.
+SMALLEST_SPLIT = 50
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,17 @@ DATASETS: Mapping[str, Dataset] = {
 }
 
 
+class DatasetFacts(NamedTuple):
+    """What the check of params.yaml must know of a data set.
+
+    `train_images` and `shape`, (C, H, W), are None where only the files say it.
+    """
+
+    train_images: int | None
+    shape: tuple[int, int, int] | None
+    binarized: bool
+
+
 def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
     """What the check of params.yaml must know of each data set: the built-in ones and those in the user's `folders`.
 
@@ -113,12 +127,12 @@ def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
         name: DatasetFacts(dataset.train_images, dataset.shape, dataset.binarization != "none")
         for name, dataset in DATASETS.items()
     }
-    found = own.find(folders, taken=DATASETS)
+    found = user_datasets.find(folders, taken=DATASETS)
     return built_in | {name: DatasetFacts(None, None, one.binarization != "none") for name, one in found.items()}
 
 
 def fetch(
-    name: str, raw: Path, source_dir: Path | None, say: Callable[[str], None], folders: Iterable[Path] = ()
+    name: str, raw: Path, source_dir: Path | None, log: Callable[[str], None], folders: Iterable[Path] = ()
 ) -> bytes:
     """A data set as the content of a safetensors file, in which its description stands too.
 
@@ -126,20 +140,20 @@ def fetch(
         name: a key of `DATASETS`, or the name of a data set in `folders`.
         raw: the folder that holds the folders of raw files.
         source_dir: the user's folder, looked into before any network.
-        say: gets one line for every source that was tried.
+        log: gets one line for every source that was tried.
         folders: where the user's own data sets lie.
 
     Raises:
         DataError: no source has the files, or the user's files are not in order.
     """
     if name not in DATASETS:
-        mine = own.find(folders, taken=DATASETS)[name]
-        arrays, found = own.read(mine.path, say)
+        user_dataset = user_datasets.find(folders, taken=DATASETS)[name]
+        arrays, found = user_datasets.read(user_dataset.path, log)
         shape = arrays["train_images"].shape[1:]
-        return write(arrays, Description(shape, found.classes, mine.binarization, found.files))
+        return write(arrays, Description(shape, found.classes, user_dataset.binarization, found.files))
     dataset = DATASETS[name]
     first = (local_folder(source_dir, f"execution.source_dir {source_dir}"),) if source_dir else ()
-    obtain(dataset.files, raw / dataset.raw, (*first, *dataset.sources()), say)
+    obtain(dataset.files, raw / dataset.raw, (*first, *dataset.sources()), log)
     files = {file.name: file.sha256 for file in dataset.files}
     description = Description(dataset.shape, dataset.classes, dataset.binarization, files)
     return write(dataset.load(raw / dataset.raw), description)
@@ -149,29 +163,29 @@ def fetch(
 class Split:
     """Images of one split: `images` uint8 `[N, D]`, 0 (black) to 255, `labels` int64 `[N]`.
 
-    `redrawn`: each time they are used, pixels are drawn as 0 or 1 with their grey value as probability.
+    `dynamic_binarization`: each time they are used, pixels are drawn as 0 or 1 with their grey value as probability.
     """
 
     images: Tensor
     labels: Tensor
-    redrawn: bool = False
+    dynamic_binarization: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pixels(self, index: Tensor | slice, generator: torch.Generator | None = None) -> Tensor:
-        """The images at `index` as float32 `[B, D]` in [0, 1]; `generator` draws them where they are redrawn."""
+        """The images at `index` as float32 `[B, D]` in [0, 1]; `generator` draws them where binarization is dynamic."""
         rows = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
         grey = rows.float().div_(255)
-        return torch.bernoulli(grey, generator=generator) if self.redrawn else grey
+        return torch.bernoulli(grey, generator=generator) if self.dynamic_binarization else grey
 
     def to(self, device: torch.device) -> "Split":
-        """The same split on a device; pixels that are redrawn are drawn on the CPU, and must be fixed before."""
+        """The same split on a device; dynamic binarization draws on the CPU, and must be fixed before."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def fixed(self, *key: int | str) -> "Split":
-        """The same split with its pixels, where they are redrawn, drawn once and for all from a generator for `key`."""
-        if not self.redrawn:
+        """The same split; dynamic binarization is made static, drawn once and for all from a generator for `key`."""
+        if not self.dynamic_binarization:
             return self
         drawn = self.pixels(slice(None), generator(*key, "binarization"))
         return Split(drawn.mul_(255).to(torch.uint8), self.labels)
@@ -192,7 +206,7 @@ class Splits:
     binarization: Binarization = "none"
 
     def to(self, device: torch.device) -> "Splits":
-        """The same splits on a device; the training images' pixels, where they are redrawn, are fixed before."""
+        """The same splits on a device; the training images' dynamic binarization is fixed before."""
         train = self.train.fixed("train")
         return replace(self, train=train.to(device), validation=self.validation.to(device), test=self.test.to(device))
 
@@ -203,11 +217,16 @@ class Splits:
         return tuple((counts.double() / len(self.train)).tolist())
 
 
+def held_out_images(validation_fraction: float, train_images: int) -> int:
+    """How many of the training images are validation images, rounded to the nearest whole number."""
+    return round(validation_fraction * train_images)
+
+
 def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
     """The splits of the data set in `data`, a file that `fetch` made or its content.
 
     Validation comes out of the training images. Where pixels are binarised, those of validation and test are fixed, and
-    those of training are redrawn.
+    those of training are binarized dynamically.
 
     Raises:
         DataError: the file is missing or damaged, training or validation is too small, or training has too few images
@@ -239,11 +258,11 @@ def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
             f"{name}: found {counts[label]} training images of class {about.classes[label]}, allowed: "
             f"at least {FEWEST_OF_A_CLASS} of each class; lower data.validation_fraction or add images"
         )
-    redrawn = about.binarization == "stochastic"
+    dynamic = about.binarization == "stochastic"
     return Splits(
-        train=Split(images[train], labels[train], redrawn),
-        validation=Split(images[validation], labels[validation], redrawn).fixed(name, "validation"),
-        test=Split(*test, redrawn).fixed(name, "test"),
+        train=Split(images[train], labels[train], dynamic),
+        validation=Split(images[validation], labels[validation], dynamic).fixed(name, "validation"),
+        test=Split(*test, dynamic).fixed(name, "test"),
         shape=about.shape,
         classes=len(about.classes),
         binarization=about.binarization,

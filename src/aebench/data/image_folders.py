@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from aebench.data.contents import SPLITS, Contents, Images, check_classes, check_size, reason, stays_inside
+from aebench.data.raw_dataset import SPLITS, Images, RawDataset, check_classes, check_size, reason, stays_inside
 from aebench.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 
 
-def read(path: Path, say: Callable[[str], None]) -> Contents:
+def read(path: Path, log: Callable[[str], None]) -> RawDataset:
     """Read a folder of images: `train/CLASS/…` and `test/CLASS/…`, or `CLASS/…`; grey where all images are.
 
     Args:
         path: the folder.
-        say: gets a line about what is not used.
+        log: gets a line about what is not used.
 
     Raises:
         DataError: the first thing that is wrong.
@@ -38,7 +38,7 @@ def read(path: Path, say: Callable[[str], None]) -> Contents:
     reader = _Reader(path)
     images = {part: [reader.images(root / name) for name in classes] for part, root in roots.items()}
     if reader.left_out:
-        say(f"{path.name}: {reader.left_out} files are no {', '.join(SUFFIXES)} and are not used")
+        log(f"{path.name}: {reader.left_out} files are no {', '.join(SUFFIXES)} and are not used")
     labels = {
         part: np.repeat(np.arange(len(classes)), [len(of_class) for of_class in found])
         for part, found in images.items()
@@ -46,7 +46,7 @@ def read(path: Path, say: Callable[[str], None]) -> Contents:
     stacked = {
         part: reader.stack([image for of_class in found for image in of_class]) for part, found in images.items()
     }
-    return Contents(stacked, labels, classes, {f"{path.name}/": reader.sha256.hexdigest()})
+    return RawDataset(stacked, labels, classes, {f"{path.name}/": reader.sha256.hexdigest()})
 
 
 def _folders(path: Path) -> list[Path]:

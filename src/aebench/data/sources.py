@@ -38,14 +38,14 @@ class Source:
     read: Callable[[RawFile], bytes]
 
 
-def obtain(files: Iterable[RawFile], folder: Path, sources: Iterable[Source], say: Callable[[str], None]) -> None:
+def obtain(files: Iterable[RawFile], folder: Path, sources: Iterable[Source], log: Callable[[str], None]) -> None:
     """Have all `files` in `folder`, decompressed and verified; each is taken from the first source that has it.
 
     Args:
         files: what is wanted.
         folder: where the files go; those that lie there and verify are kept.
         sources: the places to look, in order.
-        say: gets one line for every source that fails.
+        log: gets one line for every source that fails.
 
     Raises:
         DataError: no source has all of the files; the message lists what each said and how to place files by hand.
@@ -59,10 +59,10 @@ def obtain(files: Iterable[RawFile], folder: Path, sources: Iterable[Source], sa
             while missing:
                 _place(folder, missing[0], _verified(missing[0], source.read(missing[0])))
                 missing.pop(0)
-            say(f"{source.name}: verified")
+            log(f"{source.name}: verified")
         except (OSError, DataError, subprocess.SubprocessError) as error:
             reasons.append(f"{source.name}: {' '.join(str(error).split()) or type(error).__name__}")
-            say(f"{reasons[-1]}; trying the next source")
+            log(f"{reasons[-1]}; trying the next source")
     if missing:
         raise DataError(
             f"no source has {', '.join(file.name for file in missing)} ({'; '.join(reasons) or 'no source'}). "

@@ -16,7 +16,7 @@ from aebench.data.description import Description
 from aebench.evaluation.probes import Labelled, few_label_probes, logistic, nearest_neighbours, probes, right
 from aebench.evaluation.protocol import PerImage, archive, corrupted, unarchive
 from aebench.evaluation.statistics import interval
-from aebench.execution.jobs import Kept
+from aebench.execution.jobs import ResultCache
 from aebench.fingerprint import key
 from aebench.models.objectives import binary_cross_entropy, squared_error
 from aebench.numerics import Numerics
@@ -35,7 +35,7 @@ def jobs(
     corruption: Corruption,
     numerics: Numerics,
     store: Store,
-) -> tuple[dict[str, Callable[..., PerImage]], Kept[PerImage]]:
+) -> tuple[dict[str, Callable[..., PerImage]], ResultCache[PerImage]]:
     """The measurements by name, ready for workers, and where each is kept.
 
     `data_sha256` is the hash of the data set's file, `code` the fingerprint of the code that measures.
@@ -61,7 +61,7 @@ def jobs(
     work: dict[str, Callable[..., PerImage]] = {
         name: partial(_measure, measure, dataset, data.validation_fraction) for name, measure in measures.items()
     }
-    return work, Kept(store, keys, archive, unarchive)
+    return work, ResultCache(store, keys, archive, unarchive)
 
 
 def _measure(

@@ -5,7 +5,7 @@ from functools import partial
 
 from aebench.config import Evaluation
 from aebench.evaluation.evaluate import Evaluated, Failed, evaluate, unpack
-from aebench.execution.jobs import Kept
+from aebench.execution.jobs import ResultCache
 from aebench.fingerprint import key
 from aebench.store import Store
 from aebench.training.checkpoints import StoredRun
@@ -13,7 +13,7 @@ from aebench.training.checkpoints import StoredRun
 
 def jobs(
     runs: Mapping[int, StoredRun], config: Evaluation, dataset: str, data_sha256: str, code: str, store: Store
-) -> tuple[dict[str, Callable[..., Evaluated | Failed]], Kept[Evaluated | Failed]]:
+) -> tuple[dict[str, Callable[..., Evaluated | Failed]], ResultCache[Evaluated | Failed]]:
     """A job a run, by name, and where its result is kept.
 
     Args:
@@ -43,4 +43,4 @@ def jobs(
             mapped=mapped,
         )
         keys[name] = f"{known_by}.evaluation"
-    return work, Kept(store, keys, lambda result: result.pack(), unpack)
+    return work, ResultCache(store, keys, lambda result: result.pack(), unpack)

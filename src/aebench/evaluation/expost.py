@@ -48,7 +48,7 @@ class ExPost(GenerativeModel):
         self.conditional_parts = model.conditional_parts & {"posterior", "likelihood"}
         self.log_class_shares: Tensor = getattr(model, "log_class_shares", torch.zeros(1))
         chosen = torch.randperm(len(train), generator=generator("ex-post codes"))[:FITTED].to(train.labels.device)
-        sample = Split(train.images[chosen], train.labels[chosen], train.redrawn)
+        sample = Split(train.images[chosen], train.labels[chosen], train.dynamic_binarization)
         codes = [self._code(x, y) for x, y in _batches(sample)]
         mixture = _mixture(torch.cat(codes).double().cpu().numpy())
         self._weights, self._means, self._covariances = (values.to(chosen.device) for values in mixture)

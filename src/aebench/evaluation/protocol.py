@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aebench.config import Corruption, Evaluation, RunConfig
-from aebench.data.corruption import apply, draw
 from aebench.data.description import Binarization
 from aebench.evaluation.diagnostics import FEWEST_SAMPLES
 from aebench.evaluation.marginal import split_budget
 from aebench.evaluation.probes import FEW_LABELS, too_few
 from aebench.models.autoencoder import Autoencoder
+from aebench.models.corruption import apply, draw
 from aebench.models.labels import sampled_classes
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import generator

@@ -1,8 +1,8 @@
 """Workers of a Dask cluster: more than one machine, and no disk that they share.
 
 A Dask worker has its numerical libraries loaded when a job arrives, with whatever limits it was started with. So it
-runs the job in a process of its own, `fresh.py`, whose limits are those of `numerics` and whose threads are one; a
-result is then the same as on one machine. Where a worker dies, Dask gives its job to another.
+runs the job in a process of its own, `subprocess_worker.py`, whose limits are those of `numerics` and whose threads are
+one; a result is then the same as on one machine. Where a worker dies, Dask gives its job to another.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from aebench import numerics as limits
 from aebench.errors import UserError
 from aebench.execution.engine import Engine
 from aebench.execution.progress import Message, Messages
-from aebench.fingerprint import LIBRARIES, hashed, sources
+from aebench.fingerprint import LIBRARIES, code_hash, source_files
 from aebench.numerics import Numerics
 
 # How many seconds a scheduler may take to be reached, and as many to answer; and how long to wait for its first worker.
-PATIENCE = 5.0
+TIMEOUT = 5.0
 
 
 @contextmanager
@@ -44,16 +44,16 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
         raise UserError("execution.engine: dask needs the package distributed: pip install 'aebench[dask]'") from None
     try:
         # A client would wait for ever for the first word of what takes connections and says nothing.
-        greeting = connect(address, timeout=PATIENCE, **Security().get_connection_args("client"))
-        asyncio.run(asyncio.wait_for(greeting, 2 * PATIENCE)).abort()
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
+        greeting = connect(address, timeout=TIMEOUT, **Security().get_connection_args("client"))
+        asyncio.run(asyncio.wait_for(greeting, 2 * TIMEOUT)).abort()
+        client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or "it takes connections and says nothing"
         raise UserError(f"execution.address: no Dask scheduler answers at {address} ({reason})") from None
     messages, topic = Messages.new(), f"aebench-{uuid.uuid4()}"
     with client:
         try:
-            client.wait_for_workers(1, timeout=PATIENCE)
+            client.wait_for_workers(1, timeout=TIMEOUT)
         except TimeoutError:
             raise UserError(
                 f"execution.address: the scheduler at {address} has no workers; start some: "
@@ -72,7 +72,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
 def identity(numerics: Numerics) -> dict[str, str]:
     """What decides whether a worker would give the same results: this package's code, versions, the kind of CPU."""
     package = Path(__file__).resolve().parents[1]
-    code = hashed((path for path in sources(package) if path.suffix == ".py"), package)
+    code = code_hash((path for path in source_files(package) if path.suffix == ".py"), package)
     versions = {f"version of {name}": version(name) for name in LIBRARIES}
     cpu = f"{platform.machine()} with{'' if limits.has_avx2() else 'out'} AVX2 and FMA"
     return {"version of aebench's code": code[:16], **versions, **({"CPU": cpu} if numerics == "portable" else {})}
@@ -92,7 +92,7 @@ def _run(numerics: Numerics, expected: dict[str, str], topic: str, name: str, jo
                 f"the Dask worker {worker.address} has another {what} ({found[what]}, here {value}): {same}"
             )
     process = subprocess.Popen(
-        [sys.executable, "-m", "aebench.execution.fresh"],
+        [sys.executable, "-m", "aebench.execution.subprocess_worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=limits.environment(numerics) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -20,9 +20,9 @@ class Engine:
     `call(name, job, data)` is what `executor` is given to call in a worker, with what `pack` makes of the job; `data`
     is what it is given as data there.
     `messages` is what the jobs report.
-    `lost` has the exceptions by which a job ends whose worker is gone, each with the reason where the exception itself
-    tells it. Else `why()` gives the reason for those jobs that are to blame, by name, once the engine has ended; the
-    others are to be called again.
+    `lost_worker_errors` has the exceptions by which a job ends whose worker is gone, each with the reason where the
+    exception itself tells it. Else `blame()` gives the reason for those jobs that are to blame, by name, once the
+    engine has ended; the others are to be called again.
     """
 
     executor: Executor
@@ -30,5 +30,5 @@ class Engine:
     call: Callable[[str, Any, Any], Any]
     data: Any
     messages: Messages
-    lost: Mapping[type[BaseException], str]
-    why: Callable[[], Mapping[str, str]] = dict
+    lost_worker_errors: Mapping[type[BaseException], str]
+    blame: Callable[[], Mapping[str, str]] = dict

@@ -24,16 +24,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kept(Generic[T]):
-    """Where results are kept: under `keys[name]` of `store`; `pack` makes bytes of them, `unpack` results of these."""
+class ResultCache(Generic[T]):
+    """Results under `keys[name]` of `store`; `pack` makes bytes of one, `unpack` a result of these."""
 
     store: Store
     keys: Mapping[str, str]
     pack: Callable[[T], bytes]
     unpack: Callable[[bytes], T]
 
-    def found(self) -> dict[str, T]:
-        """The results that are there, by name."""
+    def load(self) -> dict[str, T]:
+        """The results that are in the cache, by name."""
         packed = {name: self.store.get(key) for name, key in self.keys.items()}
         return {name: self.unpack(content) for name, content in packed.items() if content is not None}
 
@@ -47,7 +47,7 @@ def run_all(
     device: Device = "cpu",
     unit: str,
     record: Path | None = None,
-    kept: Kept[T] | None = None,
+    cache: ResultCache[T] | None = None,
 ) -> dict[str, T]:
     """Call every job in a worker process, which has one thread, and show their progress.
 
@@ -62,7 +62,7 @@ def run_all(
         unit: what the jobs count, e.g. `epochs`.
         record: where to write how long each job took, in seconds, and when they began and ended; nothing is written,
             and an older record removed, where a result was known.
-        kept: where to look results up before, and to leave them as they come.
+        cache: where to look results up before, and to leave them as they come.
 
     Returns:
         The results by name, in the order of `jobs`, whichever ended first.
@@ -74,7 +74,7 @@ def run_all(
     started_at = time.time()
     seconds: dict[str, float] = {}
     failed: dict[str, UserError] = {}
-    results = kept.found() if kept else {}
+    results = cache.load() if cache else {}
     if results:
         print(f"taken from the store: {', '.join(results)}", file=sys.stderr, flush=True)
     known = set(results)
@@ -95,17 +95,19 @@ def run_all(
                         seconds[name], results[name] = future.result()
                     except UserError as error:
                         failed[name] = error
-                    except tuple(engine.lost) as error:
-                        if reason := next(why for kind, why in engine.lost.items() if isinstance(error, kind)):
+                    except tuple(engine.lost_worker_errors) as error:
+                        if reason := next(
+                            why for kind, why in engine.lost_worker_errors.items() if isinstance(error, kind)
+                        ):
                             failed[name] = UserError(f"{name}: {reason}")
                     else:
-                        if kept:
-                            kept.store.put(kept.keys[name], kept.pack(results[name]))
+                        if cache:
+                            cache.store.put(cache.keys[name], cache.pack(results[name]))
             finally:
                 for future in futures:  # after an interrupt: those that have not begun
                     future.cancel()
         lost = [name for name in waiting if name not in results and name not in failed]
-        reasons = engine.why() if lost else {}
+        reasons = engine.blame() if lost else {}
         # Where nobody is to blame and nothing was done, trying again would not end.
         if lost and not reasons and len(lost) == len(waiting):
             reasons = dict.fromkeys(lost, "its worker is gone")

@@ -37,7 +37,7 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
             begun[1].send(None)
             reader.join()
 
-    def why() -> dict[str, str]:
+    def blame() -> dict[str, str]:
         all_read()
         return {
             at_work[process.pid]: _killed(process.exitcode)
@@ -45,12 +45,12 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
             if process.pid in at_work and process.exitcode not in _ORDINARY
         }
 
-    with ProcessPoolExecutor(how_many(workers, jobs), context, _begin, (messages, begun[1])) as executor:
+    with ProcessPoolExecutor(worker_count(workers, jobs), context, _begin, (messages, begun[1])) as executor:
         try:
             executor.submit(os.getpid).result()  # all processes are started with the first job
             started = multiprocessing.active_children()
             reader.start()
-            yield Engine(executor, lambda job: job, _call, data, messages, {BrokenProcessPool: ""}, why)
+            yield Engine(executor, lambda job: job, _call, data, messages, {BrokenProcessPool: ""}, blame)
         except BaseException:
             for process in multiprocessing.active_children():
                 process.kill()
@@ -66,7 +66,7 @@ def _killed(exitcode: int | None) -> str:
     return f"its process ended by itself ({ended})"
 
 
-def how_many(workers: int | str, jobs: int) -> int:
+def worker_count(workers: int | str, jobs: int) -> int:
     """How many processes `workers` means for so many jobs, at most one each; `auto`: one a core that may be used."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(jobs, cores if workers == "auto" else int(workers)))

@@ -1,4 +1,4 @@
-"""One sync: what a store holds is compared with what lies here, and what it lacks is added. Alone imports mlflow.
+"""One sync: what a store holds is compared with what lies here, and what it lacks is added.
 
 A run is known by its key, so a second sync adds nothing, and a sync to another store fills it completely. The key is
 written last: a run without one was broken off and is replaced.
@@ -6,51 +6,42 @@ written last: a run without one was broken off and is replaced.
 
 import hashlib
 import json
-import logging
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from alembic.util import CommandError
-from filelock import FileLock, Timeout
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
-from aebench.errors import FileError
-from aebench.interrupts import handled
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
 from aebench.reporting.figures import contact_sheet
 from aebench.reporting.files import arrays as read_arrays
 from aebench.reporting.files import found
 from aebench.tracking import facts, views
-from aebench.tracking.models import register
-from aebench.tracking.patience import NoAnswer, Patient, interruptible_by_requests
-from aebench.tracking.runs import KEY, SeedRun, VariantRuns
-from aebench.tracking.sync import parts
-
-CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.superseded", "aebench.failed"
-DIGEST, TRAINED_HERE, LIVE = "aebench.dataset_digest", "aebench.trained_here", "aebench.live"
-PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on its training views
-WAIT = 15  # seconds for another sync to end
-# What SQLite, SQLAlchemy and alembic say of a file that is no database of MLflow's, or is one no more.
-DAMAGE = (
-    *("file is not a database", "disk image is malformed", "no such table", "no such column", "locate revision"),
-    *("already exists", "duplicate column"),
+from aebench.tracking.client import (
+    CELL,
+    DIGEST,
+    FAILED,
+    LIVE,
+    NOTE,
+    PARENT,
+    ROLE,
+    SUPERSEDED,
+    TRAINED_HERE,
+    connect,
+    experiment_id,
+    mark_killed,
+    store_session,
 )
+from aebench.tracking.keys import KEY
+from aebench.tracking.models import register
+from aebench.tracking.runs import SeedRun, VariantRuns
+from aebench.tracking.timeouts import TimeoutProxy
+
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
-
-
-class StoreError(Exception):
-    """The store cannot be reached or does not do as it is asked; one line."""
 
 
 def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Path, layout: Layout) -> tuple[int, int]:
@@ -68,7 +59,7 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
         FileError: the checkout may not be written to.
         StoreError: the store cannot be reached, or does not do as it is asked.
     """
-    with alone(home):
+    with store_session(home):
         client, artifacts = connect(address), home / "mlruns" if address.startswith("sqlite:") else None
         experiments: dict[str, _Experiment] = {}
         for cell in cells:
@@ -81,70 +72,12 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
     return sum(one.added for one in experiments.values()), sum(one.kept for one in experiments.values())
 
 
-@contextmanager
-def alone(home: Path) -> Iterator[None]:
-    """Inside the block no other process is at the store; whatever this one does wrong there is a `StoreError`.
-
-    Processes that create one database at the same time damage it.
-
-    Args:
-        home: the checkout whose store it is.
-
-    Raises:
-        FileError: the checkout may not be written to.
-        StoreError: the store does something wrong, or another process is at it for too long.
-    """
-    folder = Layout(home).scratch
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder} cannot be written: {error.strerror}") from None
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it prints what it raises, too, over many lines
-    try:
-        with FileLock(folder / "sync.lock", WAIT), interruptible_by_requests():
-            yield
-    except Timeout:
-        raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
-    except (NoAnswer, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-        raise StoreError(_in_a_line(error)) from error
-
-
-def connect(address: str) -> Patient:
-    """A client of the store that is not waited for long, unless it is a database, whose transactions end."""
-    if not address.startswith("sqlite:"):
-        return Patient(MlflowClient(address))
-    _make(make_url(address))
-    return Patient(MlflowClient(address), None)
-
-
-def _make(address: URL) -> None:
-    """A database with MLflow's tables, where none is: MLflow does not complete one that it has begun to make."""
-    if address.database in (None, "", ":memory:") or (database := Path(address.database)).exists():
-        return
-    new = database.with_name(f"{database.name}.new")
-    for part in parts(new):
-        part.unlink(missing_ok=True)  # what an interrupt left
-    with handled(signal.SIG_DFL, signal.SIGINT, signal.SIGTERM):
-        MlflowClient(address.set(database=str(new)).render_as_string(hide_password=False))
-        new.rename(database)
-
-
-def _in_a_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if "database is locked" in text:
-        return "its database is locked by another program"
-    if "disk I/O error" in text or "disk is full" in text:
-        return "its disk is full, or fails"
-    if any(sign in text for sign in DAMAGE):
-        return "its database is damaged; `python stages/track.py rebuild` sets it aside and fills a new one"
-    return text[:200]
-
-
 class _Experiment:
     """The experiment of one data set: the runs that it holds, and those that are added."""
 
-    def __init__(self, client: Patient, experiment: str, artifacts: Path | None, layout: Layout, dataset: str) -> None:
+    def __init__(
+        self, client: TimeoutProxy, experiment: str, artifacts: Path | None, layout: Layout, dataset: str
+    ) -> None:
         self.client = client
         self.added = self.kept = 0
         self._name = experiment
@@ -182,7 +115,7 @@ class _Experiment:
                     self._log(child, run.settings(), {**run.metrics, **run.wall_times()}, run.epochs())
                     self._log_files(child, run)
             self.client.set_tag(child, PARENT, parent)
-            self._replace_live(f"{name}/seed-{run.seed}", run.layout.live(run.dataset, run.variant, run.seed))
+            self._replace_live(f"{name}/seed-{run.seed}", run.layout.live_history(run.dataset, run.variant, run.seed))
             ids[run.seed] = child
         if cell.best:
             model = f"{self._name}-{cell.dataset}-{cell.variant}"
@@ -238,7 +171,7 @@ class _Experiment:
             yield created.info.run_id
             self.client.set_terminated(created.info.run_id, "FAILED" if FAILED in tags else "FINISHED", times[-1])
         except BaseException:  # an interrupt too
-            kill(self.client, self._id, CELL, tags[CELL])
+            mark_killed(self.client, self._id, CELL, tags[CELL])
             raise
         self.client.set_tag(created.info.run_id, KEY, key)
         self.added += 1
@@ -277,41 +210,7 @@ class _Experiment:
                 self.client.log_artifact(run_id, str(picture), "pictures")
 
 
-def experiment_id(client: Patient, name: str, artifacts: Path | None) -> str:
-    """The id of the experiment of this name, whose artifacts lie under `artifacts`, or where the server says.
-
-    It is made, or made anew where it was deleted or its artifacts lie in an abandoned place.
-    """
-    location = (artifacts / name).as_uri() if artifacts else None
-    there: Experiment | None = client.get_experiment_by_name(name)
-    if there is not None:
-        deleted = there.lifecycle_stage == "deleted"
-        if not deleted and location in (None, there.artifact_location):
-            return str(there.experiment_id)
-        # MLflow stores artifact addresses absolute, and keeps the name of a deleted experiment taken.
-        if deleted:
-            client.restore_experiment(there.experiment_id)
-        client.rename_experiment(there.experiment_id, f"{name} until {time.time():.0f}")
-        client.delete_experiment(there.experiment_id)
-    return str(client.create_experiment(name, location, EXPERIMENT_TAGS))
-
-
-def kill(client: Patient, experiment: str, tag: str, cell: str) -> None:
-    """End what claims to be at work on a cell and is not: a run that was begun, whether its id came back or not.
-
-    Args:
-        client: asked but for seconds; where it fails, nothing is raised.
-        experiment: the id of the experiment.
-        tag: the one that names a run's cell.
-        cell: `DATASET/VARIANT` or `DATASET/VARIANT/seed-S`.
-    """
-    hurried = client.in_a_hurry()
-    with suppress(Exception, NoAnswer):
-        for run in hurried.search_runs([experiment], f"attributes.status = 'RUNNING' and tags.`{tag}` = '{cell}'"):
-            hurried.set_terminated(run.info.run_id, "KILLED")
-
-
-def _all_runs(client: Patient, experiment: str) -> Iterator[Run]:
+def _all_runs(client: TimeoutProxy, experiment: str) -> Iterator[Run]:
     token = None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)

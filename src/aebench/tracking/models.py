@@ -13,20 +13,27 @@ from mlflow.models import Model
 from numpy.typing import NDArray
 
 import aebench
-from aebench.paths import CONFIG, WEIGHTS
+from aebench.fingerprint import closure
+from aebench.paths import CONFIG, WEIGHTS, Layout
 from aebench.reporting.files import arrays
-from aebench.tracking import served
-from aebench.tracking.patience import Patient
-from aebench.tracking.runs import KEY, SeedRun
+from aebench.tracking import pyfunc_model
+from aebench.tracking.keys import KEY
+from aebench.tracking.runs import SeedRun
+from aebench.tracking.timeouts import TimeoutProxy
 
-# The rooms on which `variants` stands: what a variant may import goes with it.
-_CODE = (
-    *("__init__.py", "config.py", "errors.py", "numerics.py", "paths.py", "randomness.py"),
-    *("data", "models", "variants"),
-)
+_SOURCE = Path(aebench.__file__).resolve().parents[1]
 _REQUIREMENTS = ("torch", "numpy", "safetensors", "pydantic")
 CURRENT = "current"  # the alias of the version that belongs to the results as they are now
 _EXAMPLES = 3
+
+
+def code() -> list[Path]:
+    """The files of this package that a served model needs: all variants and models, and what they import."""
+    package = _SOURCE / "aebench"
+    chosen_by_name = [path for room in ("variants", "models") for path in package.glob(f"{room}/**/*.py")]
+    modules = [".".join(path.relative_to(_SOURCE).with_suffix("").parts) for path in chosen_by_name]
+    imported = closure(Layout(_SOURCE.parent), pyfunc_model.__name__, *modules)
+    return sorted({package / "__init__.py", *imported} - {Path(pyfunc_model.__file__)})  # that one MLflow copies itself
 
 
 def save(folder: Path, target: Path, example: NDArray[np.float32], of: Model | None = None) -> None:
@@ -39,27 +46,23 @@ def save(folder: Path, target: Path, example: NDArray[np.float32], of: Model | N
         of: what MLflow is to note of the model besides.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        package = Path(scratch) / "aebench"
-        for name in _CODE:
-            source = Path(aebench.__file__).with_name(name)
-            if source.is_dir():
-                shutil.copytree(source, package / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                package.mkdir(exist_ok=True)
-                shutil.copyfile(source, package / name)
+        for source in code():
+            copy = Path(scratch) / source.relative_to(_SOURCE)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
         mlflow.pyfunc.save_model(
             target,
-            python_model=served.__file__,
+            python_model=pyfunc_model.__file__,
             artifacts={"weights": str(folder / WEIGHTS), "config": str(folder / CONFIG)},
-            code_paths=[str(package)],
-            signature=served.signature(example.shape[1]),
+            code_paths=[str(Path(scratch) / "aebench")],
+            signature=pyfunc_model.signature(example.shape[1]),
             input_example=example,
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS],
             mlflow_model=of,
         )
 
 
-def register(client: Patient, experiment_id: str, run_id: str, run: SeedRun, name: str, *, current: bool) -> None:
+def register(client: TimeoutProxy, experiment_id: str, run_id: str, run: SeedRun, name: str, *, current: bool) -> None:
     """Log `run` as a model and register it, once.
 
     A version gets its key as it is made, so one without this run's key is another's.
@@ -94,7 +97,7 @@ def register(client: Patient, experiment_id: str, run_id: str, run: SeedRun, nam
         client.set_registered_model_alias(name, CURRENT, found)
 
 
-def _log(client: Patient, experiment_id: str, run_id: str, run: SeedRun, name: str) -> tuple[str, str]:
+def _log(client: TimeoutProxy, experiment_id: str, run_id: str, run: SeedRun, name: str) -> tuple[str, str]:
     """The address of the logged model's files, and its id."""
     logged = client.create_logged_model(experiment_id, name, run_id, tags={KEY: run.key}, model_type="autoencoder")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])

@@ -14,9 +14,7 @@ from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import CONFIG, HISTORY, Layout
 from aebench.reporting.files import Metrics, damaged, document, history
-from aebench.tracking.sync import sha256
-
-KEY = "aebench.key"  # the tag by which a store knows a run
+from aebench.tracking.keys import sha256
 
 # What a variant's protocol says of all its seeds together.
 _OF_ALL_SEEDS = ("seeds", "selected_epoch")
@@ -180,7 +178,7 @@ class VariantRuns:
         return found
 
 
-def found(params: Params, layout: Layout) -> list[VariantRuns]:
+def read_runs(params: Params, layout: Layout) -> list[VariantRuns]:
     """The runs of every cell that `params` names.
 
     Raises:

@@ -19,9 +19,18 @@ from aebench.config import Params
 from aebench.errors import UserError
 from aebench.paths import HISTORY, Layout
 from aebench.tracking import facts
-from aebench.tracking.mirror import LIVE, ROLE, SUPERSEDED, StoreError, alone, connect, experiment_id, kill
+from aebench.tracking.address import main_checkout, tracking_uri
+from aebench.tracking.client import (
+    LIVE,
+    ROLE,
+    SUPERSEDED,
+    StoreError,
+    connect,
+    experiment_id,
+    mark_killed,
+    store_session,
+)
 from aebench.tracking.runs import flat
-from aebench.tracking.sync import address, home
 
 INTERVAL = 5.0  # seconds between two looks
 
@@ -44,8 +53,8 @@ class Watch:
             StoreError: the database cannot be opened.
         """
         self._params, self._layout = params, layout
-        with alone(home(layout)):
-            self._client = connect(address(layout))
+        with store_session(main_checkout(layout)):
+            self._client = connect(tracking_uri(layout))
         self._shown: dict[Path, _Shown] = {}
 
     def look(self) -> list[str]:
@@ -56,8 +65,8 @@ class Watch:
             StoreError: the store did not do its part; the next look does what this one left.
         """
         said: list[str] = []
-        with alone(home(self._layout)):
-            present = self._layout.lives()
+        with store_session(main_checkout(self._layout)):
+            present = self._layout.live_histories()
             for path in present:
                 rows = _rows(path)
                 shown = self._shown.get(path)
@@ -80,7 +89,7 @@ class Watch:
         Raises:
             StoreError: the store did not do its part.
         """
-        with alone(home(self._layout)):
+        with store_session(main_checkout(self._layout)):
             for path in list(self._shown):
                 self._end(path)
 
@@ -88,8 +97,8 @@ class Watch:
         """A new run, in place of one that an earlier watch left of the same training."""
         dataset, variant, seed = _cell(path)
         cell = f"{dataset}/{variant}/seed-{seed}"
-        store = home(self._layout)
-        artifacts = store / "mlruns" if address(self._layout).startswith("sqlite:") else None
+        store = main_checkout(self._layout)
+        artifacts = store / "mlruns" if tracking_uri(self._layout).startswith("sqlite:") else None
         experiment = experiment_id(self._client, f"{self._params.tracking.experiment}/{dataset}", artifacts)
         for old in self._client.search_runs([experiment], f"tags.`{LIVE}` = '{cell}'"):
             self._client.delete_run(old.info.run_id)
@@ -99,7 +108,7 @@ class Watch:
             created = self._client.create_run(experiment, tags=tags, run_name=f"{variant} seed {seed} (in training)")
             shown = self._shown[path] = _Shown(created.info.run_id)
         except BaseException:  # an interrupt too
-            kill(self._client, experiment, LIVE, cell)
+            mark_killed(self._client, experiment, LIVE, cell)
             raise
         settings: dict[str, Any] = {"dataset": dataset, "seed": seed, "variant": variant}
         if variant in self._params.models:
@@ -129,13 +138,13 @@ class Watch:
         return status
 
 
-def watch(params: Params, layout: Layout, say: Callable[[str], None]) -> None:
+def watch(params: Params, layout: Layout, log: Callable[[str], None]) -> None:
     """Look every few seconds, until interrupted; a store that fails is a line, once, and asked again.
 
     Args:
         params: names the experiment, and gives the settings that are shown.
         layout: where the files lie.
-        say: gets a line about what came and went.
+        log: gets a line about what came and went.
 
     Raises:
         UserError: the checkout may not be written to, or its database cannot be opened.
@@ -144,23 +153,23 @@ def watch(params: Params, layout: Layout, say: Callable[[str], None]) -> None:
         watching, complaint = Watch(params, layout), ""
     except StoreError as error:  # MLflow does not open a database anew in a process in which it was damaged
         raise UserError(f"MLflow's store cannot be opened: {error}") from None
-    say(f"watching {layout.scratch / 'live'} (Ctrl-C ends it)")
+    log(f"watching {layout.scratch / 'live'} (Ctrl-C ends it)")
     try:
         while True:
             try:
                 for line in watching.look():
-                    say(line)
+                    log(line)
                 complaint = ""
             except StoreError as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    say(f"warning: MLflow was not reached, the next look tries again: {complaint}")
+                    log(f"warning: MLflow was not reached, the next look tries again: {complaint}")
             time.sleep(INTERVAL)
     finally:
         try:
             watching.stop()
         except StoreError as error:
-            say(f"warning: MLflow was not told that nobody watches any more: {error}")
+            log(f"warning: MLflow was not told that nobody watches any more: {error}")
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from aebench.config import RunConfig
 from aebench.data.datasets import load
 from aebench.devices import available
-from aebench.execution.jobs import Kept
+from aebench.execution.jobs import ResultCache
 from aebench.fingerprint import key
 from aebench.models.autoencoder import ImageSpec
 from aebench.paths import Layout
 from aebench.store import Store
 from aebench.training.checkpoints import TrainedRun, pack, pack_runs, unpack_runs
-from aebench.training.run import SoFar, in_words, train_run, untrained
+from aebench.training.run import CheckpointWriter, in_words, train_run, untrained
 
 if TYPE_CHECKING:
     from aebench.execution.progress import Report
@@ -29,8 +29,8 @@ def jobs(
     layout: Layout,
     store: Store,
     *,
-    here: bool,
-) -> tuple[dict[str, Callable[..., list[TrainedRun]]], Kept[list[TrainedRun]]]:
+    local: bool,
+) -> tuple[dict[str, Callable[..., list[TrainedRun]]], ResultCache[list[TrainedRun]]]:
     """The training of all seeds by name, in their order: a job a seed, or on a GPU one for all of them together.
 
     Args:
@@ -41,7 +41,7 @@ def jobs(
         seeds: one run each.
         layout: where unfinished runs show what they have.
         store: where runs are kept, and their checkpoints.
-        here: whether the workers are on this machine, and so see both.
+        local: whether the workers are on this machine, and so see both.
 
     Returns:
         The jobs, each of which gives its seeds' runs, and where these are kept.
@@ -53,21 +53,26 @@ def jobs(
         for seed in seeds:
             name = f"{config.variant} seed {seed}"
             keys[name] = key(code, **facts, seed=seed)
-            live = layout.live(dataset, config.variant, seed)
-            so_far = SoFar(store, f"{keys[name]}.checkpoint", live) if here else None
-            work[name] = partial(_alone, config, dataset, seed, so_far)
+            live = layout.live_history(dataset, config.variant, seed)
+            checkpoints = CheckpointWriter(store, f"{keys[name]}.checkpoint", live) if local else None
+            work[name] = partial(_train_one, config, dataset, seed, checkpoints)
     else:
         name = f"{config.variant} seeds {', '.join(map(str, seeds))}"
         # Rounding depends on how many are stacked.
         keys[name] = key(code, **facts, seeds=list(seeds))
         work[name] = partial(train_cell, config, dataset, seeds)
-    return work, Kept(store, {name: f"{found}.run" for name, found in keys.items()}, pack_runs, unpack_runs)
+    return work, ResultCache(store, {name: f"{found}.run" for name, found in keys.items()}, pack_runs, unpack_runs)
 
 
-def _alone(
-    config: RunConfig, dataset: str, seed: int, so_far: SoFar | None, data: Path | bytes, report: "Report"
+def _train_one(
+    config: RunConfig,
+    dataset: str,
+    seed: int,
+    checkpoints: CheckpointWriter | None,
+    data: Path | bytes,
+    report: "Report",
 ) -> list[TrainedRun]:
-    return [train_run(config, dataset, seed, data, report, so_far=so_far)]
+    return [train_run(config, dataset, seed, data, report, checkpoints=checkpoints)]
 
 
 def train_cell(

@@ -27,8 +27,8 @@ INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
-class SoFar:
-    """Where an unfinished run leaves what it has, on a machine that will see it again.
+class CheckpointWriter:
+    """Where an unfinished run leaves its checkpoint and its history, on a machine that will see them again.
 
     `checkpoint` is the name of an entry in `store`, `live` the file for the history so far.
     """
@@ -37,7 +37,11 @@ class SoFar:
     checkpoint: str
     live: Path
 
-    def keep(self, state: TrainingState) -> None:
+    def read(self) -> bytes | None:
+        """The checkpoint that an earlier attempt left; None where there is none."""
+        return self.store.get(self.checkpoint)
+
+    def write(self, state: TrainingState) -> None:
         """Write both; where the disk is full the run goes on without."""
         self.store.put(self.checkpoint, state.pack())
         with suppress(FileError):
@@ -51,7 +55,7 @@ def train_run(
     data: Path | bytes,
     report: "Report",
     *,
-    so_far: SoFar | None = None,
+    checkpoints: CheckpointWriter | None = None,
 ) -> TrainedRun:
     """Train one run, from its checkpoint where there is one.
 
@@ -61,7 +65,7 @@ def train_run(
         seed: everything that is drawn is drawn from it.
         data: the data set's file, or its content.
         report: is told (epochs done, epochs in all, the losses in words) after each epoch.
-        so_far: where the checkpoint lies and goes.
+        checkpoints: where the checkpoint lies and goes.
 
     Raises:
         ConfigError: the network does not fit the images.
@@ -77,8 +81,8 @@ def train_run(
 
     def checkpoint(state: TrainingState) -> None:
         nonlocal written
-        if so_far and time.monotonic() - written >= INTERVAL:
-            so_far.keep(state)
+        if checkpoints and time.monotonic() - written >= INTERVAL:
+            checkpoints.write(state)
             written = time.monotonic()
 
     history = train(
@@ -87,7 +91,7 @@ def train_run(
         splits.validation,
         config.training,
         seed,
-        resume=so_far.store.get(so_far.checkpoint) if so_far else None,
+        resume=checkpoints.read() if checkpoints else None,
         after_epoch=after_epoch,
         checkpoint=checkpoint,
     )

@@ -1,25 +1,133 @@
-"""params.yaml, checked against all that there is: variants, networks, optimisers, data sets."""
+"""params.yaml, read and checked against all that there is: variants, networks, optimisers, data sets."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
-from aebench import config, variants
-from aebench.data.datasets import facts
+from aebench import yaml
+from aebench.config import Block, Network, Params, Training, VariantConfig
+from aebench.data.datasets import SMALLEST_SPLIT, DatasetFacts, facts, held_out_images
+from aebench.errors import ConfigError, plain, show
 from aebench.models.networks import architectures
+from aebench.parsing import allowed, parse, parse_named, parse_network
 from aebench.training.optimizers import optimizers
+from aebench.variants import kinds
+
+# What else is allowed, by key.
+_BESIDES = {"datasets": "; or NAME where datasets/ holds NAME.npz or a folder NAME of images"}
+
+Parsers = Mapping[str, Callable[[object, str], Block]]
 
 
-def read_params(path: Path, folders: Iterable[Path] = ()) -> config.Params:
+def read_params(path: Path, folders: Iterable[Path] = ()) -> Params:
     """Read and check the file; the user's own data sets lie in `folders`.
 
     Raises:
         ConfigError: one line with the key, what was found and what is allowed.
         DataError: two data sets have one name.
     """
-    return config.read(
-        path,
-        kinds=variants.kinds(),
-        architectures=architectures(),
-        optimizers=optimizers(),
-        datasets=facts(folders),
+    datasets = facts(folders)
+    try:
+        params = _parsed(yaml.read(path))
+        _check_names(params, datasets)
+        for variant in params.variants:
+            _check_validation(params, variant)
+        for dataset in params.datasets:
+            _check_with_data(params, dataset, datasets[dataset])
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+    return params
+
+
+def _parsed(raw: object) -> Params:
+    """The blocks, each checked by itself."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"found {show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
+    parsers: Parsers = {
+        "network": partial(parse_network, architectures()),
+        "training": partial(parse_named, optimizers(), "optimizer", default="adam"),
+    }
+    shared = {key: parse_shared(raw[key], key) for key, parse_shared in parsers.items() if key in raw}
+    raw |= shared
+    blocks = raw.get("models")
+    if isinstance(blocks, dict):
+        raw["models"] = {name: _variant(name, block, shared, parsers) for name, block in blocks.items()}
+    return parse(Params, raw)
+
+
+def _variant(name: object, block: object, shared: Mapping[str, Block], parsers: Parsers) -> VariantConfig:
+    """A block under `models`; what it changes of a `shared` block is taken for that block, changed."""
+    where = f"models.{plain(name)}"
+    if not isinstance(block, dict):
+        raise ConfigError(f"{where}: found {show(block)}, allowed: a mapping with a kind")
+    whole = {key: value for key, value in block.items() if key not in parsers}
+    for key in (key for key in shared if key in block):
+        whole[key] = parsers[key](_changed(shared[key], block[key], f"{where}.{key}"), f"{where}.{key}")
+    return parse_named(kinds(), "kind", whole, where)
+
+
+def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
+    """The settings of a block with some of them changed; those of one network or optimiser mean nothing to another."""
+    if not isinstance(changes, dict):
+        raise ConfigError(f"{where}: found {show(changes)}, allowed: a mapping")
+    (base,) = (base for base in (Network, Training) if isinstance(shared, base))
+    kept = shared.model_dump()
+    if any(key in changes and changes[key] != kept[key] for key in ("architecture", "optimizer") if key in kept):
+        kept = {key: kept[key] for key in base.model_fields}
+    # An empty value leaves a setting as it is, unless it is one: `patience: null` waits for ever.
+    nullable = {key for key, field in base.model_fields.items() if field.default is None}
+    return {**kept, **{key: value for key, value in changes.items() if value is not None or key in nullable}}
+
+
+def _check_names(params: Params, datasets: Mapping[str, DatasetFacts]) -> None:
+    """Refuse what is named twice, or is not there."""
+    for key, values, known in (
+        ("datasets", params.datasets, datasets),
+        ("variants", params.variants, params.models),
+        ("seeds", params.seeds, None),
+    ):
+        seen: set[object] = set()
+        for position, value in enumerate(values):
+            if value in seen:
+                raise ConfigError(f"{key}[{position}]: found {show(value)} twice, allowed: each once")
+            if known is not None and value not in known:
+                others = allowed(str(value), map(str, known)) + _BESIDES.get(key, "")
+                raise ConfigError(f"{key}[{position}]: found {show(value)}, {others}")
+            seen.add(value)
+
+
+def _check_validation(params: Params, variant: str) -> None:
+    """Refuse a training that looks at a validation loss where nothing is held out."""
+    training = params.run(variant).training
+    needs = (
+        (training.select == "best_validation", "selects its weights by best_validation", "select: last"),
+        (training.patience is not None, f"has a patience of {training.patience} epochs", "patience: null"),
     )
+    for needed, why, otherwise in needs:
+        if needed and params.data.validation_fraction == 0:
+            raise ConfigError(
+                f"data.validation_fraction: found 0 while {variant} {why}, "
+                f"allowed: a share above 0, or training.{otherwise}"
+            )
+
+
+def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
+    fraction, images = params.data.validation_fraction, facts.train_images
+    if images is not None:
+        held_out = held_out_images(fraction, images)
+        if (held_out < SMALLEST_SPLIT and fraction > 0) or images - held_out < SMALLEST_SPLIT:
+            raise ConfigError(
+                f"data.validation_fraction: found {fraction}, which takes {held_out} of the {images} training "
+                f"images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
+            )
+    for variant in params.variants:
+        network = params.run(variant).network
+        if facts.shape and (misfit := network.misfit(facts.shape)):
+            where = "network" if network is params.network else f"models.{variant}.network"
+            raise ConfigError(f"{dataset}: {where}.{misfit}")
+        likelihood = getattr(params.models[variant], "likelihood", "bernoulli")
+        if facts.binarized and likelihood != "bernoulli":
+            raise ConfigError(
+                f"models.{variant}.likelihood: found {likelihood} with {dataset}, whose pixels are 0 or 1: a density "
+                "has no meaning there, allowed: bernoulli"
+            )

@@ -161,7 +161,7 @@ class _Batches:
         places = sent(order, self._device).split(self._size, dim=1)
         for place, of_each in zip(places, self._drawn(order.split(self._size, dim=1)), strict=True):
             drawn = tuple(sent(torch.stack(parts), self._device) for parts in zip(*of_each, strict=True))
-            if self._data.redrawn:
+            if self._data.dynamic_binarization:
                 pixels, *drawn_for_loss = drawn
                 x, noise = pixels.float(), tuple(drawn_for_loss)
             else:
@@ -187,7 +187,11 @@ class _Batches:
         """What a run draws for its batches: the pixels, where they are drawn anew each time, and the noise."""
         drawn = []
         for batch in batches:
-            pixels = self._data.pixels(batch, run.streams["binarization"]).bool() if self._data.redrawn else None
+            pixels = (
+                self._data.pixels(batch, run.streams["binarization"]).bool()
+                if self._data.dynamic_binarization
+                else None
+            )
             noise = run.model.noise(len(batch), run.streams)
             drawn.append(noise if pixels is None else (pixels, *noise))
         return drawn

@@ -63,7 +63,7 @@ class Progress:
     def __post_init__(self) -> None:
         self._latest, self.best_weights = self._weights(), self._weights()
 
-    def go_on(self, history: History, best: float) -> None:
+    def resume(self, history: History, best: float) -> None:
         """Continue with the weights that the model and `best_weights` have by now."""
         self.history, self.best, self._latest = history, best, self._weights()
 
@@ -124,13 +124,13 @@ class TrainingState:
     streams: Streams
 
     def pack(self) -> bytes:
-        """Everything as the content of a safetensors file, for `go_on`."""
+        """Everything as the content of a safetensors file, for `load_state`."""
         # JSON writes no infinity that every reader takes, and as a tensor the score is exact.
         history = torch.frombuffer(bytearray(json.dumps(asdict(self.progress.history)).encode()), dtype=torch.uint8)
         best = torch.tensor(self.progress.best, dtype=torch.float64)
         return save({**self._tensors(), "history": history, "best": best})
 
-    def go_on(self, packed: bytes) -> bool:
+    def load_state(self, packed: bytes) -> bool:
         """Continue from what `pack` gave; whether it was of a run like this one: else nothing changes."""
         try:
             found = load(packed)
@@ -145,15 +145,15 @@ class TrainingState:
         with torch.no_grad():
             for name, value in mine.items():
                 value.copy_(found[name])
-        self.streams.go_on(streams)
-        self.progress.go_on(history, best)
+        self.streams.load_state_dict(streams)
+        self.progress.resume(history, best)
         return True
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {
             "weights": self.progress.model.state_dict(),
             "best": self.progress.best_weights,
-            "optimizer": self.optimizer.state(),
-            "stream": self.streams.states(),
+            "optimizer": self.optimizer.state_dict(),
+            "stream": self.streams.state_dict(),
         }
         return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}

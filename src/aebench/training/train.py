@@ -56,7 +56,7 @@ def train(
     progress = Progress(model)
     state = TrainingState(progress, descent.optimizer, streams)
     if resume:
-        state.go_on(resume)
+        state.load_state(resume)
     for epoch in range(len(progress.history.epochs) + 1, config.epochs + 1):
         started = time.perf_counter()
         model.train()

@@ -1,31 +1,23 @@
 """The variants: every file here is one, and its name is the `kind` that params.yaml gives."""
 
 import inspect
-import pkgutil
 from collections.abc import Mapping
-from functools import cache
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import torch
 from safetensors.torch import load
 
-from aebench.config import Network, VariantConfig, parse, parse_network
+from aebench.config import Network, VariantConfig
 from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.models.networks import architectures
-
-
-@cache
-def _modules() -> Mapping[str, ModuleType]:
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: import_module(f"{__name__}.{name}") for name in names}
+from aebench.parsing import parse, parse_network
+from aebench.plugins import modules
 
 
 def kinds() -> dict[str, type[VariantConfig]]:
     """For every variant its configuration, the class named `Config` in its file."""
-    return {name: module.Config for name, module in _modules().items()}
+    return {name: module.Config for name, module in modules(__name__).items()}
 
 
 def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencoder:
@@ -36,7 +28,7 @@ def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencod
     """
     if misfit := network.misfit(spec.shape):
         raise ConfigError(f"network.{misfit}")
-    module = _modules()[config.kind]
+    module = modules(__name__)[config.kind]
     (model,) = (
         member
         for _, member in inspect.getmembers(module, inspect.isclass)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from aebench.config import Corruption, Network, Settings, VariantConfig
-from aebench.data.corruption import apply, draw
 from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
+from aebench.models.corruption import apply, draw
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import squared_error
 from aebench.randomness import Streams

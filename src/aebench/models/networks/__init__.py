@@ -10,11 +10,6 @@ dimensions before it. Both functions give an `nn.Sequential` whose first layer w
 `nn.Conv2d`: that is where a label enters.
 """
 
-import pkgutil
-from collections.abc import Mapping
-from functools import cache
-from importlib import import_module
-from types import ModuleType
 from typing import final
 
 import torch
@@ -22,31 +17,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aebench.config import Network
+from aebench.plugins import modules
 
 Shape = tuple[int, int, int]
 """Of an image: (C, H, W)."""
 
 
-@cache
-def _modules() -> Mapping[str, ModuleType]:
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: import_module(f"{__name__}.{name}") for name in names}
-
-
 def architectures() -> dict[str, type[Network]]:
     """For every network its configuration, the class named `Config` in its file."""
-    return {name: module.Config for name, module in _modules().items()}
+    return {name: module.Config for name, module in modules(__name__).items()}
 
 
 def encoder(config: Network, shape: Shape, outputs: int) -> nn.Sequential:
     """Images `[..., D]` → `[..., outputs]`; `Conditional` makes it take labels too."""
-    network: nn.Sequential = _modules()[config.architecture].encoder(config, shape, outputs)
+    network: nn.Sequential = modules(__name__)[config.architecture].encoder(config, shape, outputs)
     return network
 
 
 def decoder(config: Network, shape: Shape, outputs: int = 1) -> nn.Sequential:
     """Codes `[..., L]` → `outputs` values a pixel, `[..., outputs·D]`; `Conditional` makes it take labels too."""
-    network: nn.Sequential = _modules()[config.architecture].decoder(config, config.latent_dim, shape, outputs)
+    network: nn.Sequential = modules(__name__)[config.architecture].decoder(config, config.latent_dim, shape, outputs)
     return network
 
 

@@ -5,16 +5,13 @@ that must be given), and `make(config, parameters, stacked=…)`, which gives an
 runs are `stacked`, each parameter is `[S, …]`, and what is done to a run must depend on no other.
 """
 
-import pkgutil
-from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import import_module
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from aebench.config import Training
+from aebench.plugins import modules
 
 
 class Optimizer(Protocol):
@@ -23,25 +20,19 @@ class Optimizer(Protocol):
     parameters: Sequence[Tensor]
     """Changed in place by every step."""
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """All that later steps depend on, by name: the tensors themselves, not copies, so that they can be set."""
 
     def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
         """One step down the gradients, which are one for each parameter, in their order and of their shapes."""
 
 
-@cache
-def _modules() -> Mapping[str, ModuleType]:
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: import_module(f"{__name__}.{name}") for name in names}
-
-
 def optimizers() -> dict[str, type[Training]]:
     """For every optimiser its configuration, the class named `Config` in its file."""
-    return {name: module.Config for name, module in _modules().items()}
+    return {name: module.Config for name, module in modules(__name__).items()}
 
 
 def make(config: Training, parameters: Sequence[Tensor], *, stacked: bool) -> Optimizer:
     """The optimiser of `config` for these parameters, or for those of several runs, `[S, …]` each."""
-    made: Optimizer = _modules()[config.optimizer].make(config, parameters, stacked=stacked)
+    made: Optimizer = modules(__name__)[config.optimizer].make(config, parameters, stacked=stacked)
     return made

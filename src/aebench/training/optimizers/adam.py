@@ -38,7 +38,7 @@ class Adam:
         self._squares = [torch.zeros_like(weight) for weight in self.parameters]
         self._steps = [torch.zeros((), device=weight.device) for weight in self.parameters]
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Both averages and the number of steps for each parameter, by name: the tensors themselves, not copies."""
         parts = {"mean": self._means, "square": self._squares, "steps": self._steps}
         return {f"{part}/{i}": value for part, values in parts.items() for i, value in enumerate(values)}

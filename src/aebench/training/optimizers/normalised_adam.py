@@ -32,9 +32,9 @@ class NormalisedAdam:
     def __init__(self, adam: Adam, stacked: bool) -> None:
         self.parameters, self._adam, self._stacked = adam.parameters, adam, stacked
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Adam's."""
-        return self._adam.state()
+        return self._adam.state_dict()
 
     def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
         """One step down the normalised gradients."""

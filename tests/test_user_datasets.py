@@ -120,7 +120,7 @@ def test_binarised_pixels_by_name(tmp_path: Path) -> None:
     folder = archive(tmp_path, whole())
     assert (facts([folder])["mine"].binarized, facts([folder])["mine_binary"].binarized) == (False, True)
     splits = load(read(folder, "mine_binary"), "mine_binary", 0)
-    assert splits.train.redrawn
+    assert splits.train.dynamic_binarization
     assert set(splits.test.pixels(slice(None)).unique().tolist()) == {0.0, 1.0}
     grey = load(read(folder), "mine", 0)
     assert np.array_equal(grey.train.images, splits.train.images)

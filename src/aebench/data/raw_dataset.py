@@ -19,7 +19,7 @@ LARGEST = 2**20
 
 
 @dataclass(frozen=True)
-class Contents:
+class RawDataset:
     """A data set as its files have it.
 
     `images` `[N, C, H, W]` and `labels` `[N]` by split, or all under the empty name where the files name no splits;

@@ -26,7 +26,7 @@ TASKS = ("reconstruct", "encode", "sample")
 NO_LABEL = -1
 
 
-class Served(PythonModel):  # type: ignore[misc]
+class PyfuncModel(PythonModel):  # type: ignore[misc]
     """Images to reconstructions or codes, or samples from the prior; `pixels` is D."""
 
     model: Autoencoder
@@ -104,4 +104,4 @@ def signature(pixels: int) -> ModelSignature:
     )
 
 
-set_model(Served())
+set_model(PyfuncModel())

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from aebench.config import NAME
 from aebench.data import archives, image_folders
-from aebench.data.contents import SPLITS, Contents, Labels, stays_inside
 from aebench.data.description import Arrays, Binarization
+from aebench.data.raw_dataset import SPLITS, Labels, RawDataset, stays_inside
 from aebench.errors import DataError
 from aebench.randomness import generator
 
@@ -27,82 +27,82 @@ FEWEST_TEST_IMAGES, FEWEST_OF_A_CLASS = 10, 2
 
 
 @dataclass(frozen=True)
-class Own:
+class UserDataset:
     """Where one of the user's data sets lies, and how its pixels are used."""
 
     path: Path
     binarization: Binarization
 
 
-def find(folders: Iterable[Path], taken: Iterable[str]) -> dict[str, Own]:
+def find(folders: Iterable[Path], taken: Iterable[str]) -> dict[str, UserDataset]:
     """The data sets in `folders` by name, and each a second time as `NAME_binary`; the first folder that has one wins.
 
     Raises:
         DataError: two claim one name, or one has a name in `taken`.
     """
-    found: dict[str, Own] = {}
+    found: dict[str, UserDataset] = {}
     for folder in folders:
-        here: dict[str, Own] = {}
+        in_folder: dict[str, UserDataset] = {}
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = path.stem if path.suffix == ".npz" else path.name
             if not re.fullmatch(NAME, name) or not (path.is_file() if path.suffix == ".npz" else path.is_dir()):
                 continue
             if name in taken:
                 raise DataError(f"{path} has the name of a built-in data set, allowed: any other; rename it")
-            if name in here:
+            if name in in_folder:
                 raise DataError(
-                    f"{path}: found {here[name].path.name} beside it, allowed: one data set a name; rename one"
+                    f"{path}: found {in_folder[name].path.name} beside it, allowed: one data set a name; rename one"
                 )
-            here[name] = Own(path, "none")
-        for name in list(here):
-            if f"{name}_binary" in here:
+            in_folder[name] = UserDataset(path, "none")
+        for name in list(in_folder):
+            if f"{name}_binary" in in_folder:
                 raise DataError(
-                    f"{here[f'{name}_binary'].path}: that is how {name} with binarised pixels is called, "
+                    f"{in_folder[f'{name}_binary'].path}: that is how {name} with binarised pixels is called, "
                     "allowed: any other name; rename it"
                 )
-            here[f"{name}_binary"] = Own(here[name].path, "stochastic")
-        found = here | found
+            in_folder[f"{name}_binary"] = UserDataset(in_folder[name].path, "stochastic")
+        found = in_folder | found
     return found
 
 
-def read(path: Path, say: Callable[[str], None]) -> tuple[Arrays, Contents]:
+def read(path: Path, log: Callable[[str], None]) -> tuple[Arrays, RawDataset]:
     """Read a data set.
 
     Args:
         path: an archive or a folder of images.
-        say: gets a line about what is left out.
+        log: gets a line about what is left out.
 
     Returns:
-        `{train,test}_images` uint8 `[N, C, H, W]` and `{train,test}_labels` int64 `[N]`, and the files' `Contents`.
+        `{train,test}_images` uint8 `[N, C, H, W]` and `{train,test}_labels` int64 `[N]`, and the files' `RawDataset`.
 
     Raises:
         DataError: the first thing that is wrong.
     """
     stays_inside(path, path.parent)
-    contents = image_folders.read(path, say) if path.is_dir() else archives.read(path, say)
-    images, labels = contents.images, contents.labels
+    raw = image_folders.read(path, log) if path.is_dir() else archives.read(path, log)
+    images, labels = raw.images, raw.labels
     if "" in images:
-        _check_counts(path, contents, "", FEWEST_OF_A_CLASS + 1)
+        _check_counts(path, raw, "", FEWEST_OF_A_CLASS + 1)
         chosen = _split(labels[""], path.stem)
         images = {split: images[""][chosen[split]] for split in SPLITS}
         labels = {split: labels[""][chosen[split]] for split in SPLITS}
     else:
-        _check_counts(path, contents, "train", FEWEST_OF_A_CLASS)
-        _check_counts(path, contents, "test", 1)
+        _check_counts(path, raw, "train", FEWEST_OF_A_CLASS)
+        _check_counts(path, raw, "test", 1)
     if len(labels["test"]) < FEWEST_TEST_IMAGES:
         raise DataError(f"{path}: found {len(labels['test'])} test images, allowed: at least {FEWEST_TEST_IMAGES}")
     arrays: Arrays = {}
     for split in SPLITS:
         arrays |= {f"{split}_images": images[split], f"{split}_labels": labels[split]}
-    return arrays, contents
+    return arrays, raw
 
 
-def _check_counts(path: Path, contents: Contents, split: str, fewest: int) -> None:
-    counts = np.bincount(contents.labels[split], minlength=len(contents.classes))
+def _check_counts(path: Path, raw: RawDataset, split: str, fewest: int) -> None:
+    counts = np.bincount(raw.labels[split], minlength=len(raw.classes))
     label = int(counts.argmin())
     if counts[label] < fewest:
         what = f"{counts[label]} {split} images".replace("  ", " ")
-        raise DataError(f"{path}: found {what} of the class {contents.classes[label]}, allowed: at least {fewest}")
+        raise DataError(f"{path}: found {what} of the class {raw.classes[label]}, allowed: at least {fewest}")
 
 
 def _split(labels: Labels, name: str) -> dict[str, NDArray[np.int64]]:

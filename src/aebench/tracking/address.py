@@ -1,0 +1,59 @@
+"""Where the store is, and how long it is waited for; known without mlflow, whose import takes a second."""
+
+import os
+from itertools import count
+from pathlib import Path
+
+from aebench.errors import DataError
+from aebench.paths import Layout
+
+# A server that does not answer costs seconds.
+_LIMITS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+
+
+def limit_waiting() -> None:
+    """Let MLflow give up soon; before it is imported."""
+    for name, value in _LIMITS.items():
+        os.environ.setdefault(name, value)
+
+
+def main_checkout(layout: Layout) -> Path:
+    """The project's main checkout, also for a copy that DVC works in: its store is the one that is used."""
+    return Path(os.environ.get("DVC_ROOT", layout.root)).resolve()
+
+
+def tracking_uri(layout: Layout) -> str:
+    """The store: `MLFLOW_TRACKING_URI`, or the project's own database."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_checkout(layout) / 'mlflow.db'}"
+
+
+def set_aside(layout: Layout) -> Path | None:
+    """Rename the project's own database, so that the next sync fills a new one; its new name, or None without one.
+
+    What it held of results that lie here no more, such as earlier experiments', is in the renamed file alone.
+
+    Raises:
+        DataError: `MLFLOW_TRACKING_URI` names a store that is not a file of this project.
+    """
+    database = main_checkout(layout) / "mlflow.db"
+    if tracking_uri(layout) != f"sqlite:///{database}":
+        raise DataError("rebuild: MLFLOW_TRACKING_URI names the store, allowed: the project's own mlflow.db")
+    if not database.exists():
+        return None
+    number = next(n for n in count(1) if not database.with_name(f"mlflow.db.{n}").exists())
+    aside = database.with_name(f"mlflow.db.{number}")
+    for old, new in zip(database_files(database), database_files(aside), strict=True):
+        if old.exists():
+            old.rename(new)
+    return aside
+
+
+def database_files(database: Path) -> list[Path]:
+    """The files of an SQLite database, of which but the first need not be there."""
+    return [database.with_name(database.name + ending) for ending in ("", "-journal", "-wal", "-shm")]

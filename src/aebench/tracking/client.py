@@ -1,0 +1,131 @@
+"""The store: a client of it, opened by one process at a time, and whatever it does wrong as one kind of error."""
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from alembic.util import CommandError
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from aebench.errors import FileError
+from aebench.interrupts import handled
+from aebench.paths import Layout
+from aebench.tracking.address import database_files
+from aebench.tracking.timeouts import StoreTimeout, TimeoutProxy, deferred_interrupts
+
+CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.superseded", "aebench.failed"
+DIGEST, TRAINED_HERE, LIVE = "aebench.dataset_digest", "aebench.trained_here", "aebench.live"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on its training views
+WAIT = 15  # seconds for another sync to end
+# What SQLite, SQLAlchemy and alembic say of a file that is no database of MLflow's, or is one no more.
+DAMAGE = (
+    *("file is not a database", "disk image is malformed", "no such table", "no such column", "locate revision"),
+    *("already exists", "duplicate column"),
+)
+
+
+class StoreError(Exception):
+    """The store cannot be reached or does not do as it is asked; one line."""
+
+
+@contextmanager
+def store_session(home: Path) -> Iterator[None]:
+    """Inside the block no other process is at the store; whatever this one does wrong there is a `StoreError`.
+
+    Processes that create one database at the same time damage it.
+
+    Args:
+        home: the checkout whose store it is.
+
+    Raises:
+        FileError: the checkout may not be written to.
+        StoreError: the store does something wrong, or another process is at it for too long.
+    """
+    folder = Layout(home).scratch
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder} cannot be written: {error.strerror}") from None
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it prints what it raises, too, over many lines
+    try:
+        with FileLock(folder / "sync.lock", WAIT), deferred_interrupts():
+            yield
+    except Timeout:
+        raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
+    except (StoreTimeout, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+        raise StoreError(_in_a_line(error)) from error
+
+
+def connect(address: str) -> TimeoutProxy:
+    """A client of the store that is not waited for long, unless it is a database, whose transactions end."""
+    if not address.startswith("sqlite:"):
+        return TimeoutProxy(MlflowClient(address))
+    _make(make_url(address))
+    return TimeoutProxy(MlflowClient(address), None)
+
+
+def _make(address: URL) -> None:
+    """A database with MLflow's tables, where none is: MLflow does not complete one that it has begun to make."""
+    if address.database in (None, "", ":memory:") or (database := Path(address.database)).exists():
+        return
+    new = database.with_name(f"{database.name}.new")
+    for part in database_files(new):
+        part.unlink(missing_ok=True)  # what an interrupt left
+    with handled(signal.SIG_DFL, signal.SIGINT, signal.SIGTERM):
+        MlflowClient(address.set(database=str(new)).render_as_string(hide_password=False))
+        new.rename(database)
+
+
+def _in_a_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if "database is locked" in text:
+        return "its database is locked by another program"
+    if "disk I/O error" in text or "disk is full" in text:
+        return "its disk is full, or fails"
+    if any(sign in text for sign in DAMAGE):
+        return "its database is damaged; `python stages/track.py rebuild` sets it aside and fills a new one"
+    return text[:200]
+
+
+def experiment_id(client: TimeoutProxy, name: str, artifacts: Path | None) -> str:
+    """The id of the experiment of this name, whose artifacts lie under `artifacts`, or where the server says.
+
+    It is made, or made anew where it was deleted or its artifacts lie in an abandoned place.
+    """
+    location = (artifacts / name).as_uri() if artifacts else None
+    there: Experiment | None = client.get_experiment_by_name(name)
+    if there is not None:
+        deleted = there.lifecycle_stage == "deleted"
+        if not deleted and location in (None, there.artifact_location):
+            return str(there.experiment_id)
+        # MLflow stores artifact addresses absolute, and keeps the name of a deleted experiment taken.
+        if deleted:
+            client.restore_experiment(there.experiment_id)
+        client.rename_experiment(there.experiment_id, f"{name} until {time.time():.0f}")
+        client.delete_experiment(there.experiment_id)
+    return str(client.create_experiment(name, location, EXPERIMENT_TAGS))
+
+
+def mark_killed(client: TimeoutProxy, experiment: str, tag: str, cell: str) -> None:
+    """End what claims to be at work on a cell and is not: a run that was begun, whether its id came back or not.
+
+    Args:
+        client: asked but for seconds; where it fails, nothing is raised.
+        experiment: the id of the experiment.
+        tag: the one that names a run's cell.
+        cell: `DATASET/VARIANT` or `DATASET/VARIANT/seed-S`.
+    """
+    brief = client.with_short_timeout()
+    with suppress(Exception, StoreTimeout):
+        for run in brief.search_runs([experiment], f"attributes.status = 'RUNNING' and tags.`{tag}` = '{cell}'"):
+            brief.set_terminated(run.info.run_id, "KILLED")
