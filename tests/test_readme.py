@@ -22,11 +22,3 @@ def test_its_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_every_metric_is_defined() -> None:
-    from aebench.reporting.tables import COLUMNS
-
-    defined = (ROOT / "docs" / "metrics.md").read_text()
-    for metric in COLUMNS:
-        assert f"`{metric}`" in defined
