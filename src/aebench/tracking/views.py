@@ -21,17 +21,22 @@ def tags(measured: Collection[str]) -> dict[str, str]:
     """The tags of an experiment that hold its views, by name; `measured` are the metrics that all its variants have."""
     plain = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "displayPoints": False}
     lines = [_chart("LINE", name, metricKey=name, selectedMetricKeys=[name], **plain) for name in _CURVES]
-    axes = {
+    parallel = {
         "selectedParams": ["variant"],
-        "selectedMetrics": [name for name in _compared() if name in measured],
+        "selectedMetrics": axes(measured),
         "showAllRuns": True,
     }
     return {
         **_view("aebench-variants", "Variants", _state("variant", [])),
         **_view("aebench-seeds", "Seeds", _state("seed", [])),
-        **_view("aebench-parallel", "Parallel coordinates", _state("seed", [_chart("PARALLEL", "seeds", **axes)])),
+        **_view("aebench-parallel", "Parallel coordinates", _state("seed", [_chart("PARALLEL", "seeds", **parallel)])),
         **_view("aebench-curves", "Curves", _state("seed", lines)),
     }
+
+
+def axes(measured: Collection[str]) -> list[str]:
+    """Of the metrics that all variants have, those that tell which is better; a chart wants its axes of every run."""
+    return [name for name in _compared() if name in measured]
 
 
 def _compared() -> list[str]:
