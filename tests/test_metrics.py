@@ -80,14 +80,14 @@ def test_a_new_metric_comes_last_unless_it_names_its_place(mine: list[Family]) -
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_metric_is_measured_or_has_a_reason(name: str, digits_file: Path, tmp_path: Path) -> None:
-    data = small(digits_file, tmp_path / "data.safetensors", 20)
+    data = small(digits_file, tmp_path / "data.safetensors", 30)
     model = tiny(**MODELS[name]).requires_grad_(False)
     found, reasons = measure(Context(model, load(data, "digits", 0.1), EVALUATION, 0, lambda *_: None))
     measured = numbers(found)
     assert measured.keys() | reasons.keys() == metrics().keys()
     assert not measured.keys() & reasons.keys()
     assert all(reasons.values())
-    protocol = {"images": 20, "evaluation": EVALUATION.model_dump(mode="json")}
+    protocol = {"images": 30, "evaluation": EVALUATION.model_dump(mode="json")}
     for key in measured:
         assert (key in found.of_run) == (metrics()[key].average is None)
         assert key in found.of_run or found.per_image[key].shape == (metrics()[key].images(protocol),)
