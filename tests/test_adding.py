@@ -1,24 +1,27 @@
 """What the documentation adds is taken up from one file, through DVC."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from checkout import working_tree
 from conftest import RESULTS, ROOT
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
 
 
 def example(page: str) -> tuple[str, dict[str, object]]:
-    """The code and the changes of params.yaml that stand in a page."""
+    """The code that stands in a page, and the changes of params.yaml where there are any."""
     blocks = re.findall(r"^```(python|yaml)\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
-    code, changes = (next(block for language, block in blocks if language == wanted) for wanted in ("python", "yaml"))
-    return code, YAML(typ="safe").load(changes)
+    found = dict(reversed(blocks))  # the first of each language
+    return found["python"], YAML(typ="safe").load(found.get("yaml", "{}"))
 
 
 def test_a_network(tmp_path: Path) -> None:
@@ -104,3 +107,55 @@ def test_models_of_the_literatures_shapes(tmp_path: Path) -> None:
     done = project.run(sys.executable, *contract, PYTHONPATH=str(project.root / "src"))
     assert done.returncode == 0, done.stdout
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 20  # type: ignore[index]
+
+
+def test_a_metric(tmp_path: Path) -> None:
+    code, _ = example("adding-a-metric.md")
+    project = working_tree(tmp_path / "checkout")
+    params = YAML(typ="safe").load(RESULTS)
+    params |= {"variants": ["ae", "vae", "cvae"], "models": {kind: {"kind": kind} for kind in ("ae", "vae", "cvae")}}
+    with (project.root / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    project.repro()
+    before = {
+        name: json.loads((project.root / f"reports/metrics/digits/{name}.json").read_text()) for name in ("ae", "vae")
+    }
+    name = "src/aebench/evaluation/metrics/bits.py"
+    (project.root / name).write_text(code)
+    ran = set(project.repro())
+    assert {"evaluate@digits-ae", "evaluate@digits-vae", "evaluate@digits-cvae", "report"} <= ran
+    assert not any(stage.startswith(("fetch", "train", "baseline")) for stage in ran)
+    for variant, old in before.items():
+        new = json.loads((project.root / f"reports/metrics/digits/{variant}.json").read_text())
+        for seed, values in new["seeds"].items():
+            if bits := values.pop("bits_per_dimension", None):
+                assert bits == pytest.approx(-values["iw_log_likelihood_nats"] / 64 / math.log(2))
+            assert values == old["seeds"][seed]
+            assert (bits is None) == (variant == "ae")
+        assert ("bits_per_dimension" in new["not_defined"]) == (variant == "ae")
+    reports = project.root / "reports"
+    heading = (reports / "comparison.md").read_text().splitlines()[2]
+    assert heading.endswith("| active units | bits per dimension [bits] ↓ | weights |")
+    pairs = pd.read_csv(reports / "pairs.csv")
+    (pair,) = pairs[pairs["metric"] == "bits_per_dimension"].itertuples()
+    assert (pair.a, pair.b) == ("vae", "cvae")
+    for page in ("index.html", "comparison.tex"):
+        assert "bits per dimension" in (reports / page).read_text()
+    for page in ("comparison.csv", "comparison.wide.csv", "summary.json"):
+        assert "bits_per_dimension" in (reports / page).read_text()
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("aebench/digits")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`aebench.superseded` = 'false'")
+    assert sum("bits_per_dimension" in run.data.metrics for run in runs) == 2 * 3  # two variants, and two seeds of each
+    contract = (sys.executable, "-m", "pytest", "-o", "addopts=", "tests/test_metrics.py")
+    style = (sys.executable, "-m", "ruff", "check", name)
+    asked = project.run(*contract, "-k", "documentation", PYTHONPATH=str(project.root / "src"))
+    assert asked.returncode == 1
+    assert "docs/metrics.md does not define bits_per_dimension" in asked.stdout
+    project.edit(
+        "docs/metrics.md", "| `rate_nats` |", "| `bits_per_dimension` | −log p̂(x) / (D ln 2) |\n| `rate_nats` |"
+    )
+    for command in (contract, style):
+        done = project.run(*command, PYTHONPATH=str(project.root / "src"))
+        assert done.returncode == 0, done.stdout

@@ -172,14 +172,14 @@ def test_what_cannot_be_measured_has_a_reason(digits_file: Path, tmp_path: Path)
 
 
 def test_densities_are_not_defined_on_binarised_pixels(digits_file: Path, tmp_path: Path) -> None:
-    from aebench.evaluation.protocol import not_defined
+    from aebench.evaluation.context import Context
+    from aebench.evaluation.metrics.expost import not_defined
     from aebench.training.checkpoints import load_run
 
-    model = load_run(run(digits_file, tmp_path / "run", "ae"))
-    labels = np.arange(2000) % 10
-    reasons = not_defined(model, "stochastic", EVALUATION, labels)
-    assert reasons["expost_log_likelihood_nats"] == "is a density, and the pixels are binarised"
-    assert "expost_log_likelihood_nats" not in not_defined(model, "none", EVALUATION, labels)
+    model, grey = load_run(run(digits_file, tmp_path / "run", "ae")), load(digits_file, "digits", 0.1)
+    binarised = Context(model, replace(grey, binarization="stochastic"), EVALUATION, 0, lambda *_: None)
+    assert not_defined(binarised)["expost_log_likelihood_nats"] == "is a density, and the pixels are binarised"
+    assert not_defined(replace(binarised, splits=grey)) == {}
 
 
 def test_other_seeds_draw_other_noise(digits_file: Path, tmp_path: Path) -> None:

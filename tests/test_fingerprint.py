@@ -76,6 +76,8 @@ def test_every_stage_and_variant_has_its_own() -> None:
         ("training/train.py", '"""One training loop', '"""A training loop'),
         ("training/train.py", "    return progress.end()", "    # done\n\n    return (progress.end())"),
         ("errors.py", '"""A run cannot be trained or its files cannot be used."""', "pass"),
+        ("evaluation/metrics/codes.py", '"""How well a simple classifier', '"""How well a classifier'),
+        ("evaluation/metrics/expost.py", '    """Figures in nats, those of health, and σ.', '    """What is in nats.'),
         ("training/cell.py", "from aebench.execution.progress import Report", "from aebench.reporting import pairs"),
         ("__init__.py", "from aebench.training import checkpoints", "from aebench.tracking import sync"),
         ("tracking/sync.py", "import re", "import re as re"),
@@ -107,11 +109,23 @@ def test_new_variants_and_what_editors_leave_do_not_count(project: Layout) -> No
     assert fingerprint(project, "train", *named("mine")) not in before.values()
 
 
+def test_a_new_metric_counts_for_what_measures_and_shows_it(project: Layout) -> None:
+    before, folder = found(project), project.source / "aebench" / "evaluation" / "metrics"
+    (folder / ".#codes.py").symlink_to("someone@somewhere.1234")
+    (folder / "codes.py~").write_bytes(b"\x00 not Python")
+    assert found(project) == before
+    (folder / "mine.py").write_text("METRICS = ()\n")
+    after = found(project)
+    assert {stage for stage in before if before[stage] != after[stage]} == EVALUATE | {"report"}
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "stages"),
     [
-        ("evaluation/estimators.py", "bound(self.log_weights)", "bound(-self.log_weights)", EVALUATE | OTHERS),
-        ("evaluation/likelihoods.py", "import torch", "import torch as torch", EVALUATE),
+        ("evaluation/estimators.py", "bound(self.log_weights)", "bound(-self.log_weights)", EVALUATE | {"report"}),
+        ("evaluation/likelihoods.py", "import torch", "import torch as torch", EVALUATE | {"report"}),
+        ("evaluation/metrics/codes.py", "scale=100", "scale=1", EVALUATE | {"report"}),
+        ("evaluation/metrics/active_units.py", "> ACTIVE", ">= ACTIVE", EVALUATE | {"report"}),
         ("variants/vae.py", ".chunk(2, dim=-1)", ".chunk(2, dim=1)", {"train/vae", "evaluate/vae"}),
         ("variants/__init__.py", "model.eval()", "model", ALL),
         ("training/train.py", "epoch=epoch", "epoch=None", TRAIN),
@@ -327,6 +341,7 @@ def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, .
             ("train", "training/optimizers/adam.py"),
         ),
         *(("train", "variants/vae.py"), ("train", "models/networks/mlp.py"), ("evaluate", "evaluation/estimators.py")),
+        *(("evaluate", "evaluation/metrics/expost.py"), ("report", "evaluation/metrics/expost.py")),
         *(("report", "reporting/page.html.jinja"), ("report", "reporting/page.js.jinja")),
     ):
         assert f"src/aebench/{name}" in used[stage]  # the spy sees late imports, workers and templates

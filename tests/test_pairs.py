@@ -23,6 +23,7 @@ PROTOCOL = {
     "importance_samples": 100,
     "proposal": "q(z|x)",
     "trained_with_labels": False,
+    "evaluation": {"expost": {"importance_samples": 50}},
 }
 
 

@@ -9,8 +9,8 @@ from matplotlib.text import Text
 
 from aebench.config import Corruption
 from aebench.data.datasets import Splits
+from aebench.evaluation.context import encode
 from aebench.evaluation.pictures import MAPPED, REACH, STEPS, neighbourhoods, pictures
-from aebench.evaluation.reconstructions import encode
 from aebench.reporting import figures
 
 CONCAT = {"conditioning": "concat"}

@@ -80,11 +80,3 @@ def test_the_drawing_of_the_rooms_is_that_of_the_imports() -> None:
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     drawn = re.findall(r"^│ ([\w ·]+?) +│", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     assert [row.split(" · ") for row in drawn] == [layer.split(" | ") for layer in layers]
-
-
-def test_every_metric_is_defined() -> None:
-    from aebench.reporting.tables import COLUMNS
-
-    defined = (ROOT / "docs" / "metrics.md").read_text()
-    for metric in COLUMNS:
-        assert f"`{metric}`" in defined

@@ -21,6 +21,8 @@ from aebench.paths import Layout
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "arviz-stats", "safetensors")
 # The stages that have results: those that know no variant, and those that run for each.
 STAGES, STAGES_OF_A_VARIANT = ("fetch", "baseline", "report"), ("train", "evaluate")
+# Packages that import all their files, by names that stand nowhere in the code.
+WHOLE = ("evaluation/metrics",)
 
 
 def fingerprints(layout: Layout, modules: Mapping[str, Sequence[str]]) -> dict[tuple[str, ...], str]:
@@ -97,13 +99,15 @@ def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
     """The files of the modules that a stage imports, wherever in their code, and of the templates beside them.
 
     Only names that stand in the code are followed. The files of variants, networks and optimisers are imported by names
-    that params.yaml gives: of these, only the modules `named` are among them.
+    that params.yaml gives: of these, only the modules `named` are among them. Metrics are in no such list: with the
+    package all its files count.
 
     Raises:
         UserError: a file is not valid Python, or imports relatively from beyond its package.
     """
     found: set[Path] = set()
     waiting = [stage, *named]
+    whole = {layout.source / "aebench" / folder / "__init__.py" for folder in WHOLE}
     while waiting:
         name = waiting.pop()
         path = _file(layout, name)
@@ -111,6 +115,8 @@ def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
             continue
         found.add(path)
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        if path in whole:
+            waiting += (f"{name}.{file.stem}" for file in source_files(path.parent) if file.suffix == ".py")
         for imported in _code(path)[1]:
             try:
                 waiting += _with_packages(resolve_name(imported, package))

@@ -5,7 +5,8 @@ from typing import Any
 
 from aebench.config import Evaluation, RunConfig
 from aebench.evaluation.evaluate import Evaluated, Failed
-from aebench.evaluation.protocol import ALL_METRICS, is_median, protocol
+from aebench.evaluation.metrics import metrics
+from aebench.evaluation.protocol import protocol
 from aebench.evaluation.statistics import NEEDS_SEEDS, summary
 
 
@@ -19,10 +20,10 @@ def document(
     runs = {seed: run for seed, run in results.items() if isinstance(run, Evaluated)}
     failed = {str(seed): run.reason for seed, run in results.items() if isinstance(run, Failed)}
     first = next(iter(runs.values()), None)
-    reasons = dict(first.not_defined) if first else dict.fromkeys(ALL_METRICS, "all its runs have failed")
+    reasons = dict(first.not_defined) if first else dict.fromkeys(metrics(), "all its runs have failed")
     summaries = {}
-    for metric, defined in ((metric, metric in first.per_image) for metric in first.metrics) if first else ():
-        is_mean = defined and not is_median(metric)
+    for metric in first.metrics if first else ():
+        is_mean = metrics()[metric].average == "mean"
         per_image = [run.per_image[metric] for run in runs.values()] if is_mean else None
         summaries[metric] = summary([run.metrics[metric] for run in runs.values()], per_image)
         if len(runs) == 1:

@@ -13,14 +13,11 @@ from aebench.data.datasets import load
 from aebench.data.description import Binarization
 from aebench.devices import available
 from aebench.errors import Diverged
-from aebench.evaluation.diagnostics import ACTIVE, rate_per_dimension
-from aebench.evaluation.likelihoods import elbo_on_training_images, expost_likelihoods, likelihoods
+from aebench.evaluation.context import Context
+from aebench.evaluation.metrics import Measured, families, metrics
 from aebench.evaluation.pictures import MAPPED, neighbourhoods, pictures, plane
-from aebench.evaluation.probes import Labelled, probes
-from aebench.evaluation.protocol import PerImage, archive, is_median, not_defined, unarchive
-from aebench.evaluation.reconstructions import batches, encode, reconstructions
+from aebench.evaluation.protocol import PerImage, archive, unarchive
 from aebench.models.autoencoder import Autoencoder
-from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.store import pack_files, unpack_files
 from aebench.training.checkpoints import StoredRun
 
@@ -160,58 +157,28 @@ def evaluate_run(
     for name, weight in model.state_dict().items():
         if not bool(weight.isfinite().all()):
             raise Diverged(f"the weights {name} are not finite: {DIVERGED}")
-    splits = load(data, dataset, validation_fraction).to(where)
-    train, validation, test = (
-        Labelled(encode(model, split), split.labels.cpu().numpy())
-        for split in (splits.train, splits.validation, splits.test)
-    )
+    context = Context(model, load(data, dataset, validation_fraction).to(where), config, seed, report)
+    codes = context.test.codes
     with np.errstate(over="ignore"):
-        overflow = not all(np.isfinite(np.square(split.codes).sum()) for split in (train, validation, test))
+        everywhere = (context.train, context.validation, context.test)
+        overflow = not all(np.isfinite(np.square(split.codes).sum()) for split in everywhere)
     if overflow:
         raise Diverged(f"the codes overflow: {DIVERGED}")
+    splits = context.splits
     report(0, len(splits.test), "reconstructions and probes")
-    reasons = not_defined(model, splits.binarization, config, train.labels)
-    accuracies, predicted = probes(train, validation, test)
-    per_image = reconstructions(model, splits.test, config) | accuracies
-    metrics: dict[str, float] = {}
-    vectors: dict[str, list[float]] = {}
+    measured, reasons = measure(context)
     arrays: Arrays = {
-        **{"codes": test.codes, "plane": plane(test.codes), "labels": test.labels, "probe_predictions": predicted},
-        **pictures(model, splits, config, seed, test.codes, per_image["reconstruction_mse"]),
+        **{"codes": codes, "plane": plane(codes), "labels": context.test.labels, **measured.arrays},
+        **pictures(model, splits, config, seed, codes, measured.per_image["reconstruction_mse"]),
     }
     if mapped:
-        arrays["neighbourhoods"] = neighbourhoods(test.codes)
+        arrays["neighbourhoods"] = neighbourhoods(codes)
         arrays["mapped_images"] = splits.test.images[:MAPPED].view(-1, *splits.shape).cpu().numpy()
-    if isinstance(model, LatentVariableModel):
-        bounds, vectors = likelihoods(model, splits.test, config, seed, report)
-        per_image |= bounds
-        metrics["generalisation_gap_nats"] = (
-            elbo_on_training_images(model, splits, config, seed) - per_image["elbo_nats"].mean()
-        )
-        spread = test.codes.var(axis=0, dtype=np.float64)
-        metrics["active_units"] = float((spread > ACTIVE).sum())
-        vectors["posterior_mean_variance"] = spread.tolist()
-        rates = [rate_per_dimension(model, x) for _, x in batches(splits.test)]
-        if all(rate is not None for rate in rates):
-            total = np.concatenate([rate.cpu().numpy() for rate in rates if rate is not None])
-            vectors["rate_per_dimension_nats"] = total.mean(axis=0, dtype=np.float64).tolist()
-    if "expost_log_likelihood_nats" not in reasons:
-        found, metrics["expost_sigma"] = expost_likelihoods(model, splits, config, seed, report)
-        per_image |= found
-    for name in ("pareto_k", "expost_pareto_k"):  # behind a metric, but none themselves
-        if name in per_image:
-            arrays[name] = per_image.pop(name)
-    metrics |= {
-        name: float(np.median(values) if is_median(name) else values.mean()) for name, values in per_image.items()
-    }
-    for name, value in metrics.items():
-        if not np.isfinite(value):
-            raise Diverged(f"{name} is {value}: {DIVERGED}")
     return Evaluated(
-        metrics=metrics,
-        per_image=per_image,
-        vectors=vectors,
-        arrays=arrays,
+        metrics=numbers(measured),
+        per_image=measured.per_image,
+        vectors=measured.vectors,
+        arrays={**arrays, **measured.behind},
         not_defined=reasons,
         parameters=_parameters(model),
         conditional_parts=_conditional_parts(model),
@@ -219,3 +186,39 @@ def evaluate_run(
         selected_epoch=run.selected_epoch,
         weights_sha256=run.weights_sha256,
     )
+
+
+def measure(context: Context) -> tuple[Measured, dict[str, str]]:
+    """What all families of metrics find of a run, and by metric the reason where it is not defined.
+
+    Raises:
+        Diverged: the run has.
+        TypeError: a family does not measure the metrics that it declares.
+    """
+    found, reasons = Measured(), dict[str, str]()
+    for family in families():
+        missing = family.not_defined(context)
+        reasons |= missing
+        expected = {metric.name for metric in family.metrics} - missing.keys()
+        if not expected:
+            continue
+        measured = family.measure(context)
+        if expected != (names := {*measured.per_image, *measured.of_run}):
+            raise TypeError(f"metrics/{family.name}.py measures {sorted(names)}, and declares {sorted(expected)}")
+        found.add(measured)
+    return found, reasons
+
+
+def numbers(measured: Measured) -> dict[str, float]:
+    """The metrics of a run: figures of the whole run, and what the images' values come to.
+
+    Raises:
+        Diverged: one is not finite.
+    """
+    found = dict(measured.of_run)
+    for name, values in measured.per_image.items():
+        found[name] = float(np.median(values) if metrics()[name].average == "median" else values.mean())
+    for name, value in found.items():
+        if not np.isfinite(value):
+            raise Diverged(f"{name} is {value}: {DIVERGED}")
+    return found

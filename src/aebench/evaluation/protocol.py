@@ -1,7 +1,7 @@
-"""What is measured, on what, and what of it is not defined for whom."""
+"""What the numbers were measured on, and how."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,38 +11,10 @@ from torch import Tensor
 
 from aebench.config import Corruption, Evaluation, RunConfig
 from aebench.data.description import Binarization
-from aebench.evaluation.diagnostics import FEWEST_SAMPLES
-from aebench.evaluation.marginal import split_budget
-from aebench.evaluation.probes import FEW_LABELS, too_few
-from aebench.models.autoencoder import Autoencoder
 from aebench.models.corruption import apply, draw
-from aebench.models.labels import sampled_classes
-from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import generator
 
 PerImage = dict[str, NDArray[np.float64]]
-
-LIKELIHOOD_METRICS = (
-    *("elbo_nats", "distortion_nats", "rate_nats", "iw_log_likelihood_nats", "generalisation_gap_nats"),
-    *("effective_sample_size", "pareto_k_unreliable_share"),
-)
-LABEL_METRICS = ("generative_accuracy", "elbo_given_label_nats", "iw_log_likelihood_given_label_nats")
-GIVEN_LABEL_METRICS = ("reconstruction_mse_given_label", "denoising_mse_given_label")
-EXPOST_METRICS = (
-    *("expost_log_likelihood_nats", "expost_effective_sample_size", "expost_pareto_k_unreliable_share"),
-    "expost_sigma",
-)
-
-ALL_METRICS = (
-    *("reconstruction_mse", "reconstruction_bce_nats", "denoising_mse", *GIVEN_LABEL_METRICS),
-    *(*LIKELIHOOD_METRICS, *LABEL_METRICS, *EXPOST_METRICS, "active_units"),
-    *("probe_accuracy", *(f"probe_accuracy_{labels}_labels" for labels in FEW_LABELS), "knn_accuracy"),
-)
-
-
-def is_median(metric: str) -> bool:
-    """Whether a metric with per-image values is their median; all others are means."""
-    return metric.endswith("effective_sample_size")
 
 
 def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -66,36 +38,6 @@ def corrupted(x: Tensor, corruption: Corruption, first: int = 0) -> Tensor:
     of_each = (1, x.shape[-1])
     drawn = [draw(corruption, of_each, generator("test", "corruption", first + i)) for i in range(len(x))]
     return apply(x, corruption, torch.cat(drawn).to(x.device))
-
-
-def not_defined(
-    model: Autoencoder, binarization: Binarization, config: Evaluation, train_labels: NDArray[np.int64]
-) -> dict[str, str]:
-    """The metrics that `model` cannot have under this protocol, each with the reason."""
-    reasons = {}
-
-    def no(metrics: Iterable[str], reason: str) -> None:
-        reasons.update(dict.fromkeys(metrics, reason))
-
-    if not model.conditional_parts:
-        no((*LABEL_METRICS, *GIVEN_LABEL_METRICS), "does not condition on the label")
-    elif not sampled_classes(model):
-        no(GIVEN_LABEL_METRICS, "its label enters neither encoder nor decoder")
-    if not isinstance(model, LatentVariableModel):
-        no((*LIKELIHOOD_METRICS, *LABEL_METRICS), "has no p(z), hence neither a likelihood nor a bound on one")
-        no(["active_units"], "has no prior to which a latent dimension could collapse")
-    elif split_budget(config.importance_samples, sampled_classes(model))[1] < FEWEST_SAMPLES:
-        no(["pareto_k_unreliable_share"], f"needs at least {FEWEST_SAMPLES} importance samples")
-    if binarization != "none":
-        no(EXPOST_METRICS, "is a density, and the pixels are binarised")
-    elif config.expost.images == 0:
-        no(EXPOST_METRICS, "is turned off (evaluation.expost.images is 0)")
-    elif split_budget(config.expost.importance_samples, sampled_classes(model))[1] < FEWEST_SAMPLES:
-        no(["expost_pareto_k_unreliable_share"], f"needs at least {FEWEST_SAMPLES} importance samples")
-    for labels in FEW_LABELS:
-        if reason := too_few(labels, train_labels):
-            no([f"probe_accuracy_{labels}_labels"], reason)
-    return reasons
 
 
 def protocol(

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aebench.evaluation.metrics import main_metrics, metrics
 from aebench.reporting.results import Results, confusion
-from aebench.reporting.tables import COLUMNS, Leaders, rows
+from aebench.reporting.tables import Leaders, rows
 
 
 def long_table(results: Results) -> pd.DataFrame:
@@ -17,7 +18,7 @@ def long_table(results: Results) -> pd.DataFrame:
     """
     table = []
     for cell in results.cells:
-        for metric in COLUMNS:
+        for metric in metrics():
             summary = cell.metrics["summary"].get(metric, {})
             low, high = summary.get("ci95", (None, None))
             images_low, images_high = summary.get("ci95_images", (None, None))
@@ -60,7 +61,7 @@ def wide_table(results: Results) -> pd.DataFrame:
     for cell in results.cells:
         row: dict[str, Any] = {"dataset": cell.dataset, "variant": cell.variant, "weights": cell.metrics["parameters"]}
         row |= {"seeds": len(cell.metrics["seeds"]), "failed": len(cell.metrics["failed"])}
-        for metric in COLUMNS:
+        for metric in metrics():
             summary = cell.metrics["summary"].get(metric, {})
             low, high = summary.get("ci95", (None, None))
             row |= {
@@ -75,16 +76,16 @@ def wide_table(results: Results) -> pd.DataFrame:
 
 def latex(results: Results, leaders: Mapping[str, Leaders]) -> str:
     """The main table as LaTeX for the package booktabs, a `tabular` a data set; best values in bold."""
-    metrics = [metric for metric, column in COLUMNS.items() if column.main]
+    shown = main_metrics()
     parts = ["% Needs \\usepackage{booktabs}. Bold: better than every other variant compared, p < 0.05 after Holm."]
     for dataset, cells in results.datasets():
-        heads = [[_tex(COLUMNS[metric].title), _tex(COLUMNS[metric].unit)] for metric in metrics]
+        heads = [[_tex(metric.title), _tex(metric.unit)] for metric in shown.values()]
         head = [" & ".join(["", *(title for title, _ in heads)]), " & ".join(["", *(unit for _, unit in heads)])]
         lines = []
         for row in rows(cells, results.baselines[dataset], leaders[dataset]):
             name = _tex(row.name) + (r"$^\dagger$" if row.supervised else "")
             values = []
-            for metric in metrics:
+            for metric in shown:
                 entry = row.entries[metric]
                 text = _tex(entry.text) if entry.text else "--"
                 values.append(rf"\textbf{{{text}}}" if entry.best else text)
@@ -95,7 +96,7 @@ def latex(results: Results, leaders: Mapping[str, Leaders]) -> str:
             "\n".join(
                 [
                     f"% {dataset}",
-                    rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+                    rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
                     r"\toprule",
                     *(line + r" \\" for line in head),
                     r"\midrule",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aebench.errors import DataError
+from aebench.evaluation.metrics import metrics
 
 Whole = Annotated[int, Field(ge=0, le=2**53)]
 Count = Annotated[int, Field(ge=1, le=2**53)]
@@ -99,9 +100,14 @@ class Metrics(_File):
         samples, nats = (self.vectors.get(f"k_curve_{name}", {}) for name in ("samples", "nats"))
         if {seed: len(values) for seed, values in samples.items()} != {s: len(values) for s, values in nats.items()}:
             raise ValueError("vectors.k_curve_nats is not of the length of k_curve_samples")
-        bounds = [name for name in self.summary if name.startswith(("iw_", "elbo_"))]
-        if bounds and not isinstance(self.protocol, _Likelihood):
-            raise ValueError(f"protocol does not say which likelihood {bounds[0]} is of")
+        protocol = self.protocol.model_dump()
+        if "likelihood" in protocol and not isinstance(self.protocol, _Likelihood):
+            raise ValueError("protocol does not say how its likelihood was estimated")
+        for metric in (metrics()[name] for name in self.summary if name in metrics()):
+            try:
+                hash(metric.group(protocol))
+            except (LookupError, TypeError):
+                raise ValueError(f"protocol does not say what {metric.name} is of") from None
         return self
 
 

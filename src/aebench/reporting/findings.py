@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from aebench.evaluation.diagnostics import pareto_k_limit
+from aebench.evaluation.metrics import main_metrics
 from aebench.evaluation.statistics import NEEDS_SEEDS
 from aebench.reporting.pairs import SIGNIFICANT, Pair, common_seeds, verdicts
 from aebench.reporting.results import Cell
-from aebench.reporting.tables import COLUMNS
 
 # Shares of images below this are no cause for a warning.
 NOTICEABLE = 0.05
@@ -16,25 +16,26 @@ def differences(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     """Which variant is better than which, a line a metric of the main table."""
     if len(common_seeds(cells)) < 2:
         return [f"Which variant is better than which: not defined, {NEEDS_SEEDS}."]
-    return [f"{COLUMNS[metric].title}: {words}." for metric, words in verdicts(found).items() if COLUMNS[metric].main]
+    shown = main_metrics()
+    return [f"{shown[name].title}: {words}." for name, words in verdicts(found).items() if name in shown]
 
 
 def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     """Which variant is best at what and how sure that is, a sentence a metric and group of variants compared."""
     if len(common_seeds(cells)) < 2:
         return [f"Which variant is best at what: not defined, {NEEDS_SEEDS}."]
-    means = {cell.variant: cell.metrics["summary"] for cell in cells}
     lines = []
-    for metric in dict.fromkeys(pair.metric for pair in found if COLUMNS[pair.metric].main):
-        column, of_metric = COLUMNS[metric], [pair for pair in found if pair.metric == metric]
-        sign = 1 if column.better == "↑" else -1
+    for name, metric in main_metrics().items():
+        of_metric = [pair for pair in found if pair.metric == name]
+        sign = 1 if metric.better == "↑" else -1
+        of_variant = {cell.variant: cell.metrics["summary"].get(name, {}).get("mean") for cell in cells}
         for group in _groups(of_metric):
-            best = max(group, key=lambda name: sign * means[name][metric]["mean"])
-            open_to = [name for name in group if name != best and not _beaten(of_metric, best, name)]
-            value = f"{means[best][metric]['mean'] * column.scale:.{column.digits}f}".replace("-", "−")
-            unit = f" × {column.unit}" if column.scale > 100 else f" {column.unit}"
-            of = f" of {', '.join(group)}" if len(group) < len(means) else ""
-            line = f"{column.title}: {best} is best{of} ({value}{unit})"
+            best = max(group, key=lambda variant: sign * of_variant[variant])
+            open_to = [variant for variant in group if variant != best and not _beaten(of_metric, best, variant)]
+            value = f"{of_variant[best] * metric.scale:.{metric.digits}f}".replace("-", "−")
+            unit = f" × {metric.unit}" if metric.scale > 100 else f" {metric.unit}".rstrip()
+            of = f" of {', '.join(group)}" if len(group) < len(cells) else ""
+            line = f"{metric.title}: {best} is best{of} ({value}{unit})"
             if not open_to:
                 line += ", and its lead over every other is significant"
             elif len(open_to) == len(group) - 1:

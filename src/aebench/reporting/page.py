@@ -7,13 +7,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from aebench.evaluation.metrics import metrics
 from aebench.reporting import findings, pairs
 from aebench.reporting.gallery import Picture
 from aebench.reporting.maps import as_json, latent_maps
 from aebench.reporting.pairs import Pair
 from aebench.reporting.provenance import Provenance
 from aebench.reporting.results import Results
-from aebench.reporting.tables import COLUMNS, footnotes, remarks, rows
+from aebench.reporting.tables import footnotes, remarks, rows
 
 
 def render(
@@ -23,7 +24,7 @@ def render(
     sections = []
     for dataset, cells in results.datasets():
         lines = rows(cells, results.baselines[dataset], pairs.leaders(found[dataset]))
-        notes = footnotes(lines, COLUMNS)
+        notes = footnotes(lines, metrics())
         variants = [cell.variant for cell in cells]
         sections.append(
             {
@@ -51,7 +52,7 @@ def render(
         lstrip_blocks=True,
     )
     template = environment.get_template("page.html.jinja")
-    return template.render(columns=COLUMNS, sections=sections, made_from=made_from) + "\n"
+    return template.render(metrics=metrics(), sections=sections, made_from=made_from) + "\n"
 
 
 def _with_code(line: str) -> Markup:
@@ -60,14 +61,14 @@ def _with_code(line: str) -> Markup:
 
 
 def _shown(pair: Pair) -> dict[str, str]:
-    """A compared pair in the units of its metric's column."""
-    column, difference = COLUMNS[pair.metric], pair.difference
+    """A compared pair in the units in which its metric is shown."""
+    metric, difference = metrics()[pair.metric], pair.difference
 
     def show(value: float) -> str:
-        return f"{value * column.scale:+.{column.digits + 1}f}".replace("-", "−")
+        return f"{value * metric.scale:+.{metric.digits + 1}f}".replace("-", "−")
 
     return {
-        "metric": " ".join(filter(None, (column.title, f"[{column.unit}]" if column.unit else ""))),
+        "metric": " ".join(filter(None, (metric.title, f"[{metric.unit}]" if metric.unit else ""))),
         "pair": f"{pair.a} − {pair.b}",
         "difference": show(difference.mean),
         "interval": f"{show(difference.low)} to {show(difference.high)}",

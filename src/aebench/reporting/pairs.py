@@ -1,22 +1,17 @@
 """Which variant is better than which: differences on the same images and seeds, and what they show."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from aebench.evaluation.metrics import main_metrics, metrics
 from aebench.evaluation.statistics import NEEDS_SEEDS, Difference, crossed_bootstrap, holm, paired_difference
 from aebench.reporting.results import Cell, Results
-from aebench.reporting.tables import COLUMNS
 
 SIGNIFICANT = 0.05
-_OF_A_LIKELIHOOD = (
-    *("iw_log_likelihood_nats", "elbo_nats"),
-    *("iw_log_likelihood_given_label_nats", "elbo_given_label_nats"),
-)
 
 
 @dataclass(frozen=True)
@@ -39,22 +34,13 @@ class Pair:
         """(the better variant, the other), where the difference is significant after Holm's correction."""
         if self.p_holm >= SIGNIFICANT:
             return None
-        a_is_better = (self.difference.mean > 0) == (COLUMNS[self.metric].better == "↑")
+        a_is_better = (self.difference.mean > 0) == (metrics()[self.metric].better == "↑")
         return (self.a, self.b) if a_is_better else (self.b, self.a)
-
-
-def comparable(metric: str, protocol: Mapping[str, Any]) -> Hashable:
-    """Variants are compared in `metric` where this is equal: what must agree for the numbers to mean the same."""
-    if metric in _OF_A_LIKELIHOOD:
-        return tuple(protocol[key] for key in ("likelihood", "binarization", "importance_samples", "proposal"))
-    if metric.startswith(("probe_", "knn_")):
-        return bool(protocol["trained_with_labels"])
-    return None
 
 
 def compared() -> list[str]:
     """The metrics in which variants are compared: means over images of which more, or less, is better."""
-    return [metric for metric, column in COLUMNS.items() if column.better]
+    return [name for name, metric in metrics().items() if metric.compared]
 
 
 def pairs(cells: Sequence[Cell]) -> list[Pair]:
@@ -68,7 +54,7 @@ def pairs(cells: Sequence[Cell]) -> list[Pair]:
 
 def _pairs(metric: str, cells: Sequence[Cell]) -> list[Pair]:
     defined = [cell for cell in cells if metric in cell.metrics["summary"] and len(cell.seeds) > 1]
-    of = {cell.variant: comparable(metric, cell.metrics["protocol"]) for cell in defined}
+    of = {cell.variant: metrics()[metric].group(cell.metrics["protocol"]) for cell in defined}
     chosen = [(a, b) for a, b in combinations(of, 2) if of[a] == of[b]]
     seeds = common_seeds(defined)
     if not chosen or len(seeds) < 2:
@@ -128,11 +114,10 @@ def matrix(found: Sequence[Pair], variants: Sequence[str]) -> dict[str, dict[str
     """For each variant and each other: the main metrics in which it is better, and those in which it is worse."""
     cells: dict[str, dict[str, tuple[list[str], list[str]]]] = {a: {b: ([], []) for b in variants} for a in variants}
     for pair in found:
-        column = COLUMNS[pair.metric]
-        if column.main and pair.better:
+        if pair.better and (metric := main_metrics().get(pair.metric)):
             winner, loser = pair.better
-            cells[winner][loser][0].append(column.title)
-            cells[loser][winner][1].append(column.title)
+            cells[winner][loser][0].append(metric.title)
+            cells[loser][winner][1].append(metric.title)
     return cells
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aebench.config import Params
 from aebench.errors import DataError
+from aebench.evaluation.metrics import metrics
 from aebench.paths import HISTORY, Layout
 from aebench.reporting.files import Baselines, Metrics, arrays, damaged, document, history
 
@@ -62,9 +63,7 @@ class Cell:
 
     def values(self, metric: str, seeds: Iterable[int]) -> NDArray[np.float64]:
         """The per-image values of a metric, `[S, N]`."""
-        images = self.metrics["protocol"]["images"]
-        if metric.startswith("expost_"):
-            images = min(images, self.metrics["protocol"]["evaluation"]["expost"]["images"])
+        images = metrics()[metric].images(self.metrics["protocol"])
         found_values = []
         for seed in seeds:
             values = arrays(self._archive(seed), self._evaluated_by, [metric])[metric]

@@ -7,56 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from aebench.evaluation.metrics import Metric, main_metrics, metrics
 from aebench.reporting.results import Cell, Results
-
-
-@dataclass(frozen=True)
-class Column:
-    """How a metric is shown: `scale` times its value, with `digits` after the point; `main`: in the main table.
-
-    `better` is ↑ or ↓, or empty where neither is.
-    """
-
-    title: str
-    unit: str
-    better: str
-    scale: float = 1.0
-    digits: int = 2
-    main: bool = True
-
-    @property
-    def heading(self) -> str:
-        """Title, unit and the direction in which the metric is better, in one line."""
-        return " ".join(filter(None, (self.title, f"[{self.unit}]" if self.unit else "", self.better)))
-
-
-COLUMNS: Mapping[str, Column] = {
-    "reconstruction_mse": Column("reconstruction MSE", "10⁻³", "↓", 1e3),
-    "denoising_mse": Column("denoising MSE", "10⁻³", "↓", 1e3),
-    "iw_log_likelihood_nats": Column("log p̂(x)", "nats", "↑"),
-    "elbo_nats": Column("ELBO", "nats", "↑"),
-    "expost_log_likelihood_nats": Column("ex-post log p̂(x)", "nats", "↑", digits=1),
-    "probe_accuracy": Column("logistic probe", "%", "↑", 100, 1),
-    "probe_accuracy_100_labels": Column("probe, 100 labels", "%", "↑", 100, 1),
-    "knn_accuracy": Column("5-NN", "%", "↑", 100, 1),
-    "active_units": Column("active units", "", "", digits=1),
-    "reconstruction_bce_nats": Column("reconstruction cross-entropy", "nats", "↓", main=False),
-    "distortion_nats": Column("distortion", "nats", "", main=False),
-    "rate_nats": Column("rate", "nats", "", main=False),
-    "generalisation_gap_nats": Column("generalisation gap", "nats", "", main=False),
-    "effective_sample_size": Column("effective sample size", "samples", "", digits=1, main=False),
-    "pareto_k_unreliable_share": Column("images with unreliable k̂", "%", "", 100, 1, main=False),
-    "expost_effective_sample_size": Column("ex-post effective sample size", "samples", "", digits=1, main=False),
-    "expost_pareto_k_unreliable_share": Column("ex-post images with unreliable k̂", "%", "", 100, 1, main=False),
-    "expost_sigma": Column("ex-post σ", "10⁻³", "", 1e3, 1, main=False),
-    "probe_accuracy_10_labels": Column("probe, 10 labels", "%", "↑", 100, 1, main=False),
-    "probe_accuracy_1000_labels": Column("probe, 1000 labels", "%", "↑", 100, 1, main=False),
-    "generative_accuracy": Column("generative classifier", "%", "↑", 100, 1, main=False),
-    "reconstruction_mse_given_label": Column("reconstruction MSE given y", "10⁻³", "↓", 1e3, main=False),
-    "denoising_mse_given_label": Column("denoising MSE given y", "10⁻³", "↓", 1e3, main=False),
-    "iw_log_likelihood_given_label_nats": Column("log p̂(x|y)", "nats", "↑", main=False),
-    "elbo_given_label_nats": Column("ELBO given y", "nats", "↑", main=False),
-}
 
 Leaders = Mapping[str, Collection[str]]
 """By metric the variants whose values are marked as best."""
@@ -100,13 +52,13 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
             supervised=cell.metrics["protocol"]["trained_with_labels"],
             parameters=cell.metrics["parameters"],
             entries={
-                metric: _entry(
-                    column,
-                    cell.metrics["summary"].get(metric),
-                    cell.metrics["not_defined"].get(metric, "is not in the metric file"),
-                    best=cell.variant in leaders.get(metric, ()),
+                name: _entry(
+                    metric,
+                    cell.metrics["summary"].get(name),
+                    cell.metrics["not_defined"].get(name, "is not in the metric file"),
+                    best=cell.variant in leaders.get(name, ()),
                 )
-                for metric, column in COLUMNS.items()
+                for name, metric in metrics().items()
             },
         )
         for cell in cells
@@ -115,7 +67,7 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
         measured = baselines["baselines"][name]
         title = f"{title}, {baselines['latent_dim']} components" if name == "pca" else title
         reason = "is a baseline without this figure"
-        entries = {metric: _entry(column, measured.get(metric), reason) for metric, column in COLUMNS.items()}
+        entries = {key: _entry(metric, measured.get(key), reason) for key, metric in metrics().items()}
         lines.append(Row(title, baseline=True, supervised=False, parameters=None, entries=entries))
     return lines
 
@@ -129,12 +81,12 @@ def _in_brackets(cell: Cell, several: bool) -> str:
     return f" ({', '.join(notes)})" if notes else ""
 
 
-def _entry(column: Column, summary: Mapping[str, Any] | None, reason: str, *, best: bool = False) -> Entry:
+def _entry(metric: Metric, summary: Mapping[str, Any] | None, reason: str, *, best: bool = False) -> Entry:
     if summary is None:
         return Entry(reason=reason)
 
     def show(value: float) -> str:
-        return f"{value * column.scale:.{column.digits}f}".replace("-", "−")
+        return f"{value * metric.scale:.{metric.digits}f}".replace("-", "−")
 
     text = show(summary["mean"])
     details = []
@@ -146,31 +98,31 @@ def _entry(column: Column, summary: Mapping[str, Any] | None, reason: str, *, be
     return Entry(text=text, detail="; ".join(details), value=summary["mean"], best=best)
 
 
-def footnotes(lines: Iterable[Row], metrics: Iterable[str]) -> dict[str, int]:
+def footnotes(lines: Iterable[Row], shown: Iterable[str]) -> dict[str, int]:
     """The reasons for empty cells of the variants, numbered in order of appearance."""
     notes: dict[str, int] = {}
     for row in lines:
-        for metric in metrics:
-            if row.entries[metric].reason and not row.baseline:
-                notes.setdefault(row.entries[metric].reason, len(notes) + 1)
+        for name in shown:
+            if row.entries[name].reason and not row.baseline:
+                notes.setdefault(row.entries[name].reason, len(notes) + 1)
     return notes
 
 
 def markdown(results: Results, findings: Mapping[str, Sequence[str]], leaders: Mapping[str, Leaders]) -> str:
     """The comparison as Markdown: a table a data set, its findings, then notes."""
-    metrics = [metric for metric, column in COLUMNS.items() if column.main]
+    shown = main_metrics()
     parts = []
     for dataset, cells in results.datasets():
         lines = rows(cells, results.baselines[dataset], leaders[dataset])
-        notes = footnotes(lines, metrics)
+        notes = footnotes(lines, shown)
         table = pd.DataFrame(
             [
                 {
                     "": f"*{row.name}*" if row.baseline else f"**{_plain(row.name)}**" + " †" * row.supervised,
                     **{
-                        COLUMNS[metric].heading: _marked(row.entries[metric])
-                        or (f"[{notes[row.entries[metric].reason]}]" if not row.baseline else "")
-                        for metric in metrics
+                        metric.heading: _marked(row.entries[name])
+                        or (f"[{notes[row.entries[name].reason]}]" if not row.baseline else "")
+                        for name, metric in shown.items()
                     },
                     "weights": "" if row.parameters is None else f"{row.parameters:,}".replace(",", " "),
                 }

@@ -10,34 +10,38 @@ import zlib
 from collections.abc import Collection
 from typing import Any
 
+from aebench.evaluation.metrics import main_metrics
+
 PREFIX = "mlflow.sharedViewState."
 _CURRENT = "tags.`aebench.superseded` = 'false' and tags.`aebench.role` = "
-_AXES = (
-    "reconstruction_mse",
-    "denoising_mse",
-    "expost_log_likelihood_nats",
-    "probe_accuracy",
-    "knn_accuracy",
-)
-_COLUMNS = (*_AXES, "elbo_nats", "iw_log_likelihood_nats")
 _CURVES = ("validation_reconstruction_mse", "validation_loss", "train_loss")
 
 
-def tags(metrics: Collection[str]) -> dict[str, str]:
-    """The tags of an experiment that hold its views, by name; `metrics` are those that all its variants have."""
+def tags(measured: Collection[str]) -> dict[str, str]:
+    """The tags of an experiment that hold its views, by name; `measured` are the metrics that all its variants have."""
     plain = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "displayPoints": False}
     lines = [_chart("LINE", name, metricKey=name, selectedMetricKeys=[name], **plain) for name in _CURVES]
-    axes = {
+    parallel = {
         "selectedParams": ["variant"],
-        "selectedMetrics": [name for name in _AXES if name in metrics],
+        "selectedMetrics": axes(measured),
         "showAllRuns": True,
     }
     return {
         **_view("aebench-variants", "Variants", _state("variant", [])),
         **_view("aebench-seeds", "Seeds", _state("seed", [])),
-        **_view("aebench-parallel", "Parallel coordinates", _state("seed", [_chart("PARALLEL", "seeds", **axes)])),
+        **_view("aebench-parallel", "Parallel coordinates", _state("seed", [_chart("PARALLEL", "seeds", **parallel)])),
         **_view("aebench-curves", "Curves", _state("seed", lines)),
     }
+
+
+def axes(measured: Collection[str]) -> list[str]:
+    """Of the metrics that all variants have, those that tell which is better; a chart wants its axes of every run."""
+    return [name for name in _compared() if name in measured]
+
+
+def _compared() -> list[str]:
+    """The metrics of the main table that tell which variant is better."""
+    return [name for name, metric in main_metrics().items() if metric.compared]
 
 
 def _view(key: str, name: str, state: dict[str, Any]) -> dict[str, str]:
@@ -48,7 +52,7 @@ def _view(key: str, name: str, state: dict[str, Any]) -> dict[str, str]:
 
 def _state(role: str, charts: list[dict[str, Any]]) -> dict[str, Any]:
     """Which runs, columns and charts are shown; the keys are the UI's."""
-    columns = ["params.`variant`", *(f"metrics.`{name}`" for name in _COLUMNS)]
+    columns = ["params.`variant`", *(f"metrics.`{name}`" for name in _compared())]
     section = {"uuid": "aebench", "name": "aebench", "display": True, "isReordered": False, "deleted": False}
     section |= {"isGenerated": False, "columns": 1, "cardHeight": 480}
     return {
