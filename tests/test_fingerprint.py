@@ -72,7 +72,7 @@ def test_every_stage_and_variant_has_its_own() -> None:
     ("name", "old", "new"),
     [
         ("models/autoencoder.py", '"""What a loss takes at random', '"""What a loss draws'),
-        ("models/autoencoder.py", '    """log p(y), `[C]`; looked at only where a label enters."""\n', ""),
+        ("models/generative.py", '    """log p(y), `[C]`; looked at only where a label enters."""\n', ""),
         ("training/train.py", '"""One training loop', '"""A training loop'),
         ("training/train.py", "    return progress.end()", "    # done\n\n    return (progress.end())"),
         ("errors.py", '"""A run cannot be trained or its files cannot be used."""', "pass"),
