@@ -29,7 +29,7 @@ from aebench.errors import TrainingError, UserError
 from aebench.paths import Layout
 from aebench.reporting import exports, findings, pairs, results, tables
 from aebench.reporting.files import arrays
-from aebench.tracking.runs import found
+from aebench.tracking.runs import read_runs
 from aebench.tracking.sync_state import SyncState
 from aebench.training.run import train_run
 from aebench.training.settings import read_params
@@ -319,7 +319,7 @@ def read_all(root: Path) -> None:
     assert exports.plots(loaded)
     for cell in loaded.cells:
         assert all(cell.arrays(seed) and cell.history(seed) for seed in cell.seeds)
-    for variant in found(params, layout):
+    for variant in read_runs(params, layout):
         assert variant.settings()
         assert variant.metrics()
         assert all(run.settings() and list(run.epochs()) and run.wall_times() is not None for run in variant.runs)
