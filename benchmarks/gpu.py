@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 import torch  # noqa: E402
 
-from aebench.config import Training, parse  # noqa: E402
+from aebench.config import Training  # noqa: E402
 from aebench.data.datasets import Splits, load  # noqa: E402
 from aebench.devices import available  # noqa: E402
 from aebench.errors import UserError  # noqa: E402
@@ -35,7 +35,7 @@ from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.stacked import train_stacked  # noqa: E402
 from aebench.training.state import History  # noqa: E402
 from aebench.training.train import train  # noqa: E402
-from aebench.variants import build, kinds  # noqa: E402
+from aebench.variants import build, configuration  # noqa: E402
 
 BLOCKS: dict[str, dict[str, Any]] = {
     "vae": {"kind": "vae"},
@@ -55,7 +55,7 @@ def made(name: str, seed: int, splits: Splits) -> Autoencoder:
     """The untrained model of the block `name`, its weights drawn from `seed`."""
     with drawing_from(generator(seed, "weights")):
         spec = ImageSpec(splits.shape, splits.class_shares)
-        return build(parse(kinds()[BLOCKS[name]["kind"]], BLOCKS[name]), NETWORK, spec)
+        return build(configuration(BLOCKS[name]), NETWORK, spec)
 
 
 def training(epochs: int) -> Training:

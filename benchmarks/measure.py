@@ -36,7 +36,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
-from aebench.config import Training, parse  # noqa: E402
+from aebench.config import Training  # noqa: E402
 from aebench.data.datasets import Split, load  # noqa: E402
 from aebench.evaluation.estimators import estimate  # noqa: E402
 from aebench.models.autoencoder import ImageSpec, LatentVariableModel  # noqa: E402
@@ -44,7 +44,7 @@ from aebench.models.networks.mlp import Config  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.train import train  # noqa: E402
-from aebench.variants import build, kinds  # noqa: E402
+from aebench.variants import build, configuration  # noqa: E402
 
 HIDDEN, LATENT, PIXELS, BATCH, IMAGES, K = 256, 16, 784, 64, 60_000, 1000
 # How much of an epoch, and how many images, are measured at a time, and how often.
@@ -60,7 +60,7 @@ def vae() -> LatentVariableModel:
     """The project's VAE of that network."""
     with drawing_from(generator("weights")):
         model = build(
-            parse(kinds()["vae"], {"kind": "vae"}),
+            configuration({"kind": "vae"}),
             Config(hidden=(HIDDEN,), latent_dim=LATENT),
             ImageSpec((1, 28, 28), (1.0,)),
         )

@@ -11,7 +11,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from aebench import variants  # noqa: E402
-from aebench.config import Network, VariantConfig, parse, parse_network  # noqa: E402
+from aebench.config import Network, VariantConfig, parse_network  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.models.networks import architectures  # noqa: E402
@@ -57,7 +57,7 @@ def network(architecture: str = "mlp", latent_dim: int = 3, **settings: object) 
 
 def block(kind: str, **settings: object) -> VariantConfig:
     """The configuration of a variant."""
-    return parse(variants.kinds()[kind], {"kind": kind, **variants.kinds()[kind].EXAMPLE, **settings})
+    return variants.configuration({"kind": kind, **variants.kinds()[kind].EXAMPLE, **settings})
 
 
 def tiny(

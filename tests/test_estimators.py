@@ -33,7 +33,8 @@ from aebench.evaluation.estimators import (
 from aebench.evaluation.likelihoods import likelihoods
 from aebench.models.autoencoder import LatentVariableModel, LatentVariables
 from aebench.models.labels import class_log_posterior, inferred_label
-from aebench.models.likelihoods import Bernoulli, Likelihood
+from aebench.models.likelihoods import Likelihood
+from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.randomness import generator
 from aebench.training.train import train
 

@@ -6,7 +6,7 @@ from scipy import integrate, stats
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from aebench.models.latents import UnitNormalMixture, diagonal_normal, reparameterised, unit_normal
-from aebench.models.likelihoods import Bernoulli
+from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.models.objectives import (
     binary_cross_entropy,
     importance_weighted_bound,

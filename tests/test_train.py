@@ -8,7 +8,7 @@ import torch
 from conftest import network, tiny
 
 from aebench import load_run, variants
-from aebench.config import Data, Execution, RunConfig, Training, parse
+from aebench.config import Data, Execution, RunConfig, Training
 from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
@@ -23,7 +23,7 @@ TWO_EPOCHS = Training(epochs=2, batch_size=50, learning_rate=1e-3, select="best_
 def config(kind: str, **settings: object) -> RunConfig:
     return RunConfig(
         variant="mine",
-        model=parse(variants.kinds()[kind], {"kind": kind, **settings}),
+        model=variants.configuration({"kind": kind, **settings}),
         network=network(),
         training=TWO_EPOCHS,
         data=Data(validation_fraction=0.1),

@@ -1,7 +1,6 @@
 """params.yaml as frozen, typed values. Whatever is wrong with it ends in one line that names the key."""
 
 import difflib
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,9 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -29,14 +30,6 @@ def _workers(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise ValueError("allowed: auto, or a whole number of at least 1")
-
-
-def _sigma(value: object) -> object:
-    if value == "learned":
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
-        return value
-    raise ValueError("allowed: learned, or a number greater than 0")
 
 
 def _line(value: str) -> str:
@@ -147,21 +140,38 @@ class Corruption(Block):
         return self
 
 
-class PixelLikelihood(Block):
-    """Which p(x|z) a variant has.
+class LikelihoodConfig(Block):
+    """A p(x|z); each file in `models/likelihoods/` extends it with its settings.
 
-    `sigma`: the standard deviation of `gaussian`, one for all pixels: a number or `learned`; where it is absent, it is
-    learned.
+    `OUTPUTS`: how many values a pixel the decoder gives. `GREY`, `BINARIZED`: what a number in nats is on such pixels.
+    `REFUSED`: why binarised pixels cannot have it; empty where they can. `EXAMPLE`: what must stand beside its name;
+    the tests use it.
     """
 
-    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian"] = "bernoulli"
-    sigma: Annotated[float | str, BeforeValidator(_sigma)] | None = None
+    EXAMPLE: ClassVar[Settings] = {}
+    OUTPUTS: ClassVar[int] = 1
+    GREY: ClassVar[str]
+    BINARIZED: ClassVar[str] = ""
+    REFUSED: ClassVar[str] = ""
 
-    @model_validator(mode="after")
-    def _only_a_gaussian_has_sigma(self) -> "PixelLikelihood":
-        if self.sigma is not None and self.likelihood != "gaussian":
-            raise ValueError(f"sigma: found {self.sigma} with {self.likelihood}, allowed: with likelihood: gaussian")
-        return self
+    likelihood: str
+
+    def note(self, *, binarized: bool) -> str:
+        """What a number in nats under it is on this data."""
+        return self.BINARIZED if binarized else self.GREY
+
+
+class PixelLikelihood(Block):
+    """Which p(x|z) a variant has. Its name and its settings stand in the variant's block, beside the variant's own."""
+
+    likelihood: SerializeAsAny[LikelihoodConfig]
+
+    @model_serializer(mode="wrap")
+    def _as_in_the_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        block: dict[str, object] = handler(self)
+        of_likelihood = block["likelihood"]
+        assert isinstance(of_likelihood, dict)
+        return {**block, **of_likelihood}
 
 
 class Expost(Block):
@@ -236,16 +246,19 @@ class Params(Block):
     tracking: Tracking
 
     def modules(self) -> dict[str, tuple[str, ...]]:
-        """For each variant the modules that are imported by the names of its kind, its network and its optimiser."""
+        """For each variant the modules that are imported by names: of its kind, network, optimiser and likelihood."""
         return {variant: self._modules(variant) for variant in self.variants}
 
     def _modules(self, variant: str) -> tuple[str, ...]:
         run = self.run(variant)
-        return (
+        modules: tuple[str, ...] = (
             f"aebench.variants.{run.model.kind}",
             f"aebench.models.networks.{run.network.architecture}",
             f"aebench.training.optimizers.{run.training.optimizer}",
         )
+        if isinstance(run.model, PixelLikelihood):
+            modules += (f"aebench.models.likelihoods.{run.model.likelihood.likelihood}",)
+        return modules
 
     def run(self, variant: str) -> RunConfig:
         """The configuration of `variant`'s runs: what all variants share, and what its block overrides of that."""
@@ -280,6 +293,7 @@ class DatasetFacts(NamedTuple):
 Kinds = Mapping[str, type[VariantConfig]]
 Architectures = Mapping[str, type[Network]]
 Optimizers = Mapping[str, type[Training]]
+Likelihoods = Mapping[str, type[LikelihoodConfig]]
 Parsers = Mapping[str, Callable[[object, str], Block]]
 
 
@@ -289,6 +303,7 @@ def read(
     kinds: Kinds,
     architectures: Architectures,
     optimizers: Optimizers,
+    likelihoods: Likelihoods,
     datasets: Mapping[str, DatasetFacts],
 ) -> Params:
     """Read and check params.yaml.
@@ -298,6 +313,7 @@ def read(
         kinds: for every file in `variants/` its configuration.
         architectures: for every file in `models/networks/` its configuration.
         optimizers: for every file in `training/optimizers/` its configuration.
+        likelihoods: for every file in `models/likelihoods/` its configuration.
         datasets: every known data set.
 
     Raises:
@@ -308,7 +324,7 @@ def read(
             "network": partial(parse_network, architectures),
             "training": partial(_parse_named, optimizers, "optimizer", "adam"),
         }
-        return _read(path, kinds, parsers, datasets)
+        return _read(path, kinds, likelihoods, parsers, datasets)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
 
@@ -324,7 +340,9 @@ def read_numerics(path: Path) -> Numerics:
         return "portable"
 
 
-def _read(path: Path, kinds: Kinds, parsers: Parsers, datasets: Mapping[str, DatasetFacts]) -> Params:
+def _read(
+    path: Path, kinds: Kinds, likelihoods: Likelihoods, parsers: Parsers, datasets: Mapping[str, DatasetFacts]
+) -> Params:
     from aebench.yaml import read as read_yaml  # here, so that a model can be built where nothing reads params.yaml
 
     raw = read_yaml(path)
@@ -334,7 +352,8 @@ def _read(path: Path, kinds: Kinds, parsers: Parsers, datasets: Mapping[str, Dat
     raw |= shared
     blocks = raw.get("models")
     if isinstance(blocks, dict):
-        raw["models"] = {name: _variant(name, block, kinds, shared, parsers) for name, block in blocks.items()}
+        parse_block = partial(parse_variant, kinds, likelihoods)
+        raw["models"] = {name: _variant(name, block, parse_block, shared, parsers) for name, block in blocks.items()}
     params = parse(Params, raw)
     for key, values, known in (
         ("datasets", params.datasets, datasets),
@@ -362,11 +381,11 @@ def _read(path: Path, kinds: Kinds, parsers: Parsers, datasets: Mapping[str, Dat
                     f"allowed: a share above 0, or training.{otherwise}"
                 )
     for dataset in params.datasets:
-        _check_with_data(params, dataset, datasets[dataset])
+        _check_with_data(params, dataset, datasets[dataset], likelihoods)
     return params
 
 
-def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
+def _check_with_data(params: Params, dataset: str, facts: DatasetFacts, likelihoods: Likelihoods) -> None:
     fraction, images = params.data.validation_fraction, facts.train_images
     if images is not None:
         held_out = held_out_images(fraction, images)
@@ -380,28 +399,30 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
         if facts.shape and (misfit := network.misfit(facts.shape)):
             where = "network" if network is params.network else f"models.{variant}.network"
             raise ConfigError(f"{dataset}: {where}.{misfit}")
-        likelihood = getattr(params.models[variant], "likelihood", "bernoulli")
-        if facts.binarized and likelihood != "bernoulli":
+        model = params.models[variant]
+        if facts.binarized and isinstance(model, PixelLikelihood) and model.likelihood.REFUSED:
+            allowed = ", ".join(name for name, block in likelihoods.items() if not block.REFUSED)
             raise ConfigError(
-                f"models.{variant}.likelihood: found {likelihood} with {dataset}, whose pixels are 0 or 1: a density "
-                "has no meaning there, allowed: bernoulli"
+                f"models.{variant}.likelihood: found {model.likelihood.likelihood} with {dataset}, whose pixels are "
+                f"0 or 1: {model.likelihood.REFUSED}, allowed: {allowed}"
             )
 
 
-def _variant(name: object, block: object, kinds: Kinds, shared: Mapping[str, Block], parsers: Parsers) -> VariantConfig:
+def _variant(
+    name: object,
+    block: object,
+    parse_block: Callable[[object, str], VariantConfig],
+    shared: Mapping[str, Block],
+    parsers: Parsers,
+) -> VariantConfig:
     """A block under `models`; what it changes of a `shared` block is taken for that block, changed."""
     where = f"models.{plain(name)}"
     if not isinstance(block, dict):
-        raise ConfigError(f"{where}: found {show(block)}, allowed: a mapping with a kind")
-    if "kind" not in block:
-        raise ConfigError(f"{where}.kind: missing, allowed: {', '.join(kinds)}")
-    kind = block["kind"]
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ConfigError(f"{where}.kind: found {show(kind)}, {_allowed(str(kind), kinds)}")
+        return parse_block(block, where)
     whole = {key: value for key, value in block.items() if key not in parsers}
     for key in (key for key in shared if key in block):
         whole[key] = parsers[key](_changed(shared[key], block[key], f"{where}.{key}"), f"{where}.{key}")
-    return parse(kinds[kind], whole, where)
+    return parse_block(whole, where)
 
 
 def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
@@ -417,6 +438,40 @@ def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
     return {**kept, **{key: value for key, value in changes.items() if value is not None or key in nullable}}
 
 
+def parse_variant(kinds: Kinds, likelihoods: Likelihoods, value: object, where: str = "") -> VariantConfig:
+    """The configuration of a variant; `where` is the key under which it stands.
+
+    Raises:
+        ConfigError: one line about the first thing that is wrong.
+    """
+    within = _within(where)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping with a kind")
+    if "kind" not in value:
+        raise ConfigError(f"{within}kind: missing, allowed: {', '.join(kinds)}")
+    kind = value["kind"]
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f"{within}kind: found {show(kind)}, {_allowed(str(kind), kinds)}")
+    if not issubclass(kinds[kind], PixelLikelihood):
+        return parse(kinds[kind], value, where)
+    likelihood, rest = _taken_out(likelihoods, value, where)
+    return parse(kinds[kind], {**rest, "likelihood": likelihood}, where, besides=type(likelihood).model_fields)
+
+
+def _taken_out(
+    likelihoods: Likelihoods, block: Mapping[object, object], where: str
+) -> tuple[LikelihoodConfig, dict[object, object]]:
+    """The likelihood in a variant's block, with its settings, and what else stands there."""
+    name = _name(likelihoods, "likelihood", "bernoulli", block, where)
+    owners = {key: [name for name, of_one in likelihoods.items() if key in of_one.model_fields] for key in block}
+    for key, found in block.items():
+        if owners[key] and name not in owners[key] and found is not None:
+            allowed = f"with likelihood: {', '.join(owners[key])}"
+            raise ConfigError(f"{_within(where)}{key}: found {show(found)} with {name}, allowed: {allowed}")
+    own = {key: found for key, found in block.items() if name in owners[key]}
+    return parse(likelihoods[name], own, where), {key: block[key] for key in block if not owners[key]}
+
+
 def parse_network(architectures: Architectures, value: object, where: str = "network") -> Network:
     """The configuration of a network, an MLP unless `value` says otherwise; `where` is the key under which it stands.
 
@@ -430,10 +485,20 @@ def _parse_named(blocks: Mapping[str, type[B]], key: str, default: str, value: o
     """A block that is one of `blocks` by what stands under `key`."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping")
+    return parse(blocks[_name(blocks, key, default, value, where)], value, where)
+
+
+def _name(blocks: Mapping[str, type[Block]], key: str, default: str, value: Mapping[object, object], where: str) -> str:
+    """The name of one of `blocks` that stands under `key`."""
     name = value.get(key, default)
     if not isinstance(name, str) or name not in blocks:
-        raise ConfigError(f"{where}.{key}: found {show(name)}, {_allowed(str(name), blocks)}")
-    return parse(blocks[name], value, where)
+        raise ConfigError(f"{_within(where)}{key}: found {show(name)}, {_allowed(str(name), blocks)}")
+    return name
+
+
+def _within(where: str) -> str:
+    """What stands before a key of the block under `where`."""
+    return f"{where}." if where else ""
 
 
 # Fewer images than this are no split to fit or to select on.
@@ -458,8 +523,8 @@ _PATTERNS = {
 }
 
 
-def parse(block: type[B], value: object, where: str = "") -> B:
-    """Check `value` against `block`; `where` is the key under which it stands.
+def parse(block: type[B], value: object, where: str = "", besides: Iterable[str] = ()) -> B:
+    """Check `value` against `block`; `where` is the key under which it stands, `besides` what else may stand there.
 
     Raises:
         ConfigError: one line about the first thing that is wrong.
@@ -474,7 +539,8 @@ def parse(block: type[B], value: object, where: str = "") -> B:
         found = f"found {show(error['input'])}"
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
-            text = f"unknown key, {_allowed(str(location[-1]), _fields(block, location[:-1]))}"
+            known = dict.fromkeys((*_fields(block, location[:-1]), *(besides if len(location) == 1 else ())))
+            text = f"unknown key, {_allowed(str(location[-1]), known)}"
         elif error["type"] == "invalid_key":
             text = f"unknown key, allowed: {', '.join(_fields(block, location[:-1]))}"
         elif error["type"] in _TYPES:

@@ -18,7 +18,7 @@ from torch.func import jacfwd, vmap
 from aebench.data.datasets import Split
 from aebench.errors import Diverged
 from aebench.models.autoencoder import Autoencoder
-from aebench.models.likelihoods import Gaussian
+from aebench.models.likelihoods.gaussian import Gaussian
 from aebench.models.objectives import squared_error
 from aebench.randomness import generator
 

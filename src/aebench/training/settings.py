@@ -1,10 +1,11 @@
-"""params.yaml, checked against all that there is: variants, networks, optimisers, data sets."""
+"""params.yaml, checked against all that there is: variants, networks, likelihoods, optimisers, data sets."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from aebench import config, variants
 from aebench.data.datasets import facts
+from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
 from aebench.training.optimizers import optimizers
 
@@ -21,5 +22,6 @@ def read_params(path: Path, folders: Iterable[Path] = ()) -> config.Params:
         kinds=variants.kinds(),
         architectures=architectures(),
         optimizers=optimizers(),
+        likelihoods=likelihoods(),
         datasets=facts(folders),
     )

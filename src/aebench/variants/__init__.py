@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
-from aebench.config import Network, VariantConfig, parse, parse_network
+from aebench.config import Network, VariantConfig, parse_network, parse_variant
 from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
+from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
 
 
@@ -26,6 +27,15 @@ def _modules() -> Mapping[str, ModuleType]:
 def kinds() -> dict[str, type[VariantConfig]]:
     """For every variant its configuration, the class named `Config` in its file."""
     return {name: module.Config for name, module in _modules().items()}
+
+
+def configuration(block: object) -> VariantConfig:
+    """What a block under `models` in params.yaml says.
+
+    Raises:
+        ConfigError: one line about the first thing that is wrong.
+    """
+    return parse_variant(kinds(), likelihoods(), block)
 
 
 def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencoder:
@@ -55,7 +65,7 @@ def restore(description: Mapping[str, Any], weights: bytes) -> Autoencoder:
     """
     if unknown := {"network", "training"}.intersection(description["model"]):
         raise ValueError(f"model: found {', '.join(sorted(unknown))}, which stand beside it")
-    config = parse(kinds()[description["model"]["kind"]], description["model"])
+    config = configuration(description["model"])
     network = parse_network(architectures(), description["network"])
     shape = description["images"]["shape"]
     if [type(length) for length in shape] != [int] * 3 or min(shape) < 1:

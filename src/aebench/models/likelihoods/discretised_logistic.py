@@ -1,0 +1,132 @@
+"""discretised_logistic: the grey values 0 to 255 with the probabilities of a logistic distribution that is rounded.
+
+A pixel x = v/255 has p(v) = F((v + ½)/255) − F((v − ½)/255), F the distribution function of a logistic with location μ
+and scale s; 0 takes all that lies below, and 255 all above (Kingma et al. 2016, §C; Salimans et al. 2017, §2.1).
+
+The decoder gives two values a pixel, a and b: μ = ½ + a and log s = LOWEST + (HIGHEST − LOWEST)·sigmoid(b). A scale
+for each pixel of each image is what PixelCNN++ (Salimans et al.) and the networks of the VampPrior (Tomczak & Welling
+2018) have. Kingma et al. learn one for each channel, with which a black border is as uncertain as what it surrounds.
+
+The ends of log s keep p(v) and its gradients finite. The lower one is that of PixelCNN++, −7 where pixels go from −1 to
+1: s is a ninth of a grey value, and p(v) at most 0.97 but for 0 and 255. The upper one, where s spans the grey values,
+is that of the VampPrior's published code. There log s is clipped, here it has a gradient near the ends as well. Nor is
+μ clipped to [0, 1] as there: black would have a probability of little more than a half wherever s is not small.
+"""
+
+import math
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from aebench.config import LikelihoodConfig
+from aebench.models.likelihoods import Likelihood, PixelDistribution, positive, slope_of_sigmoid
+
+# The largest grey value; neighbours are 1/WHITE apart.
+WHITE = 255
+# Of log s, in units of x.
+LOWEST, HIGHEST = -7 - math.log(2), 0.0
+
+
+class Config(LikelihoodConfig):
+    """It has no settings of its own."""
+
+    OUTPUTS: ClassVar[int] = 2
+    GREY = "a likelihood of the 256 grey values"
+    REFUSED = "it gives probabilities to 256 grey values"
+
+    likelihood: Literal["discretised_logistic"] = "discretised_logistic"
+
+
+def make(config: Config) -> PixelDistribution:
+    """It learns nothing itself."""
+    return PixelDistribution(DiscretisedLogistic)
+
+
+@final
+class DiscretisedLogistic(Likelihood):
+    """Independent pixels v/255, v in 0..255; location and log s `[..., D]`."""
+
+    def __init__(self, output: Tensor) -> None:
+        """`output`: a and b side by side, `[..., 2·D]`."""
+        self.output = output
+        a, self._b = output.chunk(2, dim=-1)
+        self.location = 0.5 + a
+        self.log_scale = LOWEST + (HIGHEST - LOWEST) * torch.sigmoid(self._b)
+
+    @property
+    def mean(self) -> Tensor:
+        """E[min(max(y, 0), 1)] of the logistic variable y before it is rounded, `[..., D]`.
+
+        That is the integral of 1 − F over [0, 1]. E[x|z] is the sum over the midpoints of 255 intervals, and differs by
+        less than half a grey value, by much less where s is not small.
+        """
+        scale = torch.exp(self.log_scale)
+        to_black, to_white = self.location.abs() / scale, (1 - self.location).abs() / scale
+        tails = torch.log1p(torch.exp(-to_black)) - torch.log1p(torch.exp(-to_white))
+        return self.location.clamp(0, 1) + scale * tails
+
+    @property
+    def curvature(self) -> Tensor:
+        """Σ_v p(v)·(∂ log p(v) / ∂ output)² over all 256 values, `[..., 2·D]`."""
+        per_scale = torch.exp(-self.log_scale)
+        half = per_scale * (0.5 / WHITE)
+        of_location, of_log_scale = torch.zeros_like(half), torch.zeros_like(half)
+        for value in range(WHITE + 1):
+            # Where p(v) is 0 to float32 its derivatives may be any numbers.
+            distance = ((value / WHITE - self.location) * per_scale).clamp(-1000, 1000)
+            log_p, shift, stretch = _with_derivatives(distance, half, value)
+            of_location += torch.exp(log_p) * shift**2
+            of_log_scale += torch.exp(log_p) * stretch**2
+        slope = (HIGHEST - LOWEST) * slope_of_sigmoid(self._b)
+        return positive(torch.cat([of_location * per_scale**2, of_log_scale * slope**2], dim=-1))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Σ log p(v) over pixels, in nats.
+
+        With u and l for the ends of the interval around v, F(u) − F(l) = F(u)·(1 − F(l))·(1 − e^(l − u)), l and u in
+        units of s from μ: no factor vanishes before the difference does. 0 has the first one alone, 255 the second.
+        """
+        per_scale = torch.exp(-self.log_scale)
+        half = per_scale * (0.5 / WHITE)
+        distance = (x - self.location) * per_scale
+        not_black, not_white = x > 0.5 / WHITE, x < 1 - 0.5 / WHITE
+        log_p = torch.where(not_white, -_softplus(-distance - half), 0.0)
+        log_p = log_p - torch.where(not_black, _softplus(distance - half), 0.0)
+        return (log_p + torch.where(not_black & not_white, torch.log(-torch.expm1(-2 * half)), 0.0)).sum(-1)
+
+    def sample(self) -> Tensor:
+        """Grey values v/255 `[..., D]`: logistic variables, by inversion of F, to the nearest."""
+        uniform = torch.rand_like(self.location)
+        drawn = self.location + torch.exp(self.log_scale) * (torch.log(uniform) - torch.log1p(-uniform))
+        return torch.ceil(drawn.clamp(0, 1) * WHITE - 0.5) / WHITE
+
+
+def _with_derivatives(distance: Tensor, half: Tensor, value: int) -> tuple[Tensor, Tensor, Tensor]:
+    """log p(v), its derivative by μ in units of 1/s, and that by log s, each `[..., D]`.
+
+    With F' = F·(1 − F) the first derivative is F(u) + F(l) − 1. The second is −(u·F'(u) − l·F'(l)) / (F(u) − F(l)), in
+    which F'(u) and F'(l) over the difference are quotients of the factors in `log_prob`.
+
+    Args:
+        distance: of the value from μ, in units of s.
+        half: half the distance between two values, in units of s.
+        value: v.
+    """
+    lower, upper = distance - half, distance + half
+    if value == 0:
+        shift = -torch.sigmoid(-upper)
+        return -_softplus(-upper), shift, upper * shift
+    if value == WHITE:
+        shift = torch.sigmoid(lower)
+        return -_softplus(lower), shift, lower * shift
+    gap = -torch.expm1(-2 * half)
+    shift = torch.sigmoid(upper) - torch.sigmoid(-lower)
+    slopes = torch.exp(_softplus(lower) - _softplus(upper)) + torch.exp(_softplus(-upper) - _softplus(-lower))
+    stretch = distance * shift - half * slopes / gap
+    return torch.log(gap) - _softplus(-upper) - _softplus(lower), shift, stretch
+
+
+def _softplus(t: Tensor) -> Tensor:
+    """log(1 + e^t), of any shape, by operators of which it is known that they give the same bits on every CPU."""
+    return 0.5 * (t + t.abs()) + torch.log1p(torch.exp(-t.abs()))
