@@ -3,9 +3,10 @@
 A pixel x = v/255 has p(v) = F((v + ½)/255) − F((v − ½)/255), F the distribution function of a logistic with location μ
 and scale s; 0 takes all that lies below, and 255 all above (Kingma et al. 2016, §C; Salimans et al. 2017, §2.1).
 
-The decoder gives two values a pixel, a and b: μ = ½ + a and log s = LOWEST + (HIGHEST − LOWEST)·sigmoid(b). A scale
-for each pixel of each image is what PixelCNN++ (Salimans et al.) and the networks of the VampPrior (Tomczak & Welling
-2018) have. Kingma et al. learn one for each channel, with which a black border is as uncertain as what it surrounds.
+The decoder gives two values a pixel, a and b: μ = ½ + a, and with b log s goes from one end to the other as a sigmoid.
+A scale for each pixel of each image is what PixelCNN++ (Salimans et al.) and the networks of the VampPrior (Tomczak &
+Welling 2018) have. Kingma et al. learn one for each channel, with which a black border is as uncertain as what it
+surrounds.
 
 The ends of log s keep p(v) and its gradients finite. The lower one is that of PixelCNN++, −7 where pixels go from −1 to
 1: s is a ninth of a grey value, and p(v) at most 0.97 but for 0 and 255. The upper one, where s spans the grey values,
@@ -26,6 +27,9 @@ from aebench.models.likelihoods import Likelihood, PixelDistribution, positive, 
 WHITE = 255
 # Of log s, in units of x.
 LOWEST, HIGHEST = -7 - math.log(2), 0.0
+# That of b = 0, where training begins: the σ at which a Gaussian's does. A narrow one costs epochs.
+FIRST = math.log(0.25)
+_OFFSET = math.log((FIRST - LOWEST) / (HIGHEST - FIRST))
 
 
 class Config(LikelihoodConfig):
@@ -50,9 +54,10 @@ class DiscretisedLogistic(Likelihood):
     def __init__(self, output: Tensor) -> None:
         """`output`: a and b side by side, `[..., 2·D]`."""
         self.output = output
-        a, self._b = output.chunk(2, dim=-1)
+        a, b = output.chunk(2, dim=-1)
         self.location = 0.5 + a
-        self.log_scale = LOWEST + (HIGHEST - LOWEST) * torch.sigmoid(self._b)
+        self._of_scale = b + _OFFSET
+        self.log_scale = LOWEST + (HIGHEST - LOWEST) * torch.sigmoid(self._of_scale)
 
     @property
     def mean(self) -> Tensor:
@@ -64,7 +69,8 @@ class DiscretisedLogistic(Likelihood):
         scale = torch.exp(self.log_scale)
         to_black, to_white = self.location.abs() / scale, (1 - self.location).abs() / scale
         tails = torch.log1p(torch.exp(-to_black)) - torch.log1p(torch.exp(-to_white))
-        return self.location.clamp(0, 1) + scale * tails
+        at_most_white = torch.where(self.location < 1, self.location, 1.0)
+        return torch.where(self.location > 0, at_most_white, 0.0) + scale * tails
 
     @property
     def curvature(self) -> Tensor:
@@ -78,7 +84,7 @@ class DiscretisedLogistic(Likelihood):
             log_p, shift, stretch = _with_derivatives(distance, half, value)
             of_location += torch.exp(log_p) * shift**2
             of_log_scale += torch.exp(log_p) * stretch**2
-        slope = (HIGHEST - LOWEST) * slope_of_sigmoid(self._b)
+        slope = (HIGHEST - LOWEST) * slope_of_sigmoid(self._of_scale)
         return positive(torch.cat([of_location * per_scale**2, of_log_scale * slope**2], dim=-1))
 
     def log_prob(self, x: Tensor) -> Tensor:
