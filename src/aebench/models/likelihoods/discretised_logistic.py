@@ -56,8 +56,8 @@ class DiscretisedLogistic(Likelihood):
         self.output = output
         a, b = output.chunk(2, dim=-1)
         self.location = 0.5 + a
-        self._of_scale = b + _OFFSET
-        self.log_scale = LOWEST + (HIGHEST - LOWEST) * torch.sigmoid(self._of_scale)
+        self._logit = b + _OFFSET
+        self.log_scale = LOWEST + (HIGHEST - LOWEST) * torch.sigmoid(self._logit)
 
     @property
     def mean(self) -> Tensor:
@@ -74,17 +74,36 @@ class DiscretisedLogistic(Likelihood):
 
     @property
     def curvature(self) -> Tensor:
-        """Σ_v p(v)·(∂ log p(v) / ∂ output)² over all 256 values, `[..., 2·D]`."""
+        """Σ_v p(v)·(∂ log p(v) / ∂ output)² over all 256 values, `[..., 2·D]`.
+
+        With l and u as in `log_prob`, and F' = F·(1 − F), ∂ log p(v)/∂μ = (F(u) + F(l) − 1)/s, and ∂ log p(v)/∂ log s =
+        −(u·F'(u) − l·F'(l)) / (F(u) − F(l)), which the factors there turn into quotients of values at l and at u.
+        """
         per_scale = torch.exp(-self.log_scale)
         half = per_scale * (0.5 / WHITE)
+        gap = -torch.expm1(-2 * half)
         of_location, of_log_scale = torch.zeros_like(half), torch.zeros_like(half)
+        lower, below_lower, above_lower = torch.full_like(half, -80), torch.zeros_like(half), torch.ones_like(half)
         for value in range(WHITE + 1):
-            # Where p(v) is 0 to float32 its derivatives may be any numbers.
-            distance = ((value / WHITE - self.location) * per_scale).clamp(-1000, 1000)
-            log_p, shift, stretch = _with_derivatives(distance, half, value)
-            of_location += torch.exp(log_p) * shift**2
-            of_log_scale += torch.exp(log_p) * stretch**2
-        slope = (HIGHEST - LOWEST) * slope_of_sigmoid(self._of_scale)
+            # As far as this from μ, p(v) is 0 to float32, and no quotient is one of zeros.
+            upper, distance = (
+                ((grey / WHITE - self.location) * per_scale).clamp(-80, 80) for grey in (value + 0.5, value)
+            )
+            below_upper, above_upper = torch.sigmoid(upper), torch.sigmoid(-upper)
+            if value == 0:
+                p, shift = below_upper, -above_upper
+                stretch = upper * shift
+            elif value == WHITE:
+                p, shift = above_lower, below_lower
+                stretch = lower * shift
+            else:
+                p, shift = below_upper * above_lower * gap, below_lower - above_upper
+                slopes = (above_upper / above_lower + below_lower / below_upper) / gap
+                stretch = distance * shift - half * slopes
+            of_location += p * shift**2
+            of_log_scale += p * stretch**2
+            lower, below_lower, above_lower = upper, below_upper, above_upper
+        slope = (HIGHEST - LOWEST) * slope_of_sigmoid(self._logit)
         return positive(torch.cat([of_location * per_scale**2, of_log_scale * slope**2], dim=-1))
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -106,31 +125,6 @@ class DiscretisedLogistic(Likelihood):
         uniform = torch.rand_like(self.location)
         drawn = self.location + torch.exp(self.log_scale) * (torch.log(uniform) - torch.log1p(-uniform))
         return torch.ceil(drawn.clamp(0, 1) * WHITE - 0.5) / WHITE
-
-
-def _with_derivatives(distance: Tensor, half: Tensor, value: int) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(v), its derivative by μ in units of 1/s, and that by log s, each `[..., D]`.
-
-    With F' = F·(1 − F) the first derivative is F(u) + F(l) − 1. The second is −(u·F'(u) − l·F'(l)) / (F(u) − F(l)), in
-    which F'(u) and F'(l) over the difference are quotients of the factors in `log_prob`.
-
-    Args:
-        distance: of the value from μ, in units of s.
-        half: half the distance between two values, in units of s.
-        value: v.
-    """
-    lower, upper = distance - half, distance + half
-    if value == 0:
-        shift = -torch.sigmoid(-upper)
-        return -_softplus(-upper), shift, upper * shift
-    if value == WHITE:
-        shift = torch.sigmoid(lower)
-        return -_softplus(lower), shift, lower * shift
-    gap = -torch.expm1(-2 * half)
-    shift = torch.sigmoid(upper) - torch.sigmoid(-lower)
-    slopes = torch.exp(_softplus(lower) - _softplus(upper)) + torch.exp(_softplus(-upper) - _softplus(-lower))
-    stretch = distance * shift - half * slopes / gap
-    return torch.log(gap) - _softplus(-upper) - _softplus(lower), shift, stretch
 
 
 def _softplus(t: Tensor) -> Tensor:
