@@ -31,13 +31,12 @@ from aebench.evaluation.marginal import Marginal  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.models.networks.mlp import Config  # noqa: E402
-from aebench.parsing import parse  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.stacked import train_stacked  # noqa: E402
 from aebench.training.state import History  # noqa: E402
 from aebench.training.train import train  # noqa: E402
-from aebench.variants import build, kinds  # noqa: E402
+from aebench.variants import build, configuration  # noqa: E402
 
 BLOCKS: dict[str, dict[str, Any]] = {
     "vae": {"kind": "vae"},
@@ -57,7 +56,7 @@ def made(name: str, seed: int, splits: Splits) -> Autoencoder:
     """The untrained model of the block `name`, its weights drawn from `seed`."""
     with drawing_from(generator(seed, "weights")):
         spec = ImageSpec(splits.shape, splits.class_shares)
-        return build(parse(kinds()[BLOCKS[name]["kind"]], BLOCKS[name]), NETWORK, spec)
+        return build(configuration(BLOCKS[name]), NETWORK, spec)
 
 
 def training(epochs: int) -> Training:

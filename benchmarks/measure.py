@@ -42,11 +42,10 @@ from aebench.evaluation.marginal import Marginal  # noqa: E402
 from aebench.models.autoencoder import ImageSpec  # noqa: E402
 from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.models.networks.mlp import Config  # noqa: E402
-from aebench.parsing import parse  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 from aebench.training.train import train  # noqa: E402
-from aebench.variants import build, kinds  # noqa: E402
+from aebench.variants import build, configuration  # noqa: E402
 
 HIDDEN, LATENT, PIXELS, BATCH, IMAGES, K = 256, 16, 784, 64, 60_000, 1000
 # How much of an epoch, and how many images, are measured at a time, and how often.
@@ -62,7 +61,7 @@ def vae() -> LatentVariableModel:
     """The project's VAE of that network."""
     with drawing_from(generator("weights")):
         model = build(
-            parse(kinds()["vae"], {"kind": "vae"}),
+            configuration({"kind": "vae"}),
             Config(hidden=(HIDDEN,), latent_dim=LATENT),
             ImageSpec((1, 28, 28), (1.0,)),
         )

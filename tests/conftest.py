@@ -15,7 +15,7 @@ from aebench.config import Network, VariantConfig  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.models.networks import architectures  # noqa: E402
-from aebench.parsing import parse, parse_network  # noqa: E402
+from aebench.parsing import parse_network  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def network(architecture: str = "mlp", latent_dim: int = 3, **settings: object) 
 
 def block(kind: str, **settings: object) -> VariantConfig:
     """The configuration of a variant."""
-    return parse(variants.kinds()[kind], {"kind": kind, **variants.kinds()[kind].EXAMPLE, **settings})
+    return variants.configuration({"kind": kind, **variants.kinds()[kind].EXAMPLE, **settings})
 
 
 def tiny(

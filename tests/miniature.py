@@ -55,6 +55,7 @@ MORE: dict[str, dict[str, Any]] = {
     "miniature_iwae": {"kind": "vae", "objective": "iwae", "samples": 3},
     "miniature_gaussian": {"kind": "vae", "likelihood": "gaussian"},
     "miniature_continuous": {"kind": "vae", "likelihood": "continuous_bernoulli", "beta_warmup_epochs": 2},
+    "miniature_discretised": {"kind": "vae", "likelihood": "discretised_logistic"},
     "miniature_noisy": {"kind": "dae", "corruption": "gaussian", "corruption_rate": 0.2},
     "miniature_conv": {
         "kind": "vae",

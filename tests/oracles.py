@@ -10,7 +10,9 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from aebench.models.generative import GenerativeModel
 from aebench.models.latents import diagonal_normal, unit_normal
-from aebench.models.likelihoods import Bernoulli, Gaussian, Likelihood
+from aebench.models.likelihoods import Likelihood
+from aebench.models.likelihoods.bernoulli import Bernoulli
+from aebench.models.likelihoods.gaussian import Gaussian
 
 Q = Callable[[Tensor], Distribution]
 

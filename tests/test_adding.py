@@ -120,7 +120,7 @@ def test_a_metric(tmp_path: Path) -> None:
     before = {
         name: json.loads((project.root / f"reports/metrics/digits/{name}.json").read_text()) for name in ("ae", "vae")
     }
-    name = "src/aebench/evaluation/metrics/bits.py"
+    name = "src/aebench/evaluation/metrics/psnr.py"
     (project.root / name).write_text(code)
     ran = set(project.repro())
     assert {"evaluate@digits-ae", "evaluate@digits-vae", "evaluate@digits-cvae", "report"} <= ran
@@ -128,34 +128,31 @@ def test_a_metric(tmp_path: Path) -> None:
     for variant, old in before.items():
         new = json.loads((project.root / f"reports/metrics/digits/{variant}.json").read_text())
         for seed, values in new["seeds"].items():
-            if bits := values.pop("bits_per_dimension", None):
-                assert bits == pytest.approx(-values["iw_log_likelihood_nats"] / 64 / math.log(2))
+            psnr, of_mean = values.pop("reconstruction_psnr_db"), -10 * math.log10(values["reconstruction_mse"])
+            assert of_mean < psnr < of_mean + 3  # the logarithm is concave
             assert values == old["seeds"][seed]
-            assert (bits is None) == (variant == "ae")
-        assert ("bits_per_dimension" in new["not_defined"]) == (variant == "ae")
     reports = project.root / "reports"
     heading = (reports / "comparison.md").read_text().splitlines()[2]
-    assert heading.endswith("| active units | bits per dimension [bits] ↓ | weights |")
+    assert heading.endswith("| active units | PSNR [dB] ↑ | weights |")
     pairs = pd.read_csv(reports / "pairs.csv")
-    (pair,) = pairs[pairs["metric"] == "bits_per_dimension"].itertuples()
-    assert (pair.a, pair.b) == ("vae", "cvae")
+    assert len(pairs[pairs["metric"] == "reconstruction_psnr_db"]) == 3
     for page in ("index.html", "comparison.tex"):
-        assert "bits per dimension" in (reports / page).read_text()
+        assert "PSNR" in (reports / page).read_text()
     for page in ("comparison.csv", "comparison.wide.csv", "summary.json"):
-        assert "bits_per_dimension" in (reports / page).read_text()
+        assert "reconstruction_psnr_db" in (reports / page).read_text()
     client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("aebench/digits")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], "tags.`aebench.superseded` = 'false'")
-    assert sum("bits_per_dimension" in run.data.metrics for run in runs) == 2 * 3  # two variants, and two seeds of each
+    assert (
+        sum("reconstruction_psnr_db" in run.data.metrics for run in runs) == 3 * 3
+    )  # three variants, and two seeds of each
     contract = (sys.executable, "-m", "pytest", "-o", "addopts=", "tests/test_metrics.py")
     style = (sys.executable, "-m", "ruff", "check", name)
     asked = project.run(*contract, "-k", "documentation", PYTHONPATH=str(project.root / "src"))
     assert asked.returncode == 1
-    assert "docs/metrics.md does not define bits_per_dimension" in asked.stdout
-    project.edit(
-        "docs/metrics.md", "| `rate_nats` |", "| `bits_per_dimension` | −log p̂(x) / (D ln 2) |\n| `rate_nats` |"
-    )
+    assert "docs/metrics.md does not define reconstruction_psnr_db" in asked.stdout
+    project.edit("docs/metrics.md", "| `rate_nats` |", "| `reconstruction_psnr_db` | −10 log₁₀ MSE |\n| `rate_nats` |")
     for command in (contract, style):
         done = project.run(*command, PYTHONPATH=str(project.root / "src"))
         assert done.returncode == 0, done.stdout

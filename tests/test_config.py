@@ -137,6 +137,23 @@ BAD: list[tuple[Edit, str]] = [
     (put("models.vae.likelihood", "gausian"), r"models.vae.likelihood: found 'gausian', .*did you mean gaussian\?"),
     (put("models.vae.sigma", 0.1), "models.vae.sigma: found 0.1 with bernoulli, allowed: with likelihood: gaussian"),
     (
+        put("models.vae", {"kind": "vae", "likelihood": "gaussian", "sigm": 1}),
+        r"models.vae.sigm: unknown key, allowed: likelihood, .*, sigma \(did you mean sigma\?\)",
+    ),
+    (
+        put("models.vae.likelihood", ["bernoulli"]),
+        r"models.vae.likelihood: found \['bernoulli'\], allowed: bernoulli, ",
+    ),
+    (put("models.ae.likelihood", "bernoulli"), "models.ae.likelihood: unknown key, allowed: kind, "),
+    (
+        lambda c: (
+            put("datasets", ["fashion_mnist_binary"])(c),
+            put("models.vae.likelihood", "discretised_logistic")(c),
+        ),
+        "models.vae.likelihood: found discretised_logistic with fashion_mnist_binary, whose pixels are 0 or 1: it "
+        "gives probabilities to 256 grey values, allowed: bernoulli$",
+    ),
+    (
         put("models.vae", {"kind": "vae", "likelihood": "gaussian", "sigma": 0}),
         "models.vae.sigma: found 0, allowed: learned, or a number greater than 0",
     ),
@@ -217,7 +234,9 @@ def test_a_variant_may_have_a_network_of_its_own(edited: Callable[[Edit], Path])
     assert params.run("vae_conv").network.model_dump() == conv
     assert params.modules()["vae_conv"] == (
         *("aebench.variants.vae", "aebench.models.networks.conv", "aebench.training.optimizers.adam"),
+        "aebench.models.likelihoods.bernoulli",
     )
+    assert params.modules()["ae"][2:] == ("aebench.training.optimizers.adam",)
     assert params.run("vae_conv").model == params.run("vae").model
 
 
@@ -266,8 +285,15 @@ def test_each_likelihood_goes_with_grey_pixels(edited: Callable[[Edit], Path]) -
         {"likelihood": "gaussian"},
         {"likelihood": "gaussian", "sigma": "learned"},
         {"likelihood": "gaussian", "sigma": 1},
+        {"likelihood": "discretised_logistic", "sigma": None},
     ):
-        assert check(edited(put("models.vae", {"kind": "vae", **block}))).models["vae"]
+        params = check(edited(put("models.vae", {"kind": "vae", **block})))
+        assert params.modules()["vae"][-1] == f"aebench.models.likelihoods.{block['likelihood']}"
+        # In a run's files its settings stand as they do in params.yaml.
+        written = params.run("vae").model_dump(mode="json", exclude_none=True)["model"]
+        assert written["likelihood"] == block["likelihood"]
+        assert written.get("sigma") == block.get("sigma")
+        assert written["objective"] == "elbo"
 
 
 def test_what_is_not_said_of_the_evaluation_has_its_default(edited: Callable[[Edit], Path]) -> None:

@@ -22,7 +22,8 @@ from aebench.evaluation.marginal import Marginal
 from aebench.models.labels import class_log_posterior
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import unit_normal
-from aebench.models.likelihoods import Gaussian, Likelihood
+from aebench.models.likelihoods import Likelihood
+from aebench.models.likelihoods.gaussian import Gaussian
 from aebench.randomness import drawing_from, generator
 
 B, L, C = 6, 3, 10

@@ -24,7 +24,8 @@ from aebench.evaluation.marginal import Budget, Estimate, Marginal, split_budget
 from aebench.models.generative import GenerativeModel
 from aebench.models.labels import class_log_posterior, inferred_label
 from aebench.models.latent_variable_model import LatentVariableModel
-from aebench.models.likelihoods import Bernoulli, Likelihood
+from aebench.models.likelihoods import Likelihood
+from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.randomness import generator
 from aebench.training.train import train
 

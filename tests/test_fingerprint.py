@@ -26,9 +26,13 @@ OTHERS = {"baseline", "report"}  # which use the statistics and the protocol of 
 ALL = TRAIN | EVALUATE | OTHERS | {"fetch"}
 
 
-def named(kind: str, architecture: str = "mlp", optimizer: str = "adam") -> tuple[str, ...]:
+def named(
+    kind: str, architecture: str = "mlp", optimizer: str = "adam", likelihood: str = "bernoulli"
+) -> tuple[str, ...]:
     """The modules that params.yaml names for a variant."""
-    names = (f"variants.{kind}", f"models.networks.{architecture}", f"training.optimizers.{optimizer}")
+    names = [f"variants.{kind}", f"models.networks.{architecture}", f"training.optimizers.{optimizer}"]
+    if kind in ("vae", "cvae"):
+        names.append(f"models.likelihoods.{likelihood}")
     return tuple(f"aebench.{name}" for name in names)
 
 
@@ -136,6 +140,15 @@ def test_a_new_metric_counts_for_what_measures_and_shows_it(project: Layout) -> 
         ("models/networks/mlp.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
         ("models/networks/conv.py", "nn.ReLU(inplace=True)", "nn.Tanh()", {"train/dae", "evaluate/dae"}),
         ("models/networks/__init__.py", "** -0.5", "** -0.6", ALL),
+        (
+            "models/likelihoods/bernoulli.py",
+            "range(6)",
+            "range(5)",
+            {"train/vae", "train/cvae"} | {"evaluate/vae", "evaluate/cvae"},
+        ),
+        ("models/likelihoods/discretised_logistic.py", "0.5 + a", "0.4 + a", set()),
+        ("models/likelihoods/gaussian.py", "-0.5 * error", "0.5 * error", EVALUATE),
+        ("models/likelihoods/__init__.py", "persistent=False", "persistent=True", ALL),
         ("evaluation/probes.py", "NEIGHBOURS = 5", "NEIGHBOURS = 6", EVALUATE | OTHERS),
         ("data/datasets.py", "div_(255)", "div_(256)", ALL),
         ("numerics.py", "set_flush_denormal(True)", "set_flush_denormal(False)", ALL),
@@ -257,14 +270,19 @@ STAGES = (("fetch",), ("baseline",), ("train", "vae"), ("evaluate", "vae"), ("re
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[str, ...], set[Path]]]:
     """A checkout, and for each stage the files whose code was executed in it and its workers, or read as a template.
 
-    It has one variant, one network and one optimiser only: each stage imports all that there are.
+    It has one variant, network, optimiser and likelihood only: each stage imports all that there are.
     """
     spy = tmp_path_factory.mktemp("spy")
     (spy / "sitecustomize.py").write_text(SPY)
     made = working_tree(tmp_path_factory.mktemp("ran"))
-    for folder, kept in (("variants", "vae.py"), ("models/networks", "mlp.py"), ("training/optimizers", "adam.py")):
+    for folder, *kept in (
+        ("variants", "vae.py"),
+        ("models/networks", "mlp.py"),
+        ("models/likelihoods", "bernoulli.py", "gaussian.py"),  # the latter is the ex-post density's
+        ("training/optimizers", "adam.py"),
+    ):
         for path in (made.root / "src" / "aebench" / folder).iterdir():
-            if path.name not in ("__init__.py", kept):
+            if path.name not in ("__init__.py", *kept):
                 path.unlink()
     params = RESULTS.replace("[ae, cvae]", "[vae]").replace("seeds: [0, 1]", "seeds: [0]")
     (made.root / "params.yaml").write_text(

@@ -22,7 +22,8 @@ from aebench.evaluation.marginal import Marginal
 from aebench.models.generative import GenerativeModel, Posterior, Prior, divergence, rsample_and_log_prob
 from aebench.models.labels import class_log_posterior, rate
 from aebench.models.latents import UnitNormalMixture, diagonal_normal, unit_normal
-from aebench.models.likelihoods import Gaussian, Likelihood
+from aebench.models.likelihoods import Likelihood
+from aebench.models.likelihoods.gaussian import Gaussian
 from aebench.models.objectives import importance_weighted_loss, variational_loss
 from aebench.randomness import drawing_from, generator
 

@@ -1,3 +1,5 @@
+"""One contract for every file in models/likelihoods/, and what each of them computes."""
+
 import itertools
 import math
 
@@ -7,16 +9,194 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor
 
-from aebench.models.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood, PixelDistribution
+from aebench import variants
+from aebench.config import PixelLikelihood, parse
+from aebench.models.likelihoods import Likelihood, PixelDistribution, likelihoods, make
+from aebench.models.likelihoods.bernoulli import Bernoulli
+from aebench.models.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from aebench.models.likelihoods.discretised_logistic import DiscretisedLogistic
+from aebench.models.likelihoods.gaussian import Gaussian
 from aebench.randomness import drawing_from, generator
 
+D = 9
+
+
+def pixels(name: str, **settings: object) -> PixelDistribution:
+    """The likelihood of that name, with `settings` beside what it must have."""
+    return make(parse(likelihoods()[name], {**likelihoods()[name].EXAMPLE, "likelihood": name, **settings}))
+
+
+@pytest.fixture(params=sorted(likelihoods()))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def outputs(name: str, *shape: int, count: int = D, key: str = "output") -> Tensor:
+    """What a decoder may give for images of `count` pixels, `[*shape, outputs·count]`."""
+    return 1.5 * torch.randn(*shape, likelihoods()[name].OUTPUTS * count, generator=generator(key), dtype=torch.float64)
+
+
+def drawn(likelihood: Likelihood, key: str = "samples") -> Tensor:
+    with drawing_from(generator(key)):
+        return likelihood.sample().detach()
+
+
+def support(name: str) -> tuple[Tensor, Tensor]:
+    """The values of a pixel, `[N]`, and the weights of a sum over them that is an integral where it has a density."""
+    seen = drawn(pixels(name)(outputs(name, 2000)))
+    if set(seen.unique().tolist()) <= {0.0, 1.0}:
+        return torch.tensor([0.0, 1.0]).double(), torch.ones(2).double()
+    if bool(((255 * seen) - (255 * seen).round() == 0).all()):
+        return torch.arange(256).double() / 255, torch.ones(256).double()
+    low, high = (0, 1) if bool(((seen >= 0) & (seen <= 1)).all()) else (-9, 10)
+    nodes, weights = np.polynomial.legendre.leggauss(600)
+    half = (high - low) / 2
+    return torch.from_numpy(low + half * (1 + nodes)), torch.from_numpy(half * weights)
+
+
+def test_the_four_likelihoods_are_there() -> None:
+    assert {"bernoulli", "continuous_bernoulli", "discretised_logistic", "gaussian"} <= set(likelihoods())
+
+
+def test_it_says_what_it_is_on_which_data(name: str) -> None:
+    """What it is on binarised pixels, or else why they cannot have it."""
+    config = likelihoods()[name]
+    assert parse(config, {**config.EXAMPLE, "likelihood": name}).note(binarized=False)
+    assert bool(config.BINARIZED) != bool(config.REFUSED)
+
+
+def test_its_settings_stand_beside_those_of_a_variant_in_one_block(name: str) -> None:
+    for kind in variants.kinds().values():
+        if issubclass(kind, PixelLikelihood):
+            assert likelihoods()[name].model_fields.keys() & kind.model_fields.keys() == {"likelihood"}
+
+
+def test_it_is_normalised(name: str) -> None:
+    if name == "bernoulli":  # on grey pixels it is no density
+        assert support(name)[0].tolist() == [0, 1]
+    values, weights = support(name)
+    of_each = pixels(name)(outputs(name, 30, 1, count=1))
+    for mass in (of_each.log_prob(values[:, None]).exp(), torch.no_grad()(of_each.log_prob)(values[:, None]).exp()):
+        torch.testing.assert_close(mass @ weights, torch.ones(30).double(), rtol=0, atol=1e-6)
+
+
+def test_its_mean_is_that_of_its_density(name: str) -> None:
+    """Half a grey value is what the mean of grey values may differ, since it is taken before they are rounded."""
+    values, weights = support(name)
+    of_each = pixels(name)(outputs(name, 30, 1, count=1))
+    mean = of_each.log_prob(values[:, None]).exp() @ (weights * values)
+    tolerance = 0.5 / 255 if name == "discretised_logistic" else 1e-6
+    torch.testing.assert_close(of_each.mean[:, 0, 0], mean, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_its_samples_have_its_density(name: str, case: int) -> None:
+    count = 20_000
+    output = 0.4 * outputs(name, count=1, key=f"output {case}").float()
+    likelihood = pixels(name)(output.expand(count, -1))
+    seen = drawn(likelihood)[:, 0].double()
+    values, weights = support(name)
+    assert bool((seen.mean() - likelihood.mean[0]).abs() < 4 * seen.std() / math.sqrt(count) + 0.5 / 255)
+    mass = (pixels(name)(output.double()).log_prob(values[:, None]).exp() * weights).detach().cumsum(0)
+    # Intervals between the values, where they are few, or their nodes, of about as many samples each.
+    ends = np.searchsorted(mass.numpy(), np.linspace(0, 1, 21)[1:-1])
+    ends = np.unique(ends[(mass.numpy()[ends] > 1e-3) & (mass.numpy()[ends] < 1 - 1e-3)])
+    middles = (values[ends] + values[np.minimum(ends + 1, len(values) - 1)]) / 2
+    shares = np.diff(mass.numpy()[ends], prepend=0, append=1)
+    found = np.diff(np.searchsorted(np.sort(seen.numpy()), middles.numpy()), prepend=0, append=count)
+    assert len(shares) > 1
+    assert stats.chisquare(found, count * shares / shares.sum()).pvalue > 1e-3
+
+
+def test_its_gradient_is_that_of_its_density(name: str) -> None:
+    values = support(name)[0][::7][:6]
+    made = pixels(name).double()
+    output = outputs(name, 5, 1, count=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda output: made(output).log_prob(values[:, None]), (output,))
+    assert torch.autograd.gradcheck(lambda output: made(output).mean, (output,))
+
+
+def test_its_curvature_is_the_mean_square_of_its_gradient(name: str) -> None:
+    values, weights = support(name)
+    output = outputs(name, 8, 1, count=1).expand(-1, len(values), -1).clone().requires_grad_()
+    log_prob = pixels(name)(output).log_prob(values[:, None])
+    (score,) = torch.autograd.grad(log_prob.sum(), output)
+    expected = torch.einsum("nv,nvo->no", log_prob.detach().exp() * weights, score**2)
+    found = pixels(name)(output[:, 0].detach()).curvature
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-10)
+    torch.testing.assert_close(pixels(name)(output[:, 0].detach().float()).curvature.double(), found, rtol=1e-4, atol=0)
+
+
+def test_of_its_samples_the_gradients_have_that_curvature(name: str) -> None:
+    """All outputs of an image, in the decoder's order."""
+    count = 20_000
+    output = outputs(name, key="curved")
+    many = output.expand(count, -1).clone().requires_grad_()
+    likelihood = pixels(name)(many)
+    (score,) = torch.autograd.grad(likelihood.log_prob(drawn(likelihood)).sum(), many)
+    error = score.square().std(0) / math.sqrt(count)
+    assert bool(((score.square().mean(0) - pixels(name)(output).curvature).abs() < 5 * error + 1e-6).all())
+
+
+@pytest.mark.parametrize("size", [20.0, 200.0, 1e4])
+def test_it_is_finite_for_any_output(name: str, size: float) -> None:
+    count = likelihoods()[name].OUTPUTS
+    output = torch.tensor([*itertools.product([-size, 0.0, size], repeat=count)]).requires_grad_()
+    for x in (0.0, 1 / 255, 0.2, 1.0):
+        likelihood = pixels(name)(output)
+        log_prob = likelihood.log_prob(torch.tensor([x]))
+        (gradient,) = torch.autograd.grad(log_prob.sum(), output)
+        assert log_prob.isfinite().all()
+        assert gradient.isfinite().all()
+    assert ((likelihood.mean >= 0) & (likelihood.mean <= 1)).all()
+    assert likelihood.curvature.isfinite().all()
+    assert (likelihood.curvature > 0).all()
+    assert drawn(likelihood).isfinite().all()
+
+
+def test_one_image_is_scored_under_many_samples_of_z(name: str) -> None:
+    made, output = pixels(name), outputs(name, 5, 1).float()
+    for images in (drawn(made(output[0])), drawn(made(outputs(name, 4).float()))):
+        of_each = [[made(o[0]).log_prob(image) for image in images] for o in output]
+        one_by_one = torch.stack([torch.stack(row) for row in of_each])
+        assert made(output).log_prob(images).shape == (5, len(images))
+        torch.testing.assert_close(made(output).log_prob(images), one_by_one)
+        with torch.no_grad():
+            torch.testing.assert_close(made(output).log_prob(images), one_by_one)
+    likelihood = made(output)
+    assert likelihood.mean.shape == drawn(likelihood).shape == (5, 1, D)
+    assert likelihood.curvature.shape == likelihood.output.shape == output.shape
+
+
+def test_pixels_are_independent_and_the_decoders_values_stand_one_after_the_other(name: str) -> None:
+    made, output = pixels(name), outputs(name)
+    of_pixel = output.unflatten(-1, (-1, D))  # [outputs, D]
+    x = drawn(made(output))
+    each = [made(of_pixel[:, i]) for i in range(D)]
+    total = sum(one.log_prob(x[i : i + 1]).item() for i, one in enumerate(each))
+    assert made(output).log_prob(x).item() == pytest.approx(total, abs=1e-5)
+    torch.testing.assert_close(made(output).mean, torch.cat([one.mean for one in each]))
+    curvature = torch.stack([one.curvature for one in each], dim=-1)
+    torch.testing.assert_close(made(output).curvature.unflatten(-1, (-1, D)), curvature)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_in_training_as_in_evaluation_nothing_is_drawn_or_kept(name: str, training: bool) -> None:
+    made, output = pixels(name).train(training), outputs(name, 3).float().requires_grad_()
+    state, before = torch.get_rng_state(), {key: value.clone() for key, value in made.state_dict().items()}
+    x = torch.rand(3, D, generator=generator("x"))
+    log_prob = made(output).log_prob(x)
+    log_prob.sum().backward()
+    for learned in (output, *made.parameters()):
+        assert learned.grad is not None
+        assert bool((learned.grad != 0).any())
+    assert torch.equal(made.train(not training)(output).log_prob(x), log_prob)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[key], value) for key, value in made.state_dict().items())
+
+
 # On both sides of the point where the continuous Bernoulli goes over to its series, and at its ends.
-LOGITS = [0.0, 1e-6, -1e-6, 0.1, 0.29, -0.29, 0.31, -0.31, 1.0, -3.0, 12.0, 30.0, -30.0]
-MAKERS = {
-    "bernoulli": Bernoulli,
-    "continuous_bernoulli": ContinuousBernoulli,
-    "gaussian": lambda output: Gaussian(output, torch.tensor(-1.0)),
-}
+LOGITS = [0.0, 1e-6, -1e-6, 0.1, 0.29, -0.29, 0.31, -0.31, 0.99, 1.0, -3.0, 12.0, 30.0, -30.0]
 
 
 def density(likelihood: Likelihood, x: float) -> float:
@@ -63,7 +243,7 @@ def test_with_and_without_gradients_the_same_number(pixels: int) -> None:
     assert fast.shape == (5, 4)
     torch.testing.assert_close(fast.double(), expected, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(likelihood.log_prob(x).double(), expected, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(likelihood.logits, logits)  # not overwritten
+    torch.testing.assert_close(likelihood.output, logits)  # not overwritten
 
 
 def test_the_mean_is_the_probability_of_a_one() -> None:
@@ -82,28 +262,6 @@ def test_bernoulli_samples_are_ones_as_often_as_the_mean_says() -> None:
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     p = likelihood.mean[0]
     assert ((drawn.mean(0) - p).abs() < 4 * (p * (1 - p) / 20_000).sqrt()).all()
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_one_image_is_scored_under_many_samples_of_z(name: str) -> None:
-    output, x = torch.randn(5, 1, 9, generator=generator("o")), torch.rand(1, 9, generator=generator("x"))
-    batch = torch.rand(4, 9, generator=generator("batch"))
-    likelihood = MAKERS[name](output)
-    for images in (x, batch):
-        one_by_one = torch.stack(
-            [torch.stack([MAKERS[name](o[0]).log_prob(image) for image in images]) for o in output]
-        )
-        assert likelihood.log_prob(images).shape == (5, len(images))
-        torch.testing.assert_close(likelihood.log_prob(images), one_by_one)
-        with torch.no_grad():
-            torch.testing.assert_close(likelihood.log_prob(images), one_by_one)
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_pixels_are_independent(name: str) -> None:
-    output, x = torch.randn(9, generator=generator("o")), torch.rand(9, generator=generator("x"))
-    each = [MAKERS[name](output[i : i + 1]).log_prob(x[i : i + 1]).item() for i in range(9)]
-    assert MAKERS[name](output).log_prob(x).item() == pytest.approx(sum(each), abs=1e-5)
 
 
 @pytest.mark.parametrize("logit", LOGITS)
@@ -227,40 +385,119 @@ def test_samples_of_a_gaussian_have_its_mean_and_sigma() -> None:
     assert abs(np.corrcoef(drawn.T.numpy())[0, 1]) < 4 / math.sqrt(20_000)
 
 
-@pytest.mark.parametrize("sigma", [None, "learned"])
-def test_sigma_is_learned_unless_it_is_a_number(sigma: str | None) -> None:
-    pixels = PixelDistribution("gaussian", sigma)
-    assert [name for name, _ in pixels.named_parameters()] == ["log_sigma"]
-    assert pixels.log_sigma.exp().item() == pytest.approx(0.25)
+@pytest.mark.parametrize("settings", [{}, {"sigma": None}, {"sigma": "learned"}])
+def test_sigma_is_learned_unless_it_is_a_number(settings: dict[str, str | None]) -> None:
+    gaussian = pixels("gaussian", **settings)
+    assert [name for name, _ in gaussian.named_parameters()] == ["log_sigma"]
+    assert isinstance(gaussian.log_sigma, Tensor)
+    assert gaussian.log_sigma.exp().item() == pytest.approx(0.25)
     output, x = torch.randn(3, 5, generator=generator("output")), torch.rand(3, 5, generator=generator("x"))
-    pixels(output).log_prob(x).sum().backward()
+    gaussian(output).log_prob(x).sum().backward()
     # d/d log σ of −e/2σ² − D log σ is e/σ² − D, summed over the images.
     expected = ((x - torch.sigmoid(output)).square().sum() / 0.25**2 - 15).item()
-    assert isinstance(pixels.log_sigma.grad, Tensor)
-    assert pixels.log_sigma.grad.item() == pytest.approx(expected, rel=1e-5)
+    assert isinstance(gaussian.log_sigma.grad, Tensor)
+    assert gaussian.log_sigma.grad.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 1])
 def test_a_sigma_that_is_a_number_stays_what_it_is(sigma: float) -> None:
-    pixels = PixelDistribution("gaussian", sigma)
-    assert not list(pixels.parameters())
-    assert not pixels.state_dict()
-    assert pixels.log_sigma.exp().item() == pytest.approx(sigma)
-    assert pixels(torch.zeros(1)).log_prob(torch.tensor([0.5])).item() == pytest.approx(
+    gaussian = pixels("gaussian", sigma=sigma)
+    assert not list(gaussian.parameters())
+    assert not gaussian.state_dict()
+    assert isinstance(gaussian.log_sigma, Tensor)
+    assert gaussian.log_sigma.exp().item() == pytest.approx(sigma)
+    assert gaussian(torch.zeros(1)).log_prob(torch.tensor([0.5])).item() == pytest.approx(
         -math.log(sigma * math.sqrt(2 * math.pi)), abs=1e-6
     )
 
 
+def test_the_curvature_of_a_gaussian_whose_mean_is_given_is_its_precision() -> None:
+    found = Gaussian(torch.tensor([0.2, 0.7]), torch.tensor(math.log(0.5))).curvature
+    torch.testing.assert_close(found, torch.tensor([4.0, 4.0]))
+
+
 def test_what_the_decoders_output_means() -> None:
     output = torch.tensor([-200.0, -2.0, 0.0, 2.0, 200.0])
-    of = {name: PixelDistribution(name)(output) for name in ("bernoulli", "continuous_bernoulli", "gaussian")}
+    of = {name: pixels(name)(output) for name in ("bernoulli", "continuous_bernoulli", "gaussian")}
     assert {name: type(likelihood) for name, likelihood in of.items()} == {
         "bernoulli": Bernoulli,
         "continuous_bernoulli": ContinuousBernoulli,
         "gaussian": Gaussian,
     }
     for likelihood in of.values():
-        assert ((likelihood.mean >= 0) & (likelihood.mean <= 1)).all()
         assert (likelihood.mean.diff() > 0).all()
     torch.testing.assert_close(of["gaussian"].mean, torch.sigmoid(output))
-    assert not any(list(PixelDistribution(name).parameters()) for name in ("bernoulli", "continuous_bernoulli"))
+    assert not any(list(pixels(name).parameters()) for name in set(likelihoods()) - {"gaussian"})
+
+
+@pytest.mark.parametrize("logit", [*LOGITS, 100.0, -1000.0])
+def test_the_curvature_of_a_continuous_bernoulli_is_its_variance(logit: float) -> None:
+    in_float32 = ContinuousBernoulli(torch.tensor([logit])).curvature.item()
+    assert in_float32 == pytest.approx(variance(logit), rel=1e-5)
+
+
+def discretised(location: float, scale: float) -> np.ndarray:
+    """The probabilities of the 256 values, `[256]`, from their definition in float64, whichever tail they lie in."""
+    ends = (np.arange(255) + 0.5) / 255
+    below = np.concatenate([[0], stats.logistic.cdf(ends, location, scale), [1]])
+    above = np.concatenate([[1], stats.logistic.sf(ends, location, scale), [0]])
+    return np.where(np.append(ends, 2) < location, np.diff(below), -np.diff(above))
+
+
+GREY = torch.arange(256)[:, None] / 255
+
+
+@pytest.mark.parametrize("a", [-3.0, -0.5, -0.4971, 0.0, 0.0019, 0.3, 0.5, 0.62, 3.0])
+@pytest.mark.parametrize("b", [-1e4, -20.0, -2.0, 0.0, 1.0, 20.0, 1e4])
+def test_a_discretised_logistic_has_the_probabilities_of_a_rounded_one(a: float, b: float) -> None:
+    likelihood = DiscretisedLogistic(torch.tensor([a, b]))
+    location, scale = likelihood.location.item(), likelihood.log_scale.double().exp().item()
+    expected = discretised(location, scale)
+    found = likelihood.log_prob(GREY).double()
+    assert found.exp().sum().item() == pytest.approx(1, abs=3e-5)
+    known = expected > 1e-290
+    # In units of the smallest scale a pixel's distance from the location has an error of 6e-8/5e-4.
+    assert found.numpy()[known] == pytest.approx(np.log(expected[known]), rel=1e-6, abs=1.3e-4)
+    mean = float(expected @ np.arange(256)) / 255
+    assert likelihood.mean.item() == pytest.approx(mean, abs=0.5 / 255)
+    if scale > 0.02:
+        assert likelihood.mean.item() == pytest.approx(mean, abs=1e-5)
+
+
+def test_far_from_its_location_a_discretised_logistic_falls_by_the_distance_in_scales() -> None:
+    for location in (-30.0, 31.0, 1e4):
+        likelihood = DiscretisedLogistic(torch.tensor([location - 0.5, -20.0]))
+        scale = likelihood.log_scale.double().exp()
+        inner = likelihood.log_prob(GREY[1:-1]).double()
+        nearer_end = (GREY[1:-1, 0].double() - location).abs() - 0.5 / 255
+        torch.testing.assert_close(
+            inner, -nearer_end / scale + torch.log(-torch.expm1(-1 / (255 * scale))), rtol=1e-6, atol=0
+        )
+
+
+def test_the_scale_of_a_discretised_logistic_stays_between_its_ends() -> None:
+    log_scale = DiscretisedLogistic(torch.tensor([0.0, 0.0, 0.0, -1e30, 0.0, 1e30])).log_scale
+    assert log_scale.exp().tolist() == pytest.approx([math.exp(-7) / 2, 0.25, 1])
+
+
+def test_black_and_white_may_be_certain_to_a_discretised_logistic() -> None:
+    for a, x in ((-1.0, 0.0), (1.0, 1.0)):
+        assert DiscretisedLogistic(torch.tensor([a, -20.0])).log_prob(torch.tensor([x])).item() == pytest.approx(0)
+
+
+def test_its_samples_are_grey_values() -> None:
+    seen = 255 * drawn(DiscretisedLogistic(outputs("discretised_logistic", 500).float()))
+    torch.testing.assert_close(seen, seen.round(), rtol=0, atol=1e-4)
+    assert {0, 255} < set(seen.round().int().flatten().tolist())
+
+
+def test_the_curvature_of_a_wide_discretised_logistic_is_nearly_that_of_a_logistic() -> None:
+    """1/3s² by the location and (3 + π²)/9 by log s, where rounding and the ends hide little."""
+    output = torch.tensor([0.0, -1.0], requires_grad=True)
+    likelihood = DiscretisedLogistic(output)
+    (slope,) = torch.autograd.grad(likelihood.log_scale.sum(), output)
+    scale, slope_of_log_scale = likelihood.log_scale.exp().item(), slope[1].item()
+    by_location, by_log_scale = likelihood.curvature.tolist()
+    assert 0.01 < scale < 0.1
+    assert by_location == pytest.approx(1 / (3 * scale**2), rel=0.01)
+    assert by_log_scale == pytest.approx((3 + math.pi**2) / 9 * slope_of_log_scale**2, rel=0.01)

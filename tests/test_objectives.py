@@ -1,14 +1,16 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from aebench.models.latents import UnitNormalMixture, diagonal_normal, reparameterised, unit_normal
-from aebench.models.likelihoods import Bernoulli
+from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.models.objectives import (
     binary_cross_entropy,
+    bits_per_dimension,
     importance_weighted_bound,
     importance_weighted_loss,
     kl_weight,
@@ -32,6 +34,13 @@ def test_binary_cross_entropy_is_in_nats_and_bounded_at_the_ends() -> None:
         2 * math.log(2)
     )
     assert 15 < binary_cross_entropy(torch.tensor([[1.0]]), torch.tensor([[0.0]])).item() < 17
+
+
+def test_a_pixel_of_256_equally_likely_values_has_8_bits() -> None:
+    equal = -3 * math.log(256)
+    assert bits_per_dimension(equal, 3) == pytest.approx(8)
+    torch.testing.assert_close(bits_per_dimension(torch.tensor([equal, 0.0]), 3), torch.tensor([8.0, 0.0]))
+    assert bits_per_dimension(np.array([equal, -6 * math.log(2)]), 3) == pytest.approx([8, 2])
 
 
 def test_kl_to_a_unit_normal_is_the_papers_formula() -> None:

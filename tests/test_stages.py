@@ -48,7 +48,7 @@ def test_every_module_is_reached_by_a_stage() -> None:
     """Nothing lies in the package that the pipeline does not use."""
     named = {
         f"aebench.{'.'.join(folder)}.{path.stem}"
-        for folder in (("variants",), ("models", "networks"), ("training", "optimizers"))
+        for folder in (("variants",), ("models", "networks"), ("models", "likelihoods"), ("training", "optimizers"))
         for path in (ROOT / "src" / "aebench").joinpath(*folder).glob("*.py")
     }
     used = {path for stage in PIPELINE for path in closure(LAYOUT, stage)}

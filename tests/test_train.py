@@ -13,7 +13,6 @@ from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
 from aebench.models.autoencoder import Autoencoder, Noise
-from aebench.parsing import parse
 from aebench.training.run import train_run
 from aebench.training.state import History
 from aebench.training.train import train, validate
@@ -24,7 +23,7 @@ TWO_EPOCHS = Training(epochs=2, batch_size=50, learning_rate=1e-3, select="best_
 def config(kind: str, **settings: object) -> RunConfig:
     return RunConfig(
         variant="mine",
-        model=parse(variants.kinds()[kind], {"kind": kind, **settings}),
+        model=variants.configuration({"kind": kind, **settings}),
         network=network(),
         training=TWO_EPOCHS,
         data=Data(validation_fraction=0.1),

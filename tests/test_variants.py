@@ -14,6 +14,7 @@ from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
 from aebench.models.generative import Posterior, divergence, rsample_and_log_prob
 from aebench.models.labels import inferred_label
 from aebench.models.latent_variable_model import LatentVariableModel
+from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
 from aebench.randomness import Streams, drawing_from, generator
 from aebench.training.purity import require_purity
@@ -25,9 +26,28 @@ SETTINGS: dict[str, dict[str, object]] = {
     **{kind: {"kind": kind} for kind in KINDS},
     "cvae, concat": {"kind": "cvae", "conditioning": "concat"},
     "vae, iwae": {"kind": "vae", "objective": "iwae", "samples": 3},
-    "vae, continuous Bernoulli": {"kind": "vae", "likelihood": "continuous_bernoulli"},
     "vae, Gaussian": {"kind": "vae", "likelihood": "gaussian", "sigma": 0.1},
-    "cvae, Gaussian with its own sigma": {"kind": "cvae", "likelihood": "gaussian", "sigma": "learned"},
+    # Every likelihood, and one with two outputs a pixel with all that may stand beside it.
+    **{
+        f"{kind}, {likelihood}": {"kind": kind, "likelihood": likelihood, **config.EXAMPLE}
+        for likelihood, config in sorted(likelihoods().items())
+        for kind in ("vae", "cvae")
+        if likelihood != "bernoulli"
+    },
+    **{
+        f"{kind}, discretised logistic, {next(iter(settings.values()))}": {
+            "kind": kind,
+            "likelihood": "discretised_logistic",
+            **settings,
+        }
+        for kind, settings in (
+            ("vae", {"objective": "iwae", "samples": 3}),
+            ("vae", {"architecture": "gated_mlp"}),
+            ("vae", {"architecture": "conv"}),
+            ("cvae", {"conditioning": "concat"}),
+            ("cvae", {"architecture": "conv", "conditioning": "concat"}),
+        )
+    },
     # Every network, with and without a label beside its inputs.
     **{
         f"{kind}, {conditioning or architecture}, {architecture}": {
@@ -248,6 +268,16 @@ def test_conditional_parts_says_what_the_label_changes(
     if "posterior" in latent_model.conditional_parts:
         with pytest.raises(TypeError, match="need the label"):
             latent_model.posterior(x)
+
+
+@pytest.mark.parametrize("architecture", sorted(architectures()))
+def test_colour_is_more_pixels(architecture: str) -> None:
+    for conditioning in ("class_prior", "concat"):
+        settings = {"likelihood": "discretised_logistic", "conditioning": conditioning}
+        model = tiny("cvae", architecture=architecture, shape=(3, 8, 8), **settings)
+        images = torch.randint(256, (B, 3 * D), generator=generator("colour")) / 255
+        assert loss(model, images, torch.arange(B))["loss"].isfinite().all()
+        assert model.reconstruct(images, torch.arange(B)).shape == images.shape
 
 
 def test_codes_without_a_label_are_averaged_over_it(x: torch.Tensor) -> None:

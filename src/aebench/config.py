@@ -1,6 +1,5 @@
 """The blocks of params.yaml, as frozen, typed values."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -12,6 +11,8 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 
@@ -26,14 +27,6 @@ def _workers(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise ValueError("allowed: auto, or a whole number of at least 1")
-
-
-def _sigma(value: object) -> object:
-    if value == "learned":
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
-        return value
-    raise ValueError("allowed: learned, or a number greater than 0")
 
 
 def _line(value: str) -> str:
@@ -141,21 +134,39 @@ class Corruption(Block):
         return self
 
 
-class PixelLikelihood(Block):
-    """Which p(x|z) a variant has.
+class LikelihoodConfig(Block):
+    """A p(x|z); each file in `models/likelihoods/` extends it with its settings.
 
-    `sigma`: the standard deviation of `gaussian`, one for all pixels: a number or `learned`; where it is absent, it is
-    learned.
+    `OUTPUTS`: how many values a pixel the decoder gives. `GREY`, `BINARIZED`: what a number in nats is on such pixels.
+    `OF_8_BITS`: whether it is a probability of the 256 values of an 8-bit pixel. `REFUSED`: why binarised pixels cannot have it; empty where they can. `EXAMPLE`: what must stand beside its name;
+    the tests use it.
     """
 
-    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian"] = "bernoulli"
-    sigma: Annotated[float | str, BeforeValidator(_sigma)] | None = None
+    EXAMPLE: ClassVar[Settings] = {}
+    OUTPUTS: ClassVar[int] = 1
+    GREY: ClassVar[str]
+    BINARIZED: ClassVar[str] = ""
+    OF_8_BITS: ClassVar[bool] = False
+    REFUSED: ClassVar[str] = ""
 
-    @model_validator(mode="after")
-    def _only_a_gaussian_has_sigma(self) -> "PixelLikelihood":
-        if self.sigma is not None and self.likelihood != "gaussian":
-            raise ValueError(f"sigma: found {self.sigma} with {self.likelihood}, allowed: with likelihood: gaussian")
-        return self
+    likelihood: str
+
+    def note(self, *, binarized: bool) -> str:
+        """What a number in nats under it is on this data."""
+        return self.BINARIZED if binarized else self.GREY
+
+
+class PixelLikelihood(Block):
+    """Which p(x|z) a variant has. Its name and its settings stand in the variant's block, beside the variant's own."""
+
+    likelihood: SerializeAsAny[LikelihoodConfig]
+
+    @model_serializer(mode="wrap")
+    def _as_in_the_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        block: dict[str, object] = handler(self)
+        of_likelihood = block["likelihood"]
+        assert isinstance(of_likelihood, dict)
+        return {**block, **of_likelihood}
 
 
 class Expost(Block):
@@ -230,16 +241,19 @@ class Params(Block):
     tracking: Tracking
 
     def modules(self) -> dict[str, tuple[str, ...]]:
-        """For each variant the modules that are imported by the names of its kind, its network and its optimiser."""
+        """For each variant the modules that are imported by names: of its kind, network, optimiser and likelihood."""
         return {variant: self._modules(variant) for variant in self.variants}
 
     def _modules(self, variant: str) -> tuple[str, ...]:
         run = self.run(variant)
-        return (
+        modules: tuple[str, ...] = (
             f"aebench.variants.{run.model.kind}",
             f"aebench.models.networks.{run.network.architecture}",
             f"aebench.training.optimizers.{run.training.optimizer}",
         )
+        if isinstance(run.model, PixelLikelihood):
+            modules += (f"aebench.models.likelihoods.{run.model.likelihood.likelihood}",)
+        return modules
 
     def run(self, variant: str) -> RunConfig:
         """The configuration of `variant`'s runs: what all variants share, and what its block overrides of that."""

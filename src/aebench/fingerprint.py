@@ -30,7 +30,7 @@ def fingerprints(layout: Layout, modules: Mapping[str, Sequence[str]]) -> dict[t
 
     Args:
         layout: the checkout with the code.
-        modules: for each variant those that are imported by the names of its kind, its network and its optimiser.
+        modules: for each variant those that are imported by names: of its kind, network, optimiser and likelihood.
 
     Raises:
         UserError: a file is not valid Python.
@@ -98,9 +98,9 @@ def source_files(folder: Path) -> list[Path]:
 def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
     """The files of the modules that a stage imports, wherever in their code, and of the templates beside them.
 
-    Only names that stand in the code are followed. The files of variants, networks and optimisers are imported by names
-    that params.yaml gives: of these, only the modules `named` are among them. Metrics are in no such list: with the
-    package all its files count.
+    Only names that stand in the code are followed. The files of variants, networks, optimisers and likelihoods are
+    imported by names that params.yaml gives: of these, only the modules `named` are among them. Metrics are in no such
+    list: with the package all its files count.
 
     Raises:
         UserError: a file is not valid Python, or imports relatively from beyond its package.

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from aebench.config import EXPERIMENT, NAME, Block, Network
+from aebench.config import EXPERIMENT, NAME, Block, LikelihoodConfig, Network, PixelLikelihood, VariantConfig
 from aebench.errors import ConfigError, plain, show
 
 B = TypeVar("B", bound=Block)
@@ -27,8 +27,8 @@ _PATTERNS = {
 }
 
 
-def parse(block: type[B], value: object, where: str = "") -> B:
-    """Check `value` against `block`; `where` is the key under which it stands.
+def parse(block: type[B], value: object, where: str = "", besides: Iterable[str] = ()) -> B:
+    """Check `value` against `block`; `where` is the key under which it stands, `besides` what else may stand there.
 
     Raises:
         ConfigError: one line about the first thing that is wrong.
@@ -43,7 +43,8 @@ def parse(block: type[B], value: object, where: str = "") -> B:
         found = f"found {show(error['input'])}"
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
-            text = f"unknown key, {allowed(str(location[-1]), _fields(block, location[:-1]))}"
+            known = dict.fromkeys((*_fields(block, location[:-1]), *(besides if len(location) == 1 else ())))
+            text = f"unknown key, {allowed(str(location[-1]), known)}"
         elif error["type"] == "invalid_key":
             text = f"unknown key, allowed: {', '.join(_fields(block, location[:-1]))}"
         elif error["type"] in _TYPES:
@@ -90,6 +91,40 @@ def parse_network(architectures: Mapping[str, type[Network]], value: object, whe
     return parse_named(architectures, "architecture", value, where, default="mlp")
 
 
+def parse_variant(
+    kinds: Mapping[str, type[VariantConfig]],
+    likelihoods: Mapping[str, type[LikelihoodConfig]],
+    value: object,
+    where: str = "",
+) -> VariantConfig:
+    """The configuration of a variant; `where` is the key under which it stands.
+
+    Raises:
+        ConfigError: one line about the first thing that is wrong.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping with a kind")
+    kind = kinds[_name(kinds, "kind", value, where)]
+    if not issubclass(kind, PixelLikelihood):
+        return parse(kind, value, where)
+    likelihood, rest = _likelihood(likelihoods, value, where)
+    return parse(kind, {**rest, "likelihood": likelihood}, where, besides=type(likelihood).model_fields)
+
+
+def _likelihood(
+    likelihoods: Mapping[str, type[LikelihoodConfig]], block: Mapping[object, object], where: str
+) -> tuple[LikelihoodConfig, dict[object, object]]:
+    """The likelihood in a variant's block, with its settings, and what else stands there."""
+    name = _name(likelihoods, "likelihood", block, where, default="bernoulli")
+    owners = {key: [name for name, of_one in likelihoods.items() if key in of_one.model_fields] for key in block}
+    for key, found in block.items():
+        if owners[key] and name not in owners[key] and found is not None:
+            with_others = f"allowed: with likelihood: {', '.join(owners[key])}"
+            raise ConfigError(f"{_within(where)}{key}: found {show(found)} with {name}, {with_others}")
+    own = {key: found for key, found in block.items() if name in owners[key]}
+    return parse(likelihoods[name], own, where), {key: block[key] for key in block if not owners[key]}
+
+
 def parse_named(blocks: Mapping[str, type[B]], key: str, value: object, where: str, *, default: str | None = None) -> B:
     """A block that is one of `blocks`, the one that stands under `key`; `where` is the key under which `value` stands.
 
@@ -98,9 +133,26 @@ def parse_named(blocks: Mapping[str, type[B]], key: str, value: object, where: s
     """
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping")
+    return parse(blocks[_name(blocks, key, value, where, default=default)], value, where)
+
+
+def _name(
+    blocks: Mapping[str, type[Block]],
+    key: str,
+    value: Mapping[object, object],
+    where: str,
+    *,
+    default: str | None = None,
+) -> str:
+    """The name of one of `blocks` that stands under `key`."""
     if key not in value and default is None:
-        raise ConfigError(f"{where}.{key}: missing, allowed: {', '.join(blocks)}")
+        raise ConfigError(f"{_within(where)}{key}: missing, allowed: {', '.join(blocks)}")
     name = value.get(key, default)
     if not isinstance(name, str) or name not in blocks:
-        raise ConfigError(f"{where}.{key}: found {show(name)}, {allowed(str(name), blocks)}")
-    return parse(blocks[name], value, where)
+        raise ConfigError(f"{_within(where)}{key}: found {show(name)}, {allowed(str(name), blocks)}")
+    return name
+
+
+def _within(where: str) -> str:
+    """What stands before a key of the block under `where`."""
+    return f"{where}." if where else ""

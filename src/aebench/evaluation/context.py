@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aebench.config import Evaluation
+from aebench.config import Evaluation, LikelihoodConfig
 from aebench.data.datasets import Split, Splits
 from aebench.evaluation.likelihoods import Vectors, likelihoods
 from aebench.evaluation.probes import Labelled
@@ -30,7 +30,8 @@ class Context:
 
     `model`: trained, its weights without gradients. `splits`: its data, on the model's device. `config`: K, the
     proposal, the corruption, the ex-post density. `seed`: the run's; the noise of estimators is derived from it.
-    `report`: is told (images done, images in all, what is being measured).
+    `report`: is told (images done, images in all, what is being measured). `likelihood`: p(x|z), where the variant has
+    one.
     """
 
     model: Autoencoder
@@ -38,6 +39,7 @@ class Context:
     config: Evaluation
     seed: int
     report: "Report"
+    likelihood: LikelihoodConfig | None = None
 
     @cached_property
     def train(self) -> Labelled:

@@ -157,14 +157,14 @@ def evaluate_run(
     for name, weight in model.state_dict().items():
         if not bool(weight.isfinite().all()):
             raise Diverged(f"the weights {name} are not finite: {DIVERGED}")
-    context = Context(model, load(data, dataset, validation_fraction).to(where), config, seed, report)
+    splits = load(data, dataset, validation_fraction).to(where)
+    context = Context(model, splits, config, seed, report, run.likelihood)
     codes = context.test.codes
     with np.errstate(over="ignore"):
         everywhere = (context.train, context.validation, context.test)
         overflow = not all(np.isfinite(np.square(split.codes).sum()) for split in everywhere)
     if overflow:
         raise Diverged(f"the codes overflow: {DIVERGED}")
-    splits = context.splits
     report(0, len(splits.test), "reconstructions and probes")
     measured, reasons = measure(context)
     arrays: Arrays = {

@@ -19,7 +19,7 @@ from aebench.data.datasets import Split
 from aebench.errors import Diverged
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.generative import GenerativeModel
-from aebench.models.likelihoods import Gaussian
+from aebench.models.likelihoods.gaussian import Gaussian
 from aebench.models.objectives import squared_error
 from aebench.randomness import generator
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aebench.config import Corruption, Evaluation, RunConfig
+from aebench.config import Corruption, Evaluation, PixelLikelihood, RunConfig
 from aebench.data.description import Binarization
 from aebench.models.corruption import apply, draw
 from aebench.randomness import generator
@@ -48,7 +48,6 @@ def protocol(
     conditional_parts: tuple[str, ...],
 ) -> dict[str, Any]:
     """What the numbers of one variant were measured on, and how."""
-    likelihood = getattr(config.model, "likelihood", None)
     found: dict[str, Any] = {
         "split": "test",
         "images": images,
@@ -64,10 +63,11 @@ def protocol(
         "probe_codes": "of the clean image, without its label"
         + (", averaged over p(y)" if "posterior" in conditional_parts else ""),
     }
-    if likelihood is not None:
+    if isinstance(config.model, PixelLikelihood):
+        likelihood = config.model.likelihood
         found |= {
-            "likelihood": likelihood,
-            "likelihood_note": likelihood_note(binarization, likelihood),
+            "likelihood": likelihood.likelihood,
+            "likelihood_note": likelihood.note(binarized=binarization != "none"),
             "importance_samples": evaluation.importance_samples,
             "proposal": PROPOSALS[evaluation.proposal],
         }
@@ -85,17 +85,6 @@ PROPOSALS = {
     "amortised": "q(z|x) of the encoder",
     "refined": "q(z|x) of the encoder, refined for each image by gradient steps and widened",
 }
-
-
-def likelihood_note(binarization: Binarization, likelihood: str) -> str:
-    """What a number in nats under `likelihood` is on this data."""
-    if likelihood == "gaussian":
-        return "a density of grey pixels, which reaches beyond [0, 1]"
-    if likelihood == "continuous_bernoulli":
-        return "a density of grey pixels in [0, 1]"
-    if binarization == "none":
-        return "cross-entropy on grey pixels: not a normalised likelihood, comparable only with its like"
-    return "a likelihood of the binarised pixels"
 
 
 def binarization_note(binarization: Binarization) -> str:

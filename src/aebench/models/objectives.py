@@ -6,13 +6,17 @@ and returned for each image; the mean over images is taken once, by the caller. 
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Distribution
 
 from aebench.models.generative import Posterior, Prior, divergence
 from aebench.models.likelihoods import Likelihood
+
+Values = TypeVar("Values", float, Tensor, NDArray[Any])
 
 _EPSILON = torch.finfo(torch.float32).eps
 
@@ -34,6 +38,15 @@ def binary_cross_entropy(x: Tensor, x_hat: Tensor) -> Tensor:
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:
     """log (1/K) Σ_k w_k over the first dimension, in nats: log w `[K, ...]` → `[...]` (Burda et al. 2016, eq. 8)."""
     return torch.logsumexp(log_weights, dim=0) - math.log(log_weights.shape[0])
+
+
+def bits_per_dimension(log_px: Values, dimensions: int) -> Values:
+    """−log p(x) / (D ln 2) (Theis et al. 2016, §3.1): log p(x) in nats, of any shape, → bits.
+
+    They are of each of an image's D = C·H·W dimensions. Those of a density in [0, 1] are 8 fewer than those of the
+    probabilities of 256 values which it stands for, so they compare with their like alone.
+    """
+    return -log_px / (dimensions * math.log(2))
 
 
 def kl_weight(beta: float, warmup_epochs: int, epoch: int | None) -> float:

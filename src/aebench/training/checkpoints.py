@@ -18,7 +18,7 @@ from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, write
 from aebench.store import pack_files, unpack_files
 from aebench.training.state import History
-from aebench.variants import restore
+from aebench.variants import configuration, restore
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,16 @@ class StoredRun:
     def weights_sha256(self) -> str:
         """The SHA-256 of the weights file."""
         return hashlib.sha256(self.weights).hexdigest()
+
+    @property
+    def likelihood(self) -> LikelihoodConfig | None:
+        """p(x|z), where the variant has one.
+
+        Raises:
+            ConfigError: the description is damaged, or of another version.
+        """
+        found: LikelihoodConfig | None = getattr(configuration(self.description["model"]), "likelihood", None)
+        return found
 
     def model(self) -> Autoencoder:
         """The trained model, in evaluation mode.

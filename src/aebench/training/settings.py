@@ -1,17 +1,18 @@
-"""params.yaml, read and checked against all that there is: variants, networks, optimisers, data sets."""
+"""params.yaml, read and checked against all that there is: variants, networks, likelihoods, optimisers, data sets."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from aebench import yaml
-from aebench.config import Block, Network, Params, Training, VariantConfig
+from aebench.config import Block, Network, Params, PixelLikelihood, Training, VariantConfig
 from aebench.data.datasets import SMALLEST_SPLIT, DatasetFacts, facts, held_out_images
 from aebench.errors import ConfigError, plain, show
+from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
 from aebench.parsing import allowed, parse, parse_named, parse_network
 from aebench.training.optimizers import optimizers
-from aebench.variants import kinds
+from aebench.variants import configuration
 
 # What else is allowed, by key.
 _BESIDES = {"datasets": "; or NAME where datasets/ holds NAME.npz or a folder NAME of images"}
@@ -59,11 +60,11 @@ def _variant(name: object, block: object, shared: Mapping[str, Block], parsers: 
     """A block under `models`; what it changes of a `shared` block is taken for that block, changed."""
     where = f"models.{plain(name)}"
     if not isinstance(block, dict):
-        raise ConfigError(f"{where}: found {show(block)}, allowed: a mapping with a kind")
+        return configuration(block, where)
     whole = {key: value for key, value in block.items() if key not in parsers}
     for key in (key for key in shared if key in block):
         whole[key] = parsers[key](_changed(shared[key], block[key], f"{where}.{key}"), f"{where}.{key}")
-    return parse_named(kinds(), "kind", whole, where)
+    return configuration(whole, where)
 
 
 def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
@@ -125,9 +126,10 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
         if facts.shape and (misfit := network.misfit(facts.shape)):
             where = "network" if network is params.network else f"models.{variant}.network"
             raise ConfigError(f"{dataset}: {where}.{misfit}")
-        likelihood = getattr(params.models[variant], "likelihood", "bernoulli")
-        if facts.binarized and likelihood != "bernoulli":
+        model = params.models[variant]
+        if facts.binarized and isinstance(model, PixelLikelihood) and model.likelihood.REFUSED:
+            others = ", ".join(name for name, block in likelihoods().items() if not block.REFUSED)
             raise ConfigError(
-                f"models.{variant}.likelihood: found {likelihood} with {dataset}, whose pixels are 0 or 1: a density "
-                "has no meaning there, allowed: bernoulli"
+                f"models.{variant}.likelihood: found {model.likelihood.likelihood} with {dataset}, whose pixels are "
+                f"0 or 1: {model.likelihood.REFUSED}, allowed: {others}"
             )

@@ -10,14 +10,24 @@ from safetensors.torch import load
 from aebench.config import Network, VariantConfig
 from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
+from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
-from aebench.parsing import parse, parse_network
+from aebench.parsing import parse_network, parse_variant
 from aebench.plugins import modules
 
 
 def kinds() -> dict[str, type[VariantConfig]]:
     """For every variant its configuration, the class named `Config` in its file."""
     return {name: module.Config for name, module in modules(__name__).items()}
+
+
+def configuration(block: object, where: str = "") -> VariantConfig:
+    """What a block under `models` in params.yaml says; `where` is the key under which it stands.
+
+    Raises:
+        ConfigError: one line about the first thing that is wrong.
+    """
+    return parse_variant(kinds(), likelihoods(), block, where)
 
 
 def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencoder:
@@ -47,7 +57,7 @@ def restore(description: Mapping[str, Any], weights: bytes) -> Autoencoder:
     """
     if unknown := {"network", "training"}.intersection(description["model"]):
         raise ValueError(f"model: found {', '.join(sorted(unknown))}, which stand beside it")
-    config = parse(kinds()[description["model"]["kind"]], description["model"])
+    config = configuration(description["model"])
     network = parse_network(architectures(), description["network"])
     shape = description["images"]["shape"]
     if [type(length) for length in shape] != [int] * 3 or min(shape) < 1:

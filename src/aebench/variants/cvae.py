@@ -19,7 +19,7 @@ from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import UnitNormalMixture, diagonal_normal, reparameterised, unit_normal
-from aebench.models.likelihoods import Likelihood, PixelDistribution
+from aebench.models.likelihoods import Likelihood, make
 from aebench.models.networks import Conditional, decoder, encoder
 from aebench.models.objectives import kl_weight, variational_loss
 from aebench.randomness import Streams
@@ -50,10 +50,10 @@ class CVAE(LatentVariableModel):
         self.conditional_parts = frozenset({"posterior", "likelihood"} if self.concat else {"prior"})
         self.classes = len(spec.class_shares)
         to_latents = encoder(network, spec.shape, 2 * network.latent_dim)
-        to_pixels = decoder(network, spec.shape)
+        to_pixels = decoder(network, spec.shape, config.likelihood.OUTPUTS)
         self.encoder = Conditional(to_latents, self.classes) if self.concat else to_latents
         self.decoder = Conditional(to_pixels, self.classes) if self.concat else to_pixels
-        self.pixels = PixelDistribution(config.likelihood, config.sigma)
+        self.pixels = make(config.likelihood)
         means = torch.zeros(self.classes, network.latent_dim)
         if self.concat:
             self.register_buffer("class_means", means, persistent=False)

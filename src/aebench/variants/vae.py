@@ -11,7 +11,7 @@ from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import diagonal_normal, reparameterised, unit_normal
-from aebench.models.likelihoods import Likelihood, PixelDistribution
+from aebench.models.likelihoods import Likelihood, make
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import importance_weighted_loss, kl_weight, variational_loss
 from aebench.randomness import Streams
@@ -51,8 +51,8 @@ class VAE(LatentVariableModel):
         super().__init__()
         self.config = config
         self.encoder = encoder(network, spec.shape, 2 * network.latent_dim)
-        self.decoder = decoder(network, spec.shape)
-        self.pixels = PixelDistribution(config.likelihood, config.sigma)
+        self.decoder = decoder(network, spec.shape, config.likelihood.OUTPUTS)
+        self.pixels = make(config.likelihood)
         self.register_buffer("origin", torch.zeros(network.latent_dim), persistent=False)
 
     def prior(self, y: Tensor | None = None) -> Independent[Normal]:

@@ -10,7 +10,7 @@ from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import diagonal_normal, reparameterised
-from aebench.models.likelihoods import Likelihood, PixelDistribution
+from aebench.models.likelihoods import Likelihood, make
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import variational_loss
 from aebench.randomness import Streams
@@ -32,8 +32,8 @@ class DearPrior(LatentVariableModel):
         super().__init__()
         self.latent_dim = network.latent_dim
         self.encoder = encoder(network, spec.shape, 2 * network.latent_dim)
-        self.decoder = decoder(network, spec.shape)
-        self.pixels = PixelDistribution(config.likelihood, config.sigma)
+        self.decoder = decoder(network, spec.shape, config.likelihood.OUTPUTS)
+        self.pixels = make(config.likelihood)
         self.pseudo_inputs = nn.Parameter(torch.rand(PSEUDO_INPUTS, spec.pixels))
 
     def prior(self, y: Tensor | None = None) -> Distribution:

@@ -10,7 +10,7 @@ from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import unit_normal
-from aebench.models.likelihoods import Likelihood, PixelDistribution
+from aebench.models.likelihoods import Likelihood, make
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import variational_loss
 from aebench.randomness import Streams
@@ -52,8 +52,8 @@ class Flow(LatentVariableModel):
         super().__init__()
         latents = network.latent_dim
         self.encoder = encoder(network, spec.shape, 2 * latents)
-        self.decoder = decoder(network, spec.shape)
-        self.pixels = PixelDistribution(config.likelihood, config.sigma)
+        self.decoder = decoder(network, spec.shape, config.likelihood.OUTPUTS)
+        self.pixels = make(config.likelihood)
         self.before = nn.Parameter(0.3 * torch.randn(2 * latents, latents))
         self.register_buffer("mask", torch.ones(latents, latents).tril(-1).repeat(2, 1), persistent=False)
         self.register_buffer("origin", torch.zeros(latents), persistent=False)

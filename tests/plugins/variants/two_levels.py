@@ -9,7 +9,7 @@ from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import diagonal_normal, reparameterised, unit_normal
-from aebench.models.likelihoods import Likelihood, PixelDistribution
+from aebench.models.likelihoods import Likelihood, make
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import variational_loss
 from aebench.randomness import Streams
@@ -70,8 +70,8 @@ class TwoLevels(LatentVariableModel):
         self.upper = network.latent_dim // 2
         self.lower = network.latent_dim - self.upper
         self.encoder = encoder(network, spec.shape, 2 * network.latent_dim)
-        self.decoder = decoder(network, spec.shape)
-        self.pixels = PixelDistribution(config.likelihood, config.sigma)
+        self.decoder = decoder(network, spec.shape, config.likelihood.OUTPUTS)
+        self.pixels = make(config.likelihood)
         self.of_prior, self.of_posterior = (nn.Linear(self.upper, 2 * self.lower) for _ in range(2))
 
     def prior(self, y: Tensor | None = None) -> Prior:

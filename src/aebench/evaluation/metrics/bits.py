@@ -1,0 +1,30 @@
+"""log p̂(x) as papers on 8-bit images give it (Theis et al. 2016, §3.1)."""
+
+import math
+from typing import TYPE_CHECKING
+
+from aebench.evaluation.metrics import NO_PRIOR, Measured, Metric, own_likelihood
+
+if TYPE_CHECKING:
+    from aebench.evaluation.context import Context
+
+METRICS = (Metric("bits_per_dimension", "bits a dimension", "bits", "↓", own_likelihood, digits=3, place=45),)
+
+
+def not_defined(context: "Context") -> dict[str, str]:
+    """Without a prior, and where p(x|z) is no probability of 8-bit pixels."""
+    from aebench.models.latent_variable_model import LatentVariableModel
+
+    if not isinstance(context.model, LatentVariableModel):
+        return {"bits_per_dimension": NO_PRIOR}
+    if context.likelihood is None or not context.likelihood.OF_8_BITS:
+        return {"bits_per_dimension": "its p(x|z) is no probability of the 256 values of an 8-bit pixel"}
+    return {}
+
+
+def measure(context: "Context") -> Measured:
+    """−log p̂(x) / (D ln 2) of each image, D = C·H·W."""
+    from aebench.models.objectives import bits_per_dimension
+
+    log_px = context.bounds[0]["iw_log_likelihood_nats"]
+    return Measured({"bits_per_dimension": bits_per_dimension(log_px, math.prod(context.splits.shape))})
