@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import save
 
-from aebench.config import RunConfig
+from aebench.config import LikelihoodConfig, RunConfig
 from aebench.errors import TrainingError, UserError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, write
