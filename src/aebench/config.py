@@ -138,8 +138,8 @@ class LikelihoodConfig(Block):
     """A p(x|z); each file in `models/likelihoods/` extends it with its settings.
 
     `OUTPUTS`: how many values a pixel the decoder gives. `GREY`, `BINARIZED`: what a number in nats is on such pixels.
-    `OF_8_BITS`: whether it is a probability of the 256 values of an 8-bit pixel. `REFUSED`: why binarised pixels cannot have it; empty where they can. `EXAMPLE`: what must stand beside its name;
-    the tests use it.
+    `OF_8_BITS`: whether it is a probability of the 256 values of an 8-bit pixel. `REFUSED`: why binarised pixels cannot
+    have it; empty where they can. `EXAMPLE`: what must stand beside its name; the tests use it.
     """
 
     EXAMPLE: ClassVar[Settings] = {}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, kl_divergence
 
-from aebench.evaluation.estimators import Draws, chunk_size, draws
+from aebench.evaluation.estimators import BLOCK, Draws, chunk_size, draws
 from aebench.models.generative import GenerativeModel, Posterior, Prior, divergence, rsample_and_log_prob
 from aebench.models.labels import PILOT, class_log_posterior, rate, sampled_classes
 from aebench.randomness import drawing_from
@@ -155,11 +155,12 @@ class Marginal:
         """log p(x|z, y) and log p(z|y)/q(z|x, y), float64 `[K, B]`, of one z ~ q(z|x, y) for each label `[K, B]`."""
         found, chunk = x.new_empty(2, *y.shape, dtype=torch.float64), chunk or chunk_size(x)
         with drawing_from(generator):
-            for start in range(0, len(y), chunk):
-                block = slice(start, start + chunk)
+            for start in range(0, len(y), BLOCK):
+                block = slice(start, start + BLOCK)
                 labels, q = y[block], proposal.given(y[block])
                 z, log_q = rsample_and_log_prob(q)
-                found[0, block] = self.model.likelihood(z, labels).log_prob(x)
+                parts = zip(z.split(chunk), labels.split(chunk), strict=True)
+                found[0, block] = torch.cat([self.model.likelihood(*part).log_prob(x) for part in parts])
                 found[1, block] = self.model.prior(labels).log_prob(z) - log_q
         log_px, log_ratio = found.cpu()
         return log_px, log_ratio
