@@ -10,12 +10,13 @@ from scipy import integrate, stats
 from torch import Tensor
 
 from aebench import variants
-from aebench.config import PixelLikelihood, parse
+from aebench.config import PixelLikelihood
 from aebench.models.likelihoods import Likelihood, PixelDistribution, likelihoods, make
 from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.models.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from aebench.models.likelihoods.discretised_logistic import DiscretisedLogistic
 from aebench.models.likelihoods.gaussian import Gaussian
+from aebench.parsing import parse
 from aebench.randomness import drawing_from, generator
 
 D = 9
