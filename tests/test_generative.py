@@ -10,17 +10,21 @@ from torch import Tensor
 from torch.distributions import (
     Categorical,
     Distribution,
+    ExpTransform,
     Independent,
+    Laplace,
+    LogNormal,
     MixtureSameFamily,
     MultivariateNormal,
     Normal,
+    TransformedDistribution,
     kl_divergence,
 )
 
 from aebench.evaluation.diagnostics import rate_per_dimension
 from aebench.evaluation.marginal import Marginal
-from aebench.models.generative import GenerativeModel, Posterior, Prior, divergence, rsample_and_log_prob
-from aebench.models.labels import class_log_posterior, rate
+from aebench.models.generative import GenerativeModel, Posterior, Prior, divergence, rows, rsample_and_log_prob
+from aebench.models.labels import class_log_posterior, rate, sample_prior
 from aebench.models.latents import UnitNormalMixture, diagonal_normal, unit_normal
 from aebench.models.likelihoods import Likelihood
 from aebench.models.likelihoods.gaussian import Gaussian
@@ -241,27 +245,110 @@ def test_with_one_class_it_is_the_plain_divergence() -> None:
     torch.testing.assert_close(rate(model, q, never), kl_divergence(q, unit_normal(model.means[0])))
 
 
+class Hidden:
+    """A distribution behind the one method that a posterior must have, and rows of its batch."""
+
+    def __init__(self, q: Distribution) -> None:
+        self.q = q
+
+    def rsample_and_log_prob(self, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        z = self.q.rsample(shape)
+        return z, self.q.log_prob(z)
+
+    def __getitem__(self, index: Tensor | slice) -> "Hidden":
+        found = rows(self.q, index)
+        assert isinstance(found, Distribution)
+        return Hidden(found)
+
+
+class Scattered(ByClass):
+    """The same, with a posterior that depends on the image."""
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> Posterior:
+        return diagonal_normal(0.3 * x[..., :2] - 0.3 * x[..., 2:4], 0.5 + 0.3 * x[..., 4:6])
+
+
+class Flow2(Scattered):
+    """Its posterior as a flow."""
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> Posterior:
+        q = super().posterior(x, y)
+        assert isinstance(q, Distribution)
+        return Hidden(q)
+
+
+class EverywhereFlow(Flow2):
+    """A label that enters the posterior and the likelihood, and does not change them."""
+
+    conditional_parts = frozenset({"posterior", "likelihood"})
+    made = 0
+
+    def prior(self, y: Tensor | None = None) -> Distribution:
+        self.made += 1
+        return unit_normal(torch.zeros(2))
+
+    def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
+        assert y is not None
+        return super().likelihood(z * (1 + 0.3 * y.unsqueeze(-1)))
+
+
+MEANS, SHARES = torch.tensor([[-2.0, 0.0], [1.0, 0.5]]), torch.tensor([0.4, 0.6]).log()
+IMAGES = torch.eye(6).repeat(8, 1)[:45]
+
+
 def test_a_label_that_moves_the_prior_goes_with_a_posterior_without_closed_form() -> None:
-    """The rate is then that of z alone, from the samples, and q(y|x) comes from a pilot."""
+    """The rate is the same as in closed form, but for the samples."""
+    plain, model, x = Scattered(MEANS, SHARES), Flow2(MEANS, SHARES), IMAGES[:1]
+    found = []
+    for each in (plain, model):
+        marginal = Marginal(each)
+        proposal = marginal.amortised(x)
+        estimated = marginal.estimate(x, 100_000, generator("noise"), label=torch.tensor([1]))
+        of_label = marginal.rate_given_label(proposal, estimated, torch.tensor([1]))
+        found.append([marginal.rate(proposal, estimated).item(), of_label.item()])
+    assert found[1] == pytest.approx(found[0], abs=0.02)
 
-    class Both(ByClass):
+
+@pytest.mark.parametrize("model", [Flow2(MEANS, SHARES), EverywhereFlow(MEANS, SHARES)], ids=["prior", "likelihood"])
+def test_what_is_said_of_a_label_depends_on_the_image_alone(model: GenerativeModel) -> None:
+    together = class_log_posterior(model, IMAGES)
+    alone = torch.cat([class_log_posterior(model, x) for x in IMAGES.split(1)])
+    torch.testing.assert_close(together, alone)
+    marginal = Marginal(model)
+    of_group = marginal.estimate(IMAGES[:5], 4000, generator("group")).marginal.iw_log_likelihood
+    of_each = [marginal.estimate(x, 4000, generator("each", i)).marginal for i, x in enumerate(IMAGES[:5].split(1))]
+    torch.testing.assert_close(of_group, torch.cat([each.iw_log_likelihood for each in of_each]), atol=0.1, rtol=0)
+
+
+def test_a_prior_that_takes_no_label_is_made_once_too() -> None:
+    model = EverywhereFlow(MEANS, SHARES)
+    marginal = Marginal(model)
+    for place, x in enumerate(IMAGES[:5].split(1)):
+        proposal = marginal.amortised(x)
+        label = torch.tensor([1])
+        found = marginal.estimate(x, 1500, generator("noise", place), proposal=proposal, label=label)
+        marginal.rate(proposal, found)
+        marginal.rate_given_label(proposal, found, label)
+    assert model.made == 1
+    with drawing_from(generator("prior")):
+        assert sample_prior(model, 10, torch.arange(3)).shape == (10, 3, 2)
+
+
+@pytest.mark.parametrize("kind", [Laplace, LogNormal])
+def test_the_pilot_of_no_gaussian_consists_of_its_own_samples(kind: type[Distribution]) -> None:
+    class Other(Scattered):
         def posterior(self, x: Tensor, y: Tensor | None = None) -> Posterior:
-            q = super().posterior(x, y)
-            assert isinstance(q, Distribution)
-            return OwnSamplesOnly(q)
+            return Independent(kind(x[..., :2], 0.5 + x[..., 2:4]), 1)  # type: ignore[call-arg]
 
-    means, shares = torch.tensor([[-2.0, 0.0], [1.0, 0.5]]), torch.tensor([0.4, 0.6]).log()
-    plain, model, x = ByClass(means, shares), Both(means, shares), torch.eye(6)[:1]
-    marginal, q = Marginal(model), plain.posterior(x)
-    proposal = marginal.amortised(x)
-    found = marginal.estimate(x, 100_000, generator("noise"))
-    with drawing_from(generator("z")):
-        z = q.rsample(torch.Size((100_000,)))
-    expected = (q.log_prob(z) - plain.prior().log_prob(z)).mean().item()
-    assert marginal.rate(proposal, found).item() == pytest.approx(expected, abs=0.02)
-    of_both, of_plain = class_log_posterior(model, x), class_log_posterior(plain, x)
-    assert of_both.exp().sum().item() == pytest.approx(1)
-    torch.testing.assert_close(of_both, of_plain, atol=1.5, rtol=0)  # from two samples
+    model = Other(MEANS, SHARES)
+    found = class_log_posterior(model, IMAGES[:4])
+    torch.testing.assert_close(found.exp().sum(-1), torch.ones(4))
+
+
+def test_a_torch_flow_that_takes_a_label_is_asked_to_be_indexable() -> None:
+    flow = TransformedDistribution(diagonal_normal(torch.zeros(3, 2), torch.zeros(3, 2)), [ExpTransform()])
+    with pytest.raises(TypeError, match="must be indexable: TransformedDistribution has no __getitem__"):
+        rows(flow, slice(0, 1))
 
 
 @pytest.mark.parametrize("prior", ["mixture", "unit"])

@@ -116,7 +116,8 @@ def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
         found.add(path)
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         if path in whole:
-            waiting += (f"{name}.{file.stem}" for file in source_files(path.parent) if file.suffix == ".py")
+            inside = (file.relative_to(path.parent).with_suffix("") for file in source_files(path.parent))
+            waiting += (".".join((name, *file.parts)) for file in inside)
         for imported in _code(path)[1]:
             try:
                 waiting += _with_packages(resolve_name(imported, package))

@@ -107,7 +107,13 @@ def parse_variant(
     kind = kinds[_name(kinds, "kind", value, where)]
     if not issubclass(kind, PixelLikelihood):
         return parse(kind, value, where)
-    likelihood, rest = _likelihood(likelihoods, value, where)
+    own = kind.model_fields.keys() - {"likelihood"}
+    likelihood, rest = _likelihood(likelihoods, {key: of_key for key, of_key in value.items() if key not in own}, where)
+    rest |= {key: of_key for key, of_key in value.items() if key in own}
+    if twice := own & type(likelihood).model_fields.keys():
+        raise TypeError(
+            f"{kind.__name__} and {type(likelihood).__module__} have settings of one name: {', '.join(twice)}"
+        )
     return parse(kind, {**rest, "likelihood": likelihood}, where, besides=type(likelihood).model_fields)
 
 

@@ -11,8 +11,11 @@ from types import ModuleType
 def modules(package: str) -> Mapping[str, ModuleType]:
     """The modules in a package, imported, by their own names in the alphabet's order.
 
+    Names that begin with an underscore are those of helpers, and left out.
+
     Args:
         package: its full name, e.g. `aebench.variants`; it says `modules(__name__)` of itself.
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
+    found = (module.name for module in pkgutil.iter_modules(import_module(package).__path__))
+    names = sorted(name for name in found if not name.startswith("_"))
     return {name: import_module(f"{package}.{name}") for name in names}

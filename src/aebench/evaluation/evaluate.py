@@ -199,12 +199,18 @@ def measure(context: Context) -> tuple[Measured, dict[str, str]]:
     for family in families():
         missing = family.not_defined(context)
         reasons |= missing
-        expected = {metric.name for metric in family.metrics} - missing.keys()
-        if not expected:
+        defined = [metric for metric in family.metrics if metric.name not in missing]
+        if not defined:
             continue
         measured = family.measure(context)
-        if expected != (names := {*measured.per_image, *measured.of_run}):
-            raise TypeError(f"metrics/{family.name}.py measures {sorted(names)}, and declares {sorted(expected)}")
+        for declared, names, what in (
+            ({metric.name for metric in defined if metric.average}, measured.per_image, "of each image"),
+            ({metric.name for metric in defined if not metric.average}, measured.of_run, "of the run"),
+        ):
+            if declared != names.keys():
+                raise TypeError(
+                    f"metrics/{family.name}.py measures {what} {sorted(names)}, and declares {sorted(declared)}"
+                )
         found.add(measured)
     return found, reasons
 

@@ -13,11 +13,11 @@ from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, kl_divergence
+from torch.distributions import kl_divergence
 
 from aebench.evaluation.estimators import BLOCK, Draws, chunk_size, draws
-from aebench.models.generative import GenerativeModel, Posterior, Prior, divergence, rsample_and_log_prob
-from aebench.models.labels import PILOT, class_log_posterior, rate, sampled_classes
+from aebench.models.generative import GenerativeModel, Posterior, Prior, divergence, rows, rsample_and_log_prob
+from aebench.models.labels import PILOT, class_log_posterior, has_closed_form, rate, sampled_classes
 from aebench.randomness import drawing_from
 
 
@@ -57,28 +57,14 @@ class BatchedProposal:
 
     def of(self, image: int) -> "BatchedProposal":
         """The proposal of the image at this place, B = 1."""
-        rows = max(1, self._classes)
-        return BatchedProposal(_rows(self.q, slice(image * rows, (image + 1) * rows)), self._classes)
+        each = max(1, self._classes)
+        return BatchedProposal(rows(self.q, slice(image * each, (image + 1) * each)), self._classes)
 
     def given(self, y: Tensor | None = None) -> Posterior:
         """q of batch shape `[B]`, or where it depends on the label, for labels `[…, B]`, of batch shape `[…, B]`."""
         if not self._classes or y is None:
             return self.q
-        return _rows(self.q, torch.arange(y.shape[-1], device=y.device) * self._classes + y)
-
-
-def _rows(q: Posterior, index: Tensor | slice) -> Posterior:
-    """The distributions at `index` of a batch `[B]`, for a distribution that its parameters make up."""
-    if isinstance(q, Independent):
-        base: Distribution = _rows(q.base_dist, index)  # type: ignore[assignment]
-        return Independent(base, q.reinterpreted_batch_ndims, validate_args=False)
-    if isinstance(q, MultivariateNormal):  # which has three parameters for its covariance
-        return MultivariateNormal(q.loc[index], scale_tril=q.scale_tril[index], validate_args=False)
-    if not isinstance(q, Distribution):
-        selected: Posterior = q[index]  # type: ignore[index]
-        return selected
-    parameters = {name: getattr(q, name)[index] for name in q.arg_constraints}
-    return type(q)(**parameters, validate_args=False)
+        return rows(self.q, torch.arange(y.shape[-1], device=y.device) * self._classes + y)
 
 
 @dataclass(frozen=True)
@@ -86,11 +72,14 @@ class Estimate:
     """B images under the model in which the label, if any, is summed out, and given their labels.
 
     `log_q_y`: log q(y|x), `[B, C]`, from which the labels of the marginal's samples were drawn, where they were drawn.
+    `log_ratio_of_class`: log p(z|y) − log q(z|x) for every class, `[K, C, B]`, where the label moves the prior alone
+    and the divergence has no closed form.
     """
 
     marginal: Draws
     given_label: Draws | None = None
     log_q_y: Tensor | None = None
+    log_ratio_of_class: Tensor | None = None
 
 
 @final
@@ -102,7 +91,13 @@ class Marginal:
         """`model` stays as it is as long as this is used."""
         self.model = model
         self.classes = sampled_classes(model)
-        self._prior: Prior | None = None if self.classes else model.prior()
+        self._own_prior = None if self.classes and "prior" in model.conditional_parts else model.prior()
+
+    def _prior(self, y: Tensor | None = None) -> Prior:
+        """p(z), or p(z|y) where the label enters the prior."""
+        if self._own_prior is None or (y is not None and "prior" in self.model.conditional_parts):
+            return self.model.prior(y)
+        return self._own_prior
 
     @torch.no_grad()
     def amortised(self, x: Tensor) -> BatchedProposal:
@@ -132,12 +127,14 @@ class Marginal:
         """
         proposal = proposal or self.amortised(x)
         pilot, samples = split_budget(budget, self.classes) if isinstance(budget, int) else budget
-        if self._prior is not None:
-            priors = [self._prior] if label is None else [self._prior, self.model.prior(label)]
-            found = draws(proposal.given(), priors, self.model.likelihood, x, samples, generator, chunk)
-            return Estimate(found[0], None if label is None else found[1])
+        if not self.classes:
+            q, priors = proposal.given(), [self._prior(), *([] if label is None else [self._prior(label)])]
+            of_class = self._priors_of_classes(q, len(x))
+            found = draws(q, [*priors, *of_class], self.model.likelihood, x, samples, generator, chunk)
+            ratios = torch.stack([each.log_ratio for each in found[len(priors) :]], dim=1) if of_class else None
+            return Estimate(found[0], None if label is None else found[1], log_ratio_of_class=ratios)
 
-        log_q_y = class_log_posterior(self.model, x, pilot, proposal.q)
+        log_q_y = class_log_posterior(self.model, x, pilot, proposal.q, self._own_prior)
         y = torch.stack([_systematic(of_image, samples, generator) for of_image in log_q_y.cpu()], dim=1).to(x.device)
         log_px, log_ratio = self._given(proposal, y, x, generator, chunk)
         of_label = (self.model.log_class_shares - log_q_y).T.gather(0, y)
@@ -148,6 +145,13 @@ class Marginal:
         missing = wanted - (y == label).sum(0).cpu()
         fresh = self._given(proposal, label.expand(int(missing.max()), -1), x, generator, chunk)
         return Estimate(marginal, _completed((log_px, log_ratio), (y == label).cpu(), fresh, missing), log_q_y.cpu())
+
+    def _priors_of_classes(self, q: Posterior, images: int) -> list[Prior]:
+        """p(z|y) of each class, where the label moves the prior alone and q's divergence has no closed form."""
+        if not self.model.conditional_parts or has_closed_form(self.model, q):
+            return []
+        classes = torch.arange(len(self.model.log_class_shares), device=self.model.log_class_shares.device)
+        return [self.model.prior(label.expand(images)) for label in classes]
 
     def _given(
         self, proposal: BatchedProposal, y: Tensor, x: Tensor, generator: torch.Generator, chunk: int | None
@@ -161,7 +165,7 @@ class Marginal:
                 z, log_q = rsample_and_log_prob(q)
                 parts = zip(z.split(chunk), labels.split(chunk), strict=True)
                 found[0, block] = torch.cat([self.model.likelihood(*part).log_prob(x) for part in parts])
-                found[1, block] = self.model.prior(labels).log_prob(z) - log_q
+                found[1, block] = self._prior(labels).log_prob(z) - log_q
         log_px, log_ratio = found.cpu()
         return log_px, log_ratio
 
@@ -174,12 +178,14 @@ class Marginal:
         are drawn from q(y|x), and under the best q(y|x) where the label moves the prior alone.
         """
         if found.log_q_y is None:
-            result = rate(self.model, proposal.given(), lambda: found.marginal.log_ratio, prior=self._prior)
+            of_class = found.log_ratio_of_class
+            ratio = found.marginal.log_ratio if of_class is None else of_class
+            result = rate(self.model, proposal.given(), lambda: ratio, prior=self._own_prior)
         else:
             log_q_y = found.log_q_y.to(self.model.log_class_shares.device)
             labels = torch.arange(self.classes, device=log_q_y.device)[:, None].expand(-1, len(log_q_y))
-            closed_form = partial(_divergence_of_joint, log_q_y=log_q_y.T, log_p_y=self.model.log_class_shares)
-            q, prior = proposal.given(labels), self.model.prior(labels)
+            closed_form = partial(_divergence_with_drawn_labels, log_q_y=log_q_y.T, log_p_y=self.model.log_class_shares)
+            q, prior = proposal.given(labels), self._prior(labels)
             result = divergence(q, prior, lambda: found.marginal.log_ratio, closed_form)
         return result.double().cpu()
 
@@ -188,7 +194,7 @@ class Marginal:
         """KL(q(z|x, y) ‖ p(z|y)) in nats, `[B]`, for the labels `[B]` with which `found` was made."""
         assert found.given_label is not None
         log_ratio = found.given_label.log_ratio
-        return rate(self.model, proposal.given(label), lambda: log_ratio, label).double().cpu()
+        return rate(self.model, proposal.given(label), lambda: log_ratio, label, self._prior(label)).double().cpu()
 
     def elbo(self, x: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
         """−distortion − rate of images `[B, D]` under their own q, in nats, `[B]`."""
@@ -210,7 +216,7 @@ def _completed(
     return Draws(log_px, log_px + log_ratio)
 
 
-def _divergence_of_joint(q: Posterior, prior: Prior, *, log_q_y: Tensor, log_p_y: Tensor) -> Tensor:
+def _divergence_with_drawn_labels(q: Posterior, prior: Prior, *, log_q_y: Tensor, log_p_y: Tensor) -> Tensor:
     """KL(q(z, y|x) ‖ p(z, y)), `[B]`, from q(z|x, y) and p(z|y) of batch shape `[C, B]` and log q(y|x) `[C, B]`."""
     each = kl_divergence(q, prior).double() + (log_q_y - log_p_y[:, None]).double()  # type: ignore[arg-type]
     shares = log_q_y.double().exp()

@@ -11,7 +11,7 @@ from aebench.config import Corruption
 from aebench.data.datasets import Splits
 from aebench.evaluation.protocol import corrupted
 from aebench.models.autoencoder import Autoencoder
-from aebench.models.labels import inferred_label
+from aebench.models.labels import inferred_label, sample_prior
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import drawing_from, generator
 
@@ -110,8 +110,7 @@ def prior_samples(model: LatentVariableModel, classes: int, noise: torch.Generat
     with drawing_from(noise):
         if model.conditional_parts:
             y = torch.arange(classes, device=model.log_class_shares.device)
-            z = model.prior(y).sample(torch.Size((SAMPLES_PER_ROW,)))
-            return model.decode(z, y).transpose(0, 1)
+            return model.decode(sample_prior(model, SAMPLES_PER_ROW, y), y).transpose(0, 1)
         return model.decode(model.prior().sample(torch.Size((ROWS, SAMPLES_PER_ROW))))
 
 

@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from aebench.errors import ConfigError
 from aebench.models.generative import GenerativeModel, Prior
-from aebench.models.labels import rate
+from aebench.models.labels import class_priors, rate
 from aebench.models.latents import diagonal_normal
 
 STEPS = 20
@@ -52,11 +52,13 @@ def refined(
         steps = torch.stack(each, dim=2).to(x.device)  # [STEPS, SAMPLES, B, L]
     mean, log_variance = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()
     optimizer = torch.optim.Adam([mean, log_variance], lr=LEARNING_RATE)
-    prior = model.prior(y)
+    prior, of_joint = model.prior(y), y is None and bool(model.conditional_parts)
     for epsilon in steps:
         z, q = mean + torch.exp(0.5 * log_variance) * epsilon, diagonal_normal(mean, log_variance)
         distortion = -model.likelihood(z, y).log_prob(x).mean(0)
-        divergence = rate(model, q, partial(_log_ratio, q, prior, z), y, prior)
+        divergence = rate(
+            model, q, partial(_log_ratio, q, class_priors(model) if of_joint else prior, z, of_joint), y, prior
+        )
         optimizer.zero_grad()
         # A sum, not a mean: each image's gradient is its own.
         (distortion + divergence).sum().backward()
@@ -64,5 +66,7 @@ def refined(
     return Independent(Normal(mean.detach(), WIDENED * torch.exp(0.5 * log_variance.detach())), 1)
 
 
-def _log_ratio(q: Distribution, prior: Prior, z: Tensor) -> Tensor:
-    return prior.log_prob(z) - q.log_prob(z)
+def _log_ratio(q: Distribution, prior: Prior, z: Tensor, of_joint: bool) -> Tensor:
+    """log p(z) − log q(z), `[K, B]`, or with `class_priors` `[K, C, B]`."""
+    log_q = q.log_prob(z)
+    return prior.log_prob(z[:, None]) - log_q[:, None] if of_joint else prior.log_prob(z) - log_q

@@ -75,7 +75,7 @@ def protocol(
         found["label_of_the_marginal"] = (
             "drawn from q(y|x), which a pilot of a few samples a class gives; "
             "K counts the pilot's samples and those of all classes"
-            if "posterior" in conditional_parts
+            if {"posterior", "likelihood"} & set(conditional_parts)
             else "summed out exactly: the prior is the mixture over p(y)"
         )
     return found

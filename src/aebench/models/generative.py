@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Independent, MultivariateNormal, TransformedDistribution, kl_divergence
 
 from aebench.models.likelihoods import Likelihood
 
@@ -30,7 +30,8 @@ class Prior(Protocol):
 class ScoredSampler(Protocol):
     """q(z|x) that tells the density of what it draws, and perhaps of nothing else: a flow, for one.
 
-    Where the label enters it, it must be indexable too: `q[index]` are the rows at `index` of its batch.
+    Where the label enters it, it must be indexable too: `q[index]` are the rows at `index` of its batch, for a slice or
+    for whole numbers of any shape `[...]`, which is then the batch's shape. It may have a `mean`, `[B, L]`.
     """
 
     def rsample_and_log_prob(self, shape: torch.Size, /) -> tuple[Tensor, Tensor]:
@@ -45,8 +46,9 @@ class GenerativeModel(ABC):
     """p(y) p(z|y) p(x|z, y) with a proposal q(z|x, y).
 
     `conditional_parts` names what conditions on the label; where it is empty there is no y. Given labels `y` `[B]`,
-    each method conditions on them where the model does. Without labels `prior` is Σ_y p(y) p(z|y), and `posterior` and
-    `likelihood` are defined unless they condition on the label.
+    each method conditions on them where the model does; labels and the batch dimensions of x and z may have any shapes
+    that broadcast against each other. Without labels `prior` is Σ_y p(y) p(z|y), and `posterior` and `likelihood` are
+    defined unless they condition on the label.
     """
 
     conditional_parts: frozenset[str]
@@ -78,6 +80,26 @@ def rsample_and_log_prob(q: Posterior, shape: Sequence[int] = (), scored: int | 
         return z, log_q if scored is None else log_q[:scored]
     z = q.rsample(size)
     return z, q.log_prob(z if scored is None else z[:scored])
+
+
+def rows(q: Posterior, index: Tensor | slice) -> Posterior:
+    """The distributions at `index` of a batch `[B]`; whole numbers `[...]` give the batch shape `[...]`.
+
+    Raises:
+        TypeError: q is of a kind of which that is not known.
+    """
+    if hasattr(q, "__getitem__"):
+        selected: Posterior = q[index]
+        return selected
+    if isinstance(q, Independent):
+        base: Distribution = rows(q.base_dist, index)  # type: ignore[assignment]
+        return Independent(base, q.reinterpreted_batch_ndims, validate_args=False)
+    if isinstance(q, MultivariateNormal):  # which has three parameters for its covariance
+        return MultivariateNormal(q.loc[index], scale_tril=q.scale_tril[index], validate_args=False)
+    if not isinstance(q, Distribution) or isinstance(q, TransformedDistribution):
+        raise TypeError(f"a posterior that takes a label must be indexable: {type(q).__name__} has no __getitem__")
+    parameters = {name: getattr(q, name)[index] for name in q.arg_constraints}
+    return type(q)(**parameters, validate_args=False)
 
 
 def divergence(

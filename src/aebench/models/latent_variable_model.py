@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.generative import GenerativeModel, Posterior, rsample_and_log_prob
@@ -14,7 +13,7 @@ _SAMPLES = 64
 
 
 class LatentVariableModel(GenerativeModel, Autoencoder):
-    """A variant with `prior`, `posterior` and `likelihood`, on which it adds only its `loss`."""
+    """A variant with `prior`, `posterior` and `likelihood`, to which it adds `loss` and `noise`."""
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """E_q[z], `[B, L]`; where the posterior takes a label and none is given, its mean over p(y).
@@ -52,6 +51,7 @@ class LatentVariableModel(GenerativeModel, Autoencoder):
 def _mean(q: Posterior) -> Tensor | None:
     """E_q[z], where q knows it."""
     try:
-        return q.mean if isinstance(q, Distribution) else getattr(q, "mean", None)
+        mean = getattr(q, "mean", None)
     except NotImplementedError:
         return None
+    return mean if isinstance(mean, Tensor) else None

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from aebench.models.autoencoder import Autoencoder
+from aebench.models.labels import sample_prior
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import drawing_from, generator
 from aebench.variants import restore
@@ -88,7 +89,7 @@ class PyfuncModel(PythonModel):  # type: ignore[misc]
         with drawing_from(generator(seed, "served samples")):
             if y is None and model.conditional_parts:
                 y = Categorical(logits=model.log_class_shares).sample(torch.Size((count,)))
-            z = model.prior(y).sample(torch.Size((count,) if y is None else ()))
+            z = model.prior().sample(torch.Size((count,))) if y is None else sample_prior(model, 1, y)[0]
             images: NDArray[np.float32] = model.decode(z, y).numpy()
         return images
 

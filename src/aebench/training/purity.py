@@ -13,7 +13,6 @@ from aebench.randomness import Streams, generator
 _IMAGES = 2
 
 
-@torch.no_grad()
 def require_purity(model: Autoencoder, spec: ImageSpec) -> None:
     """Try the loss on a few images, as in training.
 
@@ -21,11 +20,10 @@ def require_purity(model: Autoencoder, spec: ImageSpec) -> None:
         ConfigError: it is no pure function of the weights, the images and their noise.
     """
     x = torch.rand(_IMAGES, spec.pixels, generator=generator("purity"))
-    y, noise = torch.zeros(_IMAGES, dtype=torch.int64), model.noise(_IMAGES, Streams("purity"))
-    before = _contents(model)
+    y, before = torch.zeros(_IMAGES, dtype=torch.int64), _contents(model)
     outside = torch.get_rng_state()
     try:
-        model.train().loss(x, y, noise, epoch=1)
+        model.train().loss(x, y, model.noise(_IMAGES, Streams("purity")), epoch=1)
         if torch.get_rng_state().numpy().tobytes() != outside.numpy().tobytes():
             raise ConfigError(
                 "found a loss that draws from torch's global generator, as a dropout does, "
@@ -42,5 +40,6 @@ def require_purity(model: Autoencoder, spec: ImageSpec) -> None:
 
 
 def _contents(model: Autoencoder) -> dict[str, bytes]:
-    """Of all that the model holds, by name."""
-    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+    """Of all weights and buffers, by name."""
+    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: value.detach().numpy().tobytes() for name, value in held.items()}

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
-from aebench.config import Network, VariantConfig
+from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
+from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
 from aebench.parsing import parse_network, parse_variant
@@ -35,6 +36,7 @@ def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencod
 
     Raises:
         ConfigError: the network does not fit the images.
+        TypeError: the variant's file promises what it does not keep.
     """
     if misfit := network.misfit(spec.shape):
         raise ConfigError(f"network.{misfit}")
@@ -45,6 +47,11 @@ def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencod
         if issubclass(member, Autoencoder) and member.__module__ == module.__name__
     )
     built: Autoencoder = model(config, network, spec)
+    with_prior = isinstance(built, LatentVariableModel)
+    if with_prior and not isinstance(config, PixelLikelihood):
+        raise TypeError(f"variants/{config.kind}.py: a LatentVariableModel's Config must extend PixelLikelihood")
+    if built.conditional_parts and not with_prior:
+        raise TypeError(f"variants/{config.kind}.py: what conditions on labels must be a LatentVariableModel")
     return built
 
 

@@ -69,7 +69,7 @@ def all_images(protocol: Protocol) -> int:
 NO_PRIOR = "has no p(z), hence neither a likelihood nor a bound on one"
 """Why a model that is no `LatentVariableModel` lacks a metric."""
 
-# Of these units a number alone says nothing of what was measured.
+# Of a number in one of these, by its unit or its name, the number alone says nothing of what was measured.
 _OF_A_LIKELIHOOD = ("nats", "bits")
 # The place of a metric that asks for none.
 LAST = 1_000_000
@@ -124,7 +124,8 @@ class Metric:
             KeyError: the protocol does not say what must agree.
         """
         found = self.comparable(protocol)
-        return found if self.unit not in _OF_A_LIKELIHOOD or isinstance(found, Nats) else nothing(protocol)
+        of_a_likelihood = any(unit in f"{self.name} {self.unit}" for unit in _OF_A_LIKELIHOOD)
+        return nothing(protocol) if of_a_likelihood and not isinstance(found, Nats) else found
 
 
 @dataclass
