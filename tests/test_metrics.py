@@ -101,7 +101,7 @@ def test_a_family_that_does_not_measure_what_it_declares_is_named(
 ) -> None:
     other = family(metric(), measured=Measured(of_run={"other": 1.0}))
     monkeypatch.setattr("aebench.evaluation.evaluate.families", lambda: (other,))
-    with pytest.raises(TypeError, match=r"metrics/mine\.py measures \['other'\], and declares \['mine'\]"):
+    with pytest.raises(TypeError, match=r"metrics/mine\.py measures of each image \[\], and declares \['mine'\]"):
         measure(Context(tiny("ae"), digits, EVALUATION, 0, print))
 
 
