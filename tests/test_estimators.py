@@ -311,7 +311,7 @@ class ByLabel(GivenLabel):
 
     def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
         assert y is not None
-        return Bernoulli(z @ self.weights * (1 + 3 * y[:, None]) + 0.2)
+        return Bernoulli(z @ self.weights * (1 + 3 * y.unsqueeze(-1)) + 0.2)
 
 
 def test_every_part_of_shared_samples_is_an_estimate_too() -> None:
