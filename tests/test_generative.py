@@ -39,7 +39,7 @@ def normal(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 class OwnSamplesOnly:
-    """A Gaussian that scores what it draws and nothing else, as an inverse autoregressive flow does."""
+    """A distribution that scores what it draws and nothing else, as an inverse autoregressive flow does."""
 
     def __init__(self, q: Distribution) -> None:
         self._q = q
@@ -47,6 +47,11 @@ class OwnSamplesOnly:
     def rsample_and_log_prob(self, shape: torch.Size) -> tuple[Tensor, Tensor]:
         z = self._q.rsample(shape)
         return z, self._q.log_prob(z)
+
+    def __getitem__(self, index: Tensor | slice) -> "OwnSamplesOnly":
+        found = rows(self._q, index)
+        assert isinstance(found, Distribution)
+        return OwnSamplesOnly(found)
 
 
 class Flow(LinearGaussian):
@@ -245,22 +250,6 @@ def test_with_one_class_it_is_the_plain_divergence() -> None:
     torch.testing.assert_close(rate(model, q, never), kl_divergence(q, unit_normal(model.means[0])))
 
 
-class Hidden:
-    """A distribution behind the one method that a posterior must have, and rows of its batch."""
-
-    def __init__(self, q: Distribution) -> None:
-        self.q = q
-
-    def rsample_and_log_prob(self, shape: torch.Size) -> tuple[Tensor, Tensor]:
-        z = self.q.rsample(shape)
-        return z, self.q.log_prob(z)
-
-    def __getitem__(self, index: Tensor | slice) -> "Hidden":
-        found = rows(self.q, index)
-        assert isinstance(found, Distribution)
-        return Hidden(found)
-
-
 class Scattered(ByClass):
     """The same, with a posterior that depends on the image."""
 
@@ -268,16 +257,16 @@ class Scattered(ByClass):
         return diagonal_normal(0.3 * x[..., :2] - 0.3 * x[..., 2:4], 0.5 + 0.3 * x[..., 4:6])
 
 
-class Flow2(Scattered):
+class ScatteredFlow(Scattered):
     """Its posterior as a flow."""
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> Posterior:
         q = super().posterior(x, y)
         assert isinstance(q, Distribution)
-        return Hidden(q)
+        return OwnSamplesOnly(q)
 
 
-class EverywhereFlow(Flow2):
+class EverywhereFlow(ScatteredFlow):
     """A label that enters the posterior and the likelihood, and does not change them."""
 
     conditional_parts = frozenset({"posterior", "likelihood"})
@@ -298,7 +287,7 @@ IMAGES = torch.eye(6).repeat(8, 1)[:45]
 
 def test_a_label_that_moves_the_prior_goes_with_a_posterior_without_closed_form() -> None:
     """The rate is the same as in closed form, but for the samples."""
-    plain, model, x = Scattered(MEANS, SHARES), Flow2(MEANS, SHARES), IMAGES[:1]
+    plain, model, x = Scattered(MEANS, SHARES), ScatteredFlow(MEANS, SHARES), IMAGES[:1]
     found = []
     for each in (plain, model):
         marginal = Marginal(each)
@@ -309,7 +298,9 @@ def test_a_label_that_moves_the_prior_goes_with_a_posterior_without_closed_form(
     assert found[1] == pytest.approx(found[0], abs=0.02)
 
 
-@pytest.mark.parametrize("model", [Flow2(MEANS, SHARES), EverywhereFlow(MEANS, SHARES)], ids=["prior", "likelihood"])
+@pytest.mark.parametrize(
+    "model", [ScatteredFlow(MEANS, SHARES), EverywhereFlow(MEANS, SHARES)], ids=["prior", "likelihood"]
+)
 def test_what_is_said_of_a_label_depends_on_the_image_alone(model: GenerativeModel) -> None:
     together = class_log_posterior(model, IMAGES)
     alone = torch.cat([class_log_posterior(model, x) for x in IMAGES.split(1)])
