@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -286,7 +287,6 @@ class Miniature:
 
 def miniature(folder: Path, *arguments: str, cpu: str | None = None) -> Miniature:
     """Run it, in a folder of its own, on this CPU or an emulated one."""
-    folder.mkdir()
     command = [sys.executable, "tests/miniature.py", str(folder), *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     if cpu:
@@ -294,7 +294,12 @@ def miniature(folder: Path, *arguments: str, cpu: str | None = None) -> Miniatur
         packages = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
         command = [str(QEMU), "-cpu", cpu, os.path.realpath(sys.executable), *command[1:]]
         environment["PYTHONPATH"] = packages
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=3600)
+    for _ in range(3):  # the emulator itself, of several threads, dies of a signal now and then
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3600)
+        if not (cpu and done.returncode == -signal.SIGSEGV):
+            break
     assert done.returncode == 0, done.stderr[-3000:]
     return Miniature(folder)
 
