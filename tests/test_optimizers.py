@@ -191,6 +191,15 @@ def test_training_ends_when_its_patience_does(digits: Splits) -> None:
     assert len(train(tiny("ae"), digits.train, digits.validation, patient, 0).epochs) < 30  # it does end
 
 
+def test_a_patience_begins_where_the_warm_up_of_the_objective_ends(digits: Splits) -> None:
+    settings = protocol(epochs=30, learning_rate=0.1, batch_size=200, select="best_validation", patience=1)
+    model = tiny("vae", beta=50.0, beta_warmup_epochs=12)
+    losses = [row["validation_loss"] for row in train(model, digits.train, digits.validation, settings, 0).epochs]
+    gains = [epoch for epoch in range(1, len(losses)) if losses[epoch] < min(losses[:epoch])]
+    assert len(losses) > 12 > len(gains) + 1  # some of the first epochs were no gain, and training went on
+    assert all(losses[epoch] < min(losses[:epoch]) for epoch in range(12, len(losses) - 1))
+
+
 def test_a_patience_needs_a_finite_number() -> None:
     for value in (0, -1, 2.5, "long"):
         with pytest.raises(ConfigError, match=r"^patience: found"):

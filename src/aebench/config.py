@@ -90,7 +90,8 @@ class Training(Block):
     """The one training protocol; each file in `training/optimizers/` extends it with the optimiser's settings.
 
     `schedule`: how the learning rate goes on after a linear warm-up, over `warmup_share` of all steps. `gradient_clip`:
-    the largest norm of a step's gradient. `patience`: how many epochs without a lower validation loss end training.
+    the largest norm of a step's gradient. `patience`: how many epochs without a lower validation loss end training,
+    those of a variant's own warm-up not counted.
     `select`: which epoch's weights are kept. `EXAMPLE`: what must stand beside an optimiser's name; the tests use it.
     """
 
@@ -179,12 +180,14 @@ class Expost(Block):
 class Evaluation(Corruption):
     """What is measured on the test split.
 
-    `importance_samples`: K for each image. `proposal`: what these samples are drawn from. The corruption is that of
-    `denoising_mse`.
+    `importance_samples`: K for each image. `proposal`: what these samples are drawn from. `bound_gap_images`: on how
+    many images, simulated from the model, the bounds from both sides are compared; 0: on none. The corruption is that
+    of `denoising_mse`.
     """
 
     importance_samples: Count
-    proposal: Literal["amortised", "refined"] = "amortised"
+    proposal: Literal["laplace", "amortised", "refined"] = "laplace"
+    bound_gap_images: Annotated[int, Field(ge=0, le=100_000_000)] = 500
     expost: Expost = Expost(images=1000, importance_samples=200)
 
 

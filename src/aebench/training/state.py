@@ -90,9 +90,9 @@ class Progress:
         return config.patience is None or self._epochs_without_gain() < config.patience
 
     def _epochs_without_gain(self) -> int:
-        """How many epochs have passed since that of the lowest validation loss."""
+        """How many epochs have passed since that of the lowest validation loss, of those after the warm-up."""
         losses = [row["validation_loss"] for row in self.history.epochs]
-        return len(losses) - 1 - losses.index(min(losses))
+        return len(losses) - max(losses.index(min(losses)) + 1, self.model.warmup_epochs)
 
     def end(self) -> History:
         """Leave the model with the weights that were chosen, in evaluation mode, and give its history."""

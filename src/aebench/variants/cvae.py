@@ -45,7 +45,7 @@ class CVAE(LatentVariableModel):
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.warmup_epochs = config, config.beta_warmup_epochs
         self.concat = config.conditioning == "concat"
         self.conditional_parts = frozenset({"posterior", "likelihood"} if self.concat else {"prior"})
         self.classes = len(spec.class_shares)

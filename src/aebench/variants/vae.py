@@ -49,7 +49,7 @@ class VAE(LatentVariableModel):
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.warmup_epochs = config, config.beta_warmup_epochs
         self.encoder = encoder(network, spec.shape, 2 * network.latent_dim)
         self.decoder = decoder(network, spec.shape, config.likelihood.OUTPUTS)
         self.pixels = make(config.likelihood)
