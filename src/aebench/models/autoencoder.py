@@ -34,7 +34,7 @@ class Autoencoder(nn.Module, ABC):
     conditional_parts: frozenset[str] = frozenset()
     """Which of `prior`, `posterior` and `likelihood` condition on the label; empty where no label was learned from."""
     warmup_epochs: int = 0
-    """The first epochs, in which the loss is not yet the objective: an epoch's weights may be worse than those before."""
+    """Epochs at the beginning in which the loss is not yet the objective; a patience begins after them."""
 
     def noise(self, size: int, streams: Streams) -> Noise:
         """What the loss of `size` images takes at random, drawn on the CPU; nothing unless a variant says otherwise.
