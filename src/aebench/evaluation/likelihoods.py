@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -20,8 +19,8 @@ from aebench.evaluation.diagnostics import (
 )
 from aebench.evaluation.estimators import Draws
 from aebench.evaluation.expost import ExPost
-from aebench.evaluation.marginal import BatchedProposal, Budget, Marginal, split_budget
-from aebench.evaluation.proposals import refined
+from aebench.evaluation.marginal import Budget, Marginal, split_budget
+from aebench.evaluation.proposals import Proposals, propose
 from aebench.evaluation.protocol import PerImage
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.latent_variable_model import LatentVariableModel
@@ -30,10 +29,12 @@ from aebench.randomness import generator
 if TYPE_CHECKING:
     from aebench.execution.progress import Report
 
-# Samples of each training image's ELBO: the mean over images needs no more.
-ELBO_SAMPLES = 10
-# Images that are taken together, fewer where that would mean to hold more than so many importance weights.
-GROUP, HELD = 100, 1_000_000
+# Samples of an image's ELBO where the importance samples are not the encoder's, and of a training image's: their mean
+# over images needs no more.
+ELBO_SAMPLES, ELBO_SAMPLES_IN_TRAINING = 32, 10
+# Images that are taken together, fewer where that would mean to hold more than so many importance weights, or so many
+# numbers where a class of an image has so many.
+GROUP, HELD, HELD_A_CLASS = 100, 1_000_000, 1000
 
 Vectors = dict[str, list[float]]
 
@@ -47,30 +48,44 @@ def likelihoods(
     Every image that is taken by itself has generators of its own. The ELBO is always that of the encoder's q(z|x),
     whatever the importance samples are drawn from.
     """
-    samples, marginal = config.importance_samples, Marginal(model)
-    curve_samples = k_values(split_budget(samples, marginal.classes).weighted)
+    samples, marginal, amortised = config.importance_samples, Marginal(model), config.proposal == "amortised"
+    pilot, weighted = split_budget(samples, marginal.classes)
+    of_elbo = Budget(pilot, min(weighted, ELBO_SAMPLES))
+    curve_samples = k_values(weighted)
     values: dict[str, list[Tensor]] = defaultdict(list)
     curve = torch.zeros(len(curve_samples), dtype=torch.float64)
     # One kind of work after the other, on a group of images: what is interleaved image by image finds its code and its
     # data gone from the processor's cache each time, which costs a tenth.
-    for group in torch.arange(len(test)).split(max(1, min(GROUP, HELD // samples))):
+    for group in torch.arange(len(test)).split(group_size(marginal, samples)):
         parts = _parts(test, group)
-        encoders = [marginal.amortised(part.x) for part in parts]
-        proposals = _refined(marginal, parts, seed) if config.proposal == "refined" else encoders
-        weighted, encoded = [], []
-        for part, proposal, encoder in zip(parts, proposals, encoders, strict=True):
-            noise = generator(seed, "importance samples", part.first)
-            weigh = partial(marginal.estimate, part.x, samples, noise, label=part.label(model))
-            weighted.append(weigh(proposal=proposal))
-            encoded.append(weighted[-1] if proposal is encoder else weigh(proposal=encoder))
-        for found in weighted:
+        proposals = _proposals(config.proposal, marginal, parts, seed)
+        estimates = [
+            marginal.estimate(
+                part.x,
+                samples,
+                generator(seed, "importance samples", part.first),
+                proposal=proposal.marginal,
+                label=part.label(model),
+                given_label=proposal.given_label,
+                for_rate=amortised,
+            )
+            for part, proposal in zip(parts, proposals, strict=True)
+        ]
+        for found in estimates:
             values["iw_log_likelihood_nats"].append(found.marginal.iw_log_likelihood)
             if found.given_label is not None:
                 values["iw_log_likelihood_given_label_nats"].append(found.given_label.iw_log_likelihood)
             for log_weights in found.marginal.log_weights.T:
                 curve += _tensor(k_curve(log_weights))
             _health(values, found.marginal)
-        for part, encoder, found in zip(parts, encoders, encoded, strict=True):
+        if amortised:
+            of_encoder = [(part, proposal.marginal) for part, proposal in zip(parts, proposals, strict=True)]
+        else:
+            part = _part(test, group)
+            of_encoder = [(part, encoder := marginal.amortised(part.x))]
+            noise = generator(seed, "ELBO", part.first)
+            estimates = [marginal.estimate(part.x, of_elbo, noise, proposal=encoder, label=part.label(model))]
+        for (part, encoder), found in zip(of_encoder, estimates, strict=True):
             rate = marginal.rate(encoder, found)
             values["distortion_nats"].append(found.marginal.distortion)
             values["rate_nats"].append(rate)
@@ -109,21 +124,35 @@ class _Part(NamedTuple):
         return self.y if model.conditional_parts else None
 
 
-def _parts(split: Split, places: Tensor) -> list[_Part]:
+def _part(split: Split, places: Tensor) -> _Part:
     there = places.to(split.labels.device)
-    x, y = split.pixels(there), split.labels[there]
-    if not x.is_cpu:
-        return [_Part(int(places[0]), x, y)]
-    return [_Part(*of_image) for of_image in zip(places.tolist(), x.split(1), y.split(1), strict=True)]
+    return _Part(int(places[0]), split.pixels(there), split.labels[there])
 
 
-def _refined(marginal: Marginal, parts: Sequence[_Part], seed: int) -> list[BatchedProposal]:
-    """The refined proposal of each part, all made together."""
-    x, classes = torch.cat([part.x for part in parts]), marginal.classes
-    images = range(parts[0].first, parts[0].first + len(x))
-    noise = [generator(seed, "refinement", image, label) for image in images for label in range(max(classes, 1))]
-    proposal = BatchedProposal.make(lambda x, y: refined(marginal.model, x, noise, y), x, classes)
-    return [proposal] if len(parts) == 1 else [proposal.of(image) for image in range(len(x))]
+def _parts(split: Split, places: Tensor) -> list[_Part]:
+    together = _part(split, places)
+    if not together.x.is_cpu:
+        return [together]
+    return [_Part(*each) for each in zip(places.tolist(), together.x.split(1), together.y.split(1), strict=True)]
+
+
+def group_size(marginal: Marginal, samples: int) -> int:
+    """How many images are taken together, with K = `samples` for each."""
+    return max(1, min(GROUP, HELD // samples, HELD // (HELD_A_CLASS * max(marginal.classes, 1))))
+
+
+def _proposals(kind: str, marginal: Marginal, parts: Sequence[_Part], seed: int) -> list[Proposals]:
+    """Those of each part; what is fitted is fitted to all together."""
+    labelled = bool(marginal.model.conditional_parts)
+    groups = [(part.first, part.x, part.y) for part in parts]
+    if kind != "amortised":
+        groups = [(parts[0].first, torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))]
+    found = [
+        propose(kind, marginal, x, seed=seed, first=first, label=y if labelled else None) for first, x, y in groups
+    ]
+    if len(found) == len(parts):
+        return found
+    return [Proposals(*(proposal.of(image) for proposal in found[0])) for image in range(len(parts))]
 
 
 def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: Evaluation, seed: int) -> float:
@@ -131,7 +160,7 @@ def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: 
     train, marginal = splits.train.fixed("train"), Marginal(model)
     chosen = torch.randperm(len(train), generator=generator("generalisation gap"))[: len(splits.test)]
     pilot, noise = split_budget(config.importance_samples, marginal.classes).pilot, generator(seed, "training ELBO")
-    budget, there = Budget(pilot, ELBO_SAMPLES), chosen.to(train.labels.device)
+    budget, there = Budget(pilot, ELBO_SAMPLES_IN_TRAINING), chosen.to(train.labels.device)
     return torch.cat([marginal.elbo(train.pixels(index), budget, noise) for index in there.split(GROUP)]).mean().item()
 
 
@@ -148,13 +177,11 @@ def expost_likelihoods(
     chosen = torch.randperm(len(splits.test), generator=generator("ex-post images"))[: config.expost.images]
     values: dict[str, list[Tensor]] = defaultdict(list)
     done = 0
-    for group in chosen.sort().values.split(max(1, GROUP // max(marginal.classes, 1))):
+    for group in chosen.sort().values.split(group_size(marginal, samples)):
         parts = _parts(splits.test, group)
-        together = BatchedProposal.make(expost.posterior, torch.cat([part.x for part in parts]), marginal.classes)
-        for place, part in enumerate(parts):
+        for part, proposal in zip(parts, _proposals("laplace", marginal, parts, seed), strict=True):
             noise = generator(seed, "ex-post samples", part.first)
-            proposal = together if len(parts) == 1 else together.of(place)
-            found = marginal.estimate(part.x, samples, noise, proposal=proposal).marginal
+            found = marginal.estimate(part.x, samples, noise, proposal=proposal.marginal, for_rate=False).marginal
             values["expost_log_likelihood_nats"].append(found.iw_log_likelihood)
             _health(values, found, "expost_")
         done += len(group)

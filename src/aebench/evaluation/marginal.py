@@ -41,11 +41,14 @@ def split_budget(samples: int, classes: int) -> Budget:
 
 @final
 class BatchedProposal:
-    """The proposals of B images, made together: one an image, or one an image and class."""
+    """The proposals of B images, made together: q(z|x), or q(y|x) q(z|x, y) with one q(z|x, y) an image and class."""
 
-    def __init__(self, q: Posterior, classes: int = 0) -> None:
-        """`q` has the batch shape `[B]`, or where `classes` is not 0 `[B·C]`: for every image all classes in turn."""
-        self.q, self._classes = q, classes
+    def __init__(self, q: Posterior, classes: int = 0, log_q_y: Tensor | None = None) -> None:
+        """`q` has the batch shape `[B]`, or where `classes` is not 0 `[B·C]`: for every image all classes in turn.
+
+        `log_q_y`: log q(y|x), `[B, C]`, where it is fitted too; else a pilot gives it.
+        """
+        self.q, self._classes, self.log_q_y = q, classes, log_q_y
 
     @classmethod
     def make(cls, posterior: Callable[[Tensor, Tensor | None], Posterior], x: Tensor, classes: int = 0) -> Self:
@@ -58,7 +61,8 @@ class BatchedProposal:
     def of(self, image: int) -> "BatchedProposal":
         """The proposal of the image at this place, B = 1."""
         each = max(1, self._classes)
-        return BatchedProposal(rows(self.q, slice(image * each, (image + 1) * each)), self._classes)
+        log_q_y = None if self.log_q_y is None else self.log_q_y[image : image + 1]
+        return BatchedProposal(rows(self.q, slice(image * each, (image + 1) * each)), self._classes, log_q_y)
 
     def given(self, y: Tensor | None = None) -> Posterior:
         """q of batch shape `[B]`, or where it depends on the label, for labels `[…, B]`, of batch shape `[…, B]`."""
@@ -93,7 +97,7 @@ class Marginal:
         self.classes = sampled_classes(model)
         self._own_prior = None if self.classes and "prior" in model.conditional_parts else model.prior()
 
-    def _prior(self, y: Tensor | None = None) -> Prior:
+    def prior(self, y: Tensor | None = None) -> Prior:
         """p(z), or p(z|y) where the label enters the prior."""
         if self._own_prior is None or (y is not None and "prior" in self.model.conditional_parts):
             return self.model.prior(y)
@@ -105,6 +109,13 @@ class Marginal:
         return BatchedProposal.make(self.model.posterior, x, self.classes)
 
     @torch.no_grad()
+    def log_q_y(self, proposal: BatchedProposal, x: Tensor, pilot: int = PILOT) -> Tensor:
+        """log q(y|x) of images `[B, D]`, `[B, C]`: the proposal's own, or what a pilot of `pilot` samples a class gives."""
+        if proposal.log_q_y is not None:
+            return proposal.log_q_y
+        return class_log_posterior(self.model, x, pilot, proposal.q, self._own_prior)
+
+    @torch.no_grad()
     def estimate(
         self,
         x: Tensor,
@@ -113,6 +124,9 @@ class Marginal:
         *,
         proposal: BatchedProposal | None = None,
         label: Tensor | None = None,
+        given_label: BatchedProposal | None = None,
+        for_rate: bool = True,
+        independent_labels: bool = False,
         chunk: int | None = None,
     ) -> Estimate:
         """Importance weights of B images.
@@ -123,19 +137,23 @@ class Marginal:
             generator: draws the samples.
             proposal: what to draw from in place of the model's own q.
             label: `[B]`; asks for the estimate given the label too. The marginal never sees it.
+            given_label: what to draw from in place of `proposal` where samples have that label because it is given.
+            for_rate: whether `rate` will be asked for.
+            independent_labels: draws the labels independently of each other, where they are drawn.
             chunk: samples that are decoded together, in place of `chunk_size(x)`.
         """
         proposal = proposal or self.amortised(x)
         pilot, samples = split_budget(budget, self.classes) if isinstance(budget, int) else budget
         if not self.classes:
-            q, priors = proposal.given(), [self._prior(), *([] if label is None else [self._prior(label)])]
-            of_class = self._priors_of_classes(q, len(x))
+            q, priors = proposal.given(), [self.prior(), *([] if label is None else [self.prior(label)])]
+            of_class = self._priors_of_classes(q, len(x)) if for_rate else []
             found = draws(q, [*priors, *of_class], self.model.likelihood, x, samples, generator, chunk)
             ratios = torch.stack([each.log_ratio for each in found[len(priors) :]], dim=1) if of_class else None
             return Estimate(found[0], None if label is None else found[1], log_ratio_of_class=ratios)
 
-        log_q_y = class_log_posterior(self.model, x, pilot, proposal.q, self._own_prior)
-        y = torch.stack([_systematic(of_image, samples, generator) for of_image in log_q_y.cpu()], dim=1).to(x.device)
+        log_q_y = self.log_q_y(proposal, x, pilot)
+        drawn = _independent if independent_labels else _systematic
+        y = torch.stack([drawn(of_image, samples, generator) for of_image in log_q_y.cpu()], dim=1).to(x.device)
         log_px, log_ratio = self._given(proposal, y, x, generator, chunk)
         of_label = (self.model.log_class_shares - log_q_y).T.gather(0, y)
         marginal = Draws(log_px, log_px + log_ratio + of_label.double().cpu())
@@ -143,8 +161,27 @@ class Marginal:
             return Estimate(marginal, log_q_y=log_q_y.cpu())
         wanted = samples + pilot * self.classes
         missing = wanted - (y == label).sum(0).cpu()
-        fresh = self._given(proposal, label.expand(int(missing.max()), -1), x, generator, chunk)
+        # Of several images each has all, so that what one has depends on no other's labels.
+        more = int(missing.max()) if len(x) == 1 else wanted
+        fresh = self._given(given_label or proposal, label.expand(more, -1), x, generator, chunk)
         return Estimate(marginal, _completed((log_px, log_ratio), (y == label).cpu(), fresh, missing), log_q_y.cpu())
+
+    @torch.no_grad()
+    def log_weight(self, x: Tensor, z: Tensor, y: Tensor | None, proposal: BatchedProposal, budget: Budget) -> Tensor:
+        """log p(x, z) / q(z|x) of one latent `[B, L]` an image, `[B]`, with its label `[B]` where labels are drawn.
+
+        Raises:
+            TypeError: q has no density at a point that it did not draw.
+        """
+        y = y if self.classes else None
+        q = proposal.given(y)
+        if not hasattr(q, "log_prob"):
+            raise TypeError(f"a {type(q).__name__} has no density at a point that it did not draw")
+        log_weight = self.model.likelihood(z, y).log_prob(x) + self.prior(y).log_prob(z) - q.log_prob(z)
+        if y is not None:
+            of_label = self.model.log_class_shares - self.log_q_y(proposal, x, budget.pilot)
+            log_weight = log_weight + of_label.gather(1, y[:, None]).squeeze(1)
+        return log_weight.double().cpu()
 
     def _priors_of_classes(self, q: Posterior, images: int) -> list[Prior]:
         """p(z|y) of each class, where the label moves the prior alone and q's divergence has no closed form."""
@@ -165,7 +202,7 @@ class Marginal:
                 z, log_q = rsample_and_log_prob(q)
                 parts = zip(z.split(chunk), labels.split(chunk), strict=True)
                 found[0, block] = torch.cat([self.model.likelihood(*part).log_prob(x) for part in parts])
-                found[1, block] = self._prior(labels).log_prob(z) - log_q
+                found[1, block] = self.prior(labels).log_prob(z) - log_q
         log_px, log_ratio = found.cpu()
         return log_px, log_ratio
 
@@ -185,7 +222,7 @@ class Marginal:
             log_q_y = found.log_q_y.to(self.model.log_class_shares.device)
             labels = torch.arange(self.classes, device=log_q_y.device)[:, None].expand(-1, len(log_q_y))
             closed_form = partial(_divergence_with_drawn_labels, log_q_y=log_q_y.T, log_p_y=self.model.log_class_shares)
-            q, prior = proposal.given(labels), self._prior(labels)
+            q, prior = proposal.given(labels), self.prior(labels)
             result = divergence(q, prior, lambda: found.marginal.log_ratio, closed_form)
         return result.double().cpu()
 
@@ -194,7 +231,7 @@ class Marginal:
         """KL(q(z|x, y) ‖ p(z|y)) in nats, `[B]`, for the labels `[B]` with which `found` was made."""
         assert found.given_label is not None
         log_ratio = found.given_label.log_ratio
-        return rate(self.model, proposal.given(label), lambda: log_ratio, label, self._prior(label)).double().cpu()
+        return rate(self.model, proposal.given(label), lambda: log_ratio, label, self.prior(label)).double().cpu()
 
     def elbo(self, x: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
         """−distortion − rate of images `[B, D]` under their own q, in nats, `[B]`."""
@@ -221,6 +258,13 @@ def _divergence_with_drawn_labels(q: Posterior, prior: Prior, *, log_q_y: Tensor
     each = kl_divergence(q, prior).double() + (log_q_y - log_p_y[:, None]).double()  # type: ignore[arg-type]
     shares = log_q_y.double().exp()
     return torch.where(shares > 0, shares * each, 0).sum(0)
+
+
+def _independent(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """Labels `[samples]` from q(y|x), each by itself; all on the CPU."""
+    ends = log_q_y.double().exp().cumsum(0)
+    uniform = torch.rand(samples, 1, generator=generator, dtype=torch.float64)
+    return (uniform * ends[-1] >= ends[:-1]).sum(-1)
 
 
 def _systematic(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor:

@@ -5,6 +5,7 @@ itself. Latents of several levels are one vector z. A label is one more latent; 
 out.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
@@ -77,6 +78,12 @@ def rsample_and_log_prob(q: Posterior, shape: Sequence[int] = (), scored: int | 
     size = torch.Size(shape)
     if isinstance(q, ScoredSampler):
         z, log_q = q.rsample_and_log_prob(size)
+        return z, log_q if scored is None else log_q[:scored]
+    if isinstance(q, MultivariateNormal):  # log q is known from the noise, without an equation to solve for each z
+        noise = torch.randn(q._extended_shape(size), dtype=q.loc.dtype, device=q.loc.device)
+        z = q.loc + (q.scale_tril * noise.unsqueeze(-2)).sum(-1)
+        log_scale = q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_q = -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_scale
         return z, log_q if scored is None else log_q[:scored]
     z = q.rsample(size)
     return z, q.log_prob(z if scored is None else z[:scored])
