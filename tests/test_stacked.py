@@ -105,15 +105,14 @@ def test_each_run_keeps_its_own_best_epoch(digits: Splits) -> None:
 
 def test_each_run_has_its_own_rate_where_the_losses_decide_on_it(digits: Splits) -> None:
     settings = Training(
-        **{"epochs": 8, "batch_size": 200, "learning_rate": 0.1, "select": "last", "optimizer": "adam"},
-        **{"schedule": "plateau", "plateau_epochs": 1},
+        epochs=8, batch_size=200, learning_rate=0.3, select="last", schedule="plateau", plateau_epochs=1
     )
     pairs = beside_alone(
         lambda seed: tiny("ae", seed=seed).double(), as_double(digits.train), as_double(digits.validation), settings
     )
     for together, alone in pairs:
         assert_alike(together, alone, rtol=1e-6)
-    losses = [[row["validation_loss"] for row in history.epochs] for _, (_, history) in pairs]
+    losses = [[row["validation_loss"] for row in history.epochs[:-1]] for _, (_, history) in pairs]
     assert len({halvings(of_run, 1, 0) for of_run in losses}) > 1
 
 
