@@ -95,6 +95,22 @@ BAD: list[tuple[Edit, str]] = [
     (put("training.weight_decay", 0.1), "training.weight_decay: unknown key"),
     (put("models.vae.training", {"optimizer": "adamw"}), "models.vae.training.weight_decay: missing"),
     (put("training.schedule", "cosin"), r"training.schedule: found 'cosin', .*did you mean cosine\?"),
+    (
+        put("training.plateau_epochs", 3),
+        "training.plateau_epochs: found 3 with schedule constant, allowed: 5, or schedule: plateau",
+    ),
+    (
+        lambda c: c["training"].update(schedule="plateau", plateau_epochs=0),
+        "training.plateau_epochs: found 0, allowed: greater than or equal to 1",
+    ),
+    (
+        lambda c: c["training"].update(schedule="plateau", patience=5),
+        "training.patience: found 5 with plateau_epochs 5, allowed: more than 5, or null",
+    ),
+    (
+        lambda c: c["training"].update(schedule="plateau", select="last") or c["data"].update(validation_fraction=0),
+        "data.validation_fraction: found 0 while ae has .* the schedule plateau, .*or training.schedule: constant",
+    ),
     (put("training.warmup_share", 1.5), "training.warmup_share: found 1.5, allowed: less than or equal to 1"),
     (put("training.gradient_clip", 0), "training.gradient_clip: found 0, allowed: greater than 0"),
     (put("training.patience", 0), "training.patience: found 0, allowed: greater than or equal to 1"),
@@ -245,6 +261,20 @@ def test_an_override_that_is_empty_changes_nothing(edited: Callable[[Edit], Path
     params = check(edited(lambda c: (c["models"].update(vae=block), c["training"].update(patience=3))))
     assert params.run("vae").network == params.network
     assert params.run("vae").training == params.training.model_copy(update={"patience": None})
+
+
+def test_what_belongs_to_a_schedule_goes_with_it(edited: Callable[[Edit], Path]) -> None:
+    blocks = {
+        "vae_cosine": {"kind": "vae", "training": {"schedule": "cosine"}},
+        "vae_longer": {"kind": "vae", "training": {"schedule": "plateau", "epochs": 300}},
+    }
+    shared = {"schedule": "plateau", "plateau_epochs": 3}
+    params = check(
+        edited(lambda c: (c["models"].update(blocks), c["variants"].extend(blocks), c["training"].update(shared)))
+    )
+    assert params.run("vae_longer").training == params.training.model_copy(update={"epochs": 300})
+    cosine = params.training.model_copy(update={"schedule": "cosine", "plateau_epochs": 5})
+    assert params.run("vae_cosine").training == cosine
 
 
 def test_of_two_mistakes_the_first_is_named(edited: Callable[[Edit], Path]) -> None:

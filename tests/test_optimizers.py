@@ -13,7 +13,7 @@ from aebench.data.datasets import Split, Splits
 from aebench.errors import ConfigError
 from aebench.parsing import parse
 from aebench.randomness import generator
-from aebench.training.descent import Descent
+from aebench.training.descent import Descent, halvings
 from aebench.training.norms import clipped
 from aebench.training.optimizers import make, optimizers
 from aebench.training.optimizers.adam import Adam
@@ -54,6 +54,35 @@ def test_stacked_runs_go_where_each_goes_alone(config: Training) -> None:
         for of_step in gradients:
             alone.step(of_step[place], 0.01)
         for mine, ours in zip(run, together, strict=True):
+            torch.testing.assert_close(ours[place], mine)
+
+
+def test_stacked_runs_go_each_its_share_of_a_step(config: Training) -> None:
+    """Which is where each goes alone at that share of the learning rate; one whose share is 1 does not notice."""
+    runs, gradients = drawn(3, "weights"), [drawn(3, f"gradients {step}") for step in range(STEPS)]
+    shares = (1.0, 0.5, 0.125)
+
+    def down(
+        parameters: Sequence[Tensor], of_steps: Sequence[Sequence[Tensor]], share: float | Tensor, stacked: bool
+    ) -> Sequence[Tensor]:
+        weights = [parameter.clone().requires_grad_() for parameter in parameters]
+        descent = Descent(config, weights, STEPS, stacked=stacked)
+        for number, of_step in enumerate(of_steps):
+            loss = torch.stack([(weight * gradient).sum() for weight, gradient in zip(weights, of_step, strict=True)])
+            descent.step(loss.sum(), number, share)
+        return weights
+
+    def stack(of_runs: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        return [torch.stack(parts) for parts in zip(*of_runs, strict=True)]
+
+    together, whole = (
+        down(stack(runs), [stack(of_step) for of_step in gradients], share, stacked=True)
+        for share in (torch.tensor(shares), 1.0)
+    )
+    assert all(torch.equal(ours[0], mine[0]) for ours, mine in zip(together, whole, strict=True))
+    for place, (run, share) in enumerate(zip(runs, shares, strict=True)):
+        alone = down(run, [of_step[place] for of_step in gradients], share, stacked=False)
+        for mine, ours in zip(alone, together, strict=True):
             torch.testing.assert_close(ours[place], mine)
 
 
@@ -156,6 +185,26 @@ def test_schedules() -> None:
     assert rates(warmup_share=1) == pytest.approx([0.5 * (number + 1) / 20 for number in range(20)])
 
 
+@pytest.mark.parametrize("plateau_epochs", [1, 2, 3, 5])
+@pytest.mark.parametrize("warmup_epochs", [0, 12])
+def test_a_plateau_is_torchs_own(plateau_epochs: int, warmup_epochs: int) -> None:
+    noise = generator("losses", plateau_epochs)
+    for falling in (0.0, 0.05):  # the losses, rounded so that some are alike, pass 0
+        wandering = torch.randn(100, generator=noise) - falling * torch.arange(100)
+        losses = [round(loss, 1) for loss in wandering.tolist()]
+        of_warmup = losses[:warmup_epochs]
+        oracle = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            oracle, factor=0.5, patience=plateau_epochs - 1, threshold=0, eps=0
+        )
+        torchs.best = min(of_warmup, default=math.inf)
+        for epoch in range(warmup_epochs + 1, len(losses) + 1):
+            torchs.step(losses[epoch - 1])
+            assert 0.5 ** halvings(losses[:epoch], plateau_epochs, warmup_epochs) == oracle.param_groups[0]["lr"]
+        assert halvings(of_warmup, plateau_epochs, warmup_epochs) == 0
+        assert halvings(losses, plateau_epochs, warmup_epochs) > 0
+
+
 def test_training_follows_the_schedule_and_clips(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[float, float]] = []
     step = Adam.step
@@ -173,6 +222,28 @@ def test_training_follows_the_schedule_and_clips(digits: Splits, monkeypatch: py
     expected = [3e-3 * 0.5 * (1 + math.cos(math.pi * number / steps)) for number in range(steps)]
     assert [rate for rate, _ in seen] == pytest.approx(expected)
     assert max(norm for _, norm in seen) == pytest.approx(2.0, rel=1e-4)
+
+
+def test_training_follows_the_plateaus_of_its_validation_loss(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    step = Adam.step
+
+    def watched(self: Adam, gradients: Sequence[Tensor], learning_rate: float) -> None:
+        seen.append(learning_rate)
+        step(self, gradients, learning_rate)
+
+    monkeypatch.setattr(Adam, "step", watched)
+    settings = protocol(epochs=30, learning_rate=0.1, batch_size=200, schedule="plateau", plateau_epochs=2, patience=6)
+    losses = [row["validation_loss"] for row in train(tiny("ae"), digits.train, digits.validation, settings, 0).epochs]
+    oracle = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(oracle, factor=0.5, patience=1, threshold=0, eps=0)
+    expected = []
+    for loss in losses:
+        expected += [oracle.param_groups[0]["lr"]] * -(-len(digits.train) // 200)
+        torchs.step(loss)
+    assert seen == expected
+    assert len(set(seen)) > 2
+    assert len(losses) == 30 or len(losses) - losses.index(min(losses)) - 1 == 6
 
 
 def test_training_ends_when_its_patience_does(digits: Splits) -> None:

@@ -96,6 +96,20 @@ def test_a_run_stops_where_it_would_have_stopped(
     assert train_run(own, "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
 
+def test_a_halved_rate_stays_halved(digits_file: Path, checkpoints: CheckpointWriter) -> None:
+    own = settings("vae", epochs=12)
+    changes = {"learning_rate": 0.1, "schedule": "plateau", "plateau_epochs": 1, "patience": 6}
+    own = own.model_copy(update={"training": own.training.model_copy(update=changes)})
+    constant = own.model_copy(update={"training": own.training.model_copy(update={"schedule": "constant"})})
+    whole, other = (train_run(each, "digits", 0, digits_file, silent).files for each in (own, constant))
+    assert whole["history.csv"] != other["history.csv"]
+    epochs = len(whole["history.csv"].splitlines()) - 1
+    for epoch in range(1, epochs + 1):
+        with pytest.raises(Interrupted):
+            train_run(own, "digits", 0, digits_file, until(epoch), checkpoints=checkpoints)
+    assert train_run(own, "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole
+
+
 BEST = Training(epochs=9, batch_size=64, learning_rate=0.01, select="best_validation")
 
 

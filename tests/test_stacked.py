@@ -17,6 +17,7 @@ from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.paths import Layout
 from aebench.store import Store
 from aebench.training.cell import jobs, train_cell
+from aebench.training.descent import halvings
 from aebench.training.run import train_run
 from aebench.training.stacked import train_stacked
 from aebench.training.train import History, train
@@ -100,6 +101,19 @@ def test_each_run_keeps_its_own_best_epoch(digits: Splits) -> None:
     for together, alone in pairs:
         assert_alike(together, alone, rtol=1e-6)
     assert len({history.selected_epoch for _, (_, history) in pairs}) > 1
+
+
+def test_each_run_has_its_own_rate_where_the_losses_decide_on_it(digits: Splits) -> None:
+    settings = Training(
+        epochs=8, batch_size=200, learning_rate=0.3, select="last", schedule="plateau", plateau_epochs=1
+    )
+    pairs = beside_alone(
+        lambda seed: tiny("ae", seed=seed).double(), as_double(digits.train), as_double(digits.validation), settings
+    )
+    for together, alone in pairs:
+        assert_alike(together, alone, rtol=1e-6)
+    losses = [[row["validation_loss"] for row in history.epochs[:-1]] for _, (_, history) in pairs]
+    assert len({halvings(of_run, 1, 0) for of_run in losses}) > 1
 
 
 def test_the_last_epoch_is_kept_where_that_is_asked_for_also_without_validation(digits: Splits) -> None:

@@ -89,10 +89,11 @@ class Network(Block):
 class Training(Block):
     """The one training protocol; each file in `training/optimizers/` extends it with the optimiser's settings.
 
-    `schedule`: how the learning rate goes on after a linear warm-up, over `warmup_share` of all steps. `gradient_clip`:
-    the largest norm of a step's gradient. `patience`: how many epochs without a lower validation loss end training,
-    those of a variant's own warm-up not counted.
-    `select`: which epoch's weights are kept. `EXAMPLE`: what must stand beside an optimiser's name; the tests use it.
+    `schedule`: how the learning rate goes on after a linear warm-up, over `warmup_share` of all steps; `plateau` halves
+    it after `plateau_epochs` epochs without a lower validation loss, and counts anew. `gradient_clip`: the largest norm
+    of a step's gradient. `patience`: how many epochs without a lower validation loss end training. Neither counts the
+    epochs of a variant's own warm-up. `select`: which epoch's weights are kept. `EXAMPLE`: what must stand beside an
+    optimiser's name; the tests use it.
     """
 
     EXAMPLE: ClassVar[Settings] = {}
@@ -101,11 +102,23 @@ class Training(Block):
     epochs: Count
     batch_size: Count
     learning_rate: LearningRate
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    plateau_epochs: Count = 5
     warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
     patience: Count | None = None
     select: Selection
+
+    @model_validator(mode="after")
+    def _a_rate_that_goes_down(self) -> "Training":
+        if self.schedule != "plateau" and self.plateau_epochs != 5:
+            found = f"found {self.plateau_epochs} with schedule {self.schedule}"
+            raise ValueError(f"plateau_epochs: {found}, allowed: 5, or schedule: plateau")
+        if self.schedule == "plateau" and self.patience is not None and self.patience <= self.plateau_epochs:
+            # Training would end where the rate is to be halved for the first time.
+            found = f"found {self.patience} with plateau_epochs {self.plateau_epochs}"
+            raise ValueError(f"patience: {found}, allowed: more than {self.plateau_epochs}, or null")
+        return self
 
 
 class VariantConfig(Block):

@@ -68,13 +68,18 @@ def _variant(name: object, block: object, shared: Mapping[str, Block], parsers: 
 
 
 def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
-    """The settings of a block with some of them changed; those of one network or optimiser mean nothing to another."""
+    """The settings of a block with some of them changed.
+
+    Those of one network, optimiser or schedule mean nothing to another.
+    """
     if not isinstance(changes, dict):
         raise ConfigError(f"{where}: found {show(changes)}, allowed: a mapping")
     (base,) = (base for base in (Network, Training) if isinstance(shared, base))
     kept = shared.model_dump()
     if any(key in changes and changes[key] != kept[key] for key in ("architecture", "optimizer") if key in kept):
         kept = {key: kept[key] for key in base.model_fields}
+    if changes.get("schedule") not in (None, kept.get("schedule")):
+        kept.pop("plateau_epochs", None)
     # An empty value leaves a setting as it is, unless it is one: `patience: null` waits for ever.
     nullable = {key for key, field in base.model_fields.items() if field.default is None}
     return {**kept, **{key: value for key, value in changes.items() if value is not None or key in nullable}}
@@ -103,6 +108,7 @@ def _check_validation(params: Params, variant: str) -> None:
     needs = (
         (training.select == "best_validation", "selects its weights by best_validation", "select: last"),
         (training.patience is not None, f"has a patience of {training.patience} epochs", "patience: null"),
+        (training.schedule == "plateau", "has a learning rate of the schedule plateau", "schedule: constant"),
     )
     for needed, why, otherwise in needs:
         if needed and params.data.validation_fraction == 0:

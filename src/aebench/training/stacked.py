@@ -64,11 +64,14 @@ def train_stacked(
             started = time.perf_counter()
             for model in models:
                 model.train()
+            shares = [run.progress.share_of_rate(config) for run in runs]
+            # Where none is less than 1 a step is taken as it is.
+            share = parameters[0].new_tensor(shares) if min(shares) < 1 else 1.0
             seen: dict[str, list[Tensor]] = defaultdict(list)
             for number, (x, y, noise) in enumerate(batches.of_an_epoch(), start=(epoch - 1) * batch_count):
                 terms = objective(weights, x, y, noise, epoch)
                 # A sum over seeds, so that each one's gradient is that of its own mean over images.
-                descent.step(terms["loss"].mean(1).sum(), number)
+                descent.step(terms["loss"].mean(1).sum(), number, share)
                 for name, values in terms.items():
                     seen[name].append(values.detach())
             means = {name: torch.cat(values, dim=1).double().mean(1).tolist() for name, values in seen.items()}

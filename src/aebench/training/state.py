@@ -15,6 +15,7 @@ from torch import Tensor
 from aebench.config import Training
 from aebench.models.autoencoder import Autoencoder
 from aebench.randomness import Streams
+from aebench.training.descent import halvings
 from aebench.training.optimizers import Optimizer
 
 # A loss that has risen since the first epoch by more than so many times its size, or nats a pixel, has diverged.
@@ -89,10 +90,19 @@ class Progress:
             self.best, self.history.selected_epoch, self.best_weights = score, epoch, self._latest
         return config.patience is None or self._epochs_without_gain() < config.patience
 
+    def share_of_rate(self, config: Training) -> float:
+        """Of the learning rate in the next epoch, by the validation losses so far: less than 1 with `plateau` alone."""
+        if config.schedule != "plateau":
+            return 1.0
+        return 0.5 ** halvings(self._validation_losses(), config.plateau_epochs, self.model.warmup_epochs)
+
     def _epochs_without_gain(self) -> int:
         """How many epochs have passed since that of the lowest validation loss, of those after the warm-up."""
-        losses = [row["validation_loss"] for row in self.history.epochs]
+        losses = self._validation_losses()
         return len(losses) - max(losses.index(min(losses)) + 1, self.model.warmup_epochs)
+
+    def _validation_losses(self) -> list[float]:
+        return [row["validation_loss"] for row in self.history.epochs]
 
     def end(self) -> History:
         """Leave the model with the weights that were chosen, in evaluation mode, and give its history."""

@@ -60,13 +60,14 @@ def train(
     for epoch in range(len(progress.history.epochs) + 1, config.epochs + 1):
         started = time.perf_counter()
         model.train()
+        share = progress.share_of_rate(config)
         seen: dict[str, list[Tensor]] = defaultdict(list)
         order = torch.randperm(len(data), generator=streams["order"]).split(config.batch_size)
         for number, index in enumerate(order, start=(epoch - 1) * batches):
             x = data.pixels(index, streams["binarization"])
             terms = model.loss(x, data.labels[index], model.noise(len(x), streams), epoch=epoch)
             after_batch(terms["loss"])
-            descent.step(terms["loss"].mean(), number)
+            descent.step(terms["loss"].mean(), number, share)
             for name, values in terms.items():
                 seen[name].append(values.detach())
         row = {f"train_{name}": mean for name, mean in _means(seen).items()}

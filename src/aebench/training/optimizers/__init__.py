@@ -24,7 +24,10 @@ class Optimizer(Protocol):
         """All that later steps depend on, by name: the tensors themselves, not copies, so that they can be set."""
 
     def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
-        """One step down the gradients, which are one for each parameter, in their order and of their shapes."""
+        """One step down the gradients, which are one for each parameter, in their order and of their shapes.
+
+        What it adds to the parameters is proportional to the learning rate.
+        """
 
 
 def optimizers() -> dict[str, type[Training]]:
