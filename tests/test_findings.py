@@ -1,10 +1,10 @@
 """Which variant is best, in marks, in a matrix and in words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aebench.evaluation.statistics import Difference
-from aebench.reporting.findings import in_short
+from aebench.reporting.findings import how_compared, in_short
 from aebench.reporting.pairs import Pair, leaders, matrix
 
 MSE, PROBE = "reconstruction_mse", "probe_accuracy"
@@ -62,6 +62,22 @@ def test_in_short_tells_groups_apart_that_are_not_compared() -> None:
         "logistic probe: b is best of a, b (80.0 %), and its lead over every other is significant.",
         "logistic probe: c is best of c, d (90.0 %), and its lead over every other is significant.",
     ]
+
+
+def test_what_is_said_of_the_bounds_gap() -> None:
+    """That it is exceeded where it was measured, that nothing is known where not; and nothing of what is no bound."""
+
+    def says(*gaps: float | None, metric: str = "iw_log_likelihood_nats") -> tuple[bool, bool]:
+        found = [replace(pair("a", name, 1, 0.01, metric), gap=gap) for name, gap in zip("bc", gaps, strict=False)]
+        cells = [FakeCell(name, {}) for name in "abc"]
+        words = how_compared(cells, found)  # type: ignore[arg-type]
+        assert words.count("log p̂(x)") == ("must also exceed" in words) + ("was not measured" in words)
+        return "In log p̂(x) the difference must also exceed" in words, "looseness was not measured" in words
+
+    assert says(0.1, 0.2) == (True, False)
+    assert says(None, None) == (False, True)
+    assert says(0.1, None) == (True, True)
+    assert says(None, metric=PROBE) == (False, False)
 
 
 def test_one_seed_shows_nothing() -> None:

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from aebench.evaluation.metrics import metrics
 from aebench.evaluation.statistics import NEEDS_SEEDS, Difference, crossed_bootstrap, paired_difference
 from aebench.reporting import pairs as module
-from aebench.reporting.pairs import SIGNIFICANT, Pair, compared, pairs, table, verdicts
+from aebench.reporting.pairs import SIGNIFICANT, Pair, compared, leaders, matrix, pairs, table, verdicts
 from aebench.reporting.results import Results
 
 IN_NATS = (
@@ -39,11 +40,18 @@ class FakeCell:
     without: str = ""
     dataset: str = "digits"
     seeds: tuple[int, ...] = (0, 1, 2)
+    gap: float | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {"shape": [1, 8, 8]}
 
     @property
     def metrics(self) -> dict[str, Any]:
         protocol = {key: value for key, value in (PROTOCOL | self.protocol).items() if key != self.without}
-        return {"summary": {metric: {"mean": 0.0} for metric in self.measured}, "protocol": protocol}
+        summary = {metric: {"mean": 0.0} for metric in self.measured}
+        summary |= {} if self.gap is None else {"bound_gap_nats": {"mean": self.gap}}
+        return {"summary": summary, "protocol": protocol}
 
     def values(self, metric: str, seeds: Sequence[int] = (0, 1, 2)) -> NDArray[np.float64]:
         assert metric in self.measured
@@ -150,6 +158,79 @@ def test_better_asks_for_the_corrected_p_value() -> None:
     assert pair("knn_accuracy", "a", "b", 1, 0.049).better == ("a", "b")
 
 
+BOUND = ("iw_log_likelihood_nats",)
+
+
+@pytest.mark.parametrize(
+    ("gap_of_a", "gap_of_b", "better"),
+    [
+        (0.0, 0.0, True),
+        (2.0, 2.0, True),
+        (2.0, 4.0, False),
+        (4.0, 2.0, False),
+        (6.0, 0.0, False),
+        (0.0, 6.0, False),
+        (-1e9, 4.0, True),  # noise: it does not make the other's gap smaller
+        (-1e9, 6.0, False),
+        (None, 6.0, True),  # nothing to hold against it
+        (6.0, None, True),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_bounds_differ_only_by_more_than_their_gaps(
+    gap_of_a: float | None, gap_of_b: float | None, better: bool, sign: int
+) -> None:
+    a = FakeCell("a", measured=BOUND, gap=gap_of_a)
+    b = FakeCell("b", 5.0 * sign, measured=BOUND, gap=gap_of_b)
+    (found,) = found_by(a, b)
+    assert abs(found.difference.mean) == pytest.approx(5, abs=0.5)
+    assert found.p_holm < 0.001
+    assert found.better == ((("b", "a") if sign == 1 else ("a", "b")) if better else None)
+    assert found.gap_missing == (None in (gap_of_a, gap_of_b))
+
+
+def test_the_gap_leaves_difference_interval_and_p_as_they_are() -> None:
+    a, b = FakeCell("a", measured=BOUND), FakeCell("b", 5.0, measured=BOUND)
+    (without,), (found,) = found_by(a, b), found_by(replace(a, gap=3.0), replace(b, gap=4.0))
+    assert replace(found, gap=None) == without
+    assert found.gap == 7.0
+
+
+def test_what_is_no_bound_has_no_gap() -> None:
+    measured = ("knn_accuracy", "expost_log_likelihood_nats")
+    found = found_by(FakeCell("a", measured=measured, gap=9.0), FakeCell("b", 5.0, measured=measured, gap=9.0))
+    assert [(each.gap, each.gap_missing, each.better) for each in found] == [(None, False, ("b", "a"))] * 2
+
+
+def test_bits_are_held_against_the_same_gap_as_nats() -> None:
+    nats = 64 * np.log(2)  # of one bit for each of 8 × 8 pixels
+    measured = ("bits_per_dimension",)
+    few, many = FakeCell("few", measured=measured, gap=2 * nats), FakeCell("many", 5.0, measured=measured, gap=0.0)
+    (found,) = found_by(few, many)
+    assert found.gap == pytest.approx(2)
+    assert found.better == ("few", "many")
+    assert [each.better for each in found_by(replace(few, gap=6 * nats), many)] == [None]
+
+
+def test_every_looseness_is_a_figure_that_nothing_is_better_in() -> None:
+    for metric in metrics().values():
+        if metric.looseness and (of := metrics().get(metric.looseness.metric)):
+            assert not of.better
+            assert metric.compared
+
+
+def test_a_difference_within_the_gap_says_so() -> None:
+    near = replace(pair(*BOUND, "a", "b", 0.1, 0.01), gap=0.123)
+    far, unsure = replace(near, a="c", gap=0.01), replace(near, a="d", p_holm=0.5)
+    unmeasured, shown = replace(near, gap=None), pair("knn_accuracy", "a", "b", 1, 0.01)
+    says = [each.verdict for each in (near, far, unsure, unmeasured, shown)]
+    assert says == ["within the bounds' gap of 0.123 nats", "c", "not shown", "a", "a"]
+    assert verdicts([near, far, unsure]) == {BOUND[0]: f"c better than b; a and b differ {says[0]}"}
+    assert verdicts([near]) == {BOUND[0]: f"a and b differ {says[0]}"}
+    assert leaders([near]) == {}
+    assert matrix([near], "ab")["a"]["b"] == ([], [])
+
+
 def test_the_correction_is_within_one_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[list[float]] = []
 
@@ -221,3 +302,15 @@ def test_the_table_has_a_line_a_pair_and_names_the_better_one() -> None:
         difference = each.difference
         assert numbers == [difference.mean, difference.low, difference.high, difference.p, each.p_holm]
         assert (line["bootstrap_low"], line["bootstrap_high"]) == each.bootstrap
+
+
+def test_the_table_has_the_gap_of_each_pair_or_says_that_it_is_not_known() -> None:
+    gaps = {"a": 1.0, "b": 2.5, "c": None}
+    cells = tuple(FakeCell(name, measured=(*BOUND, "knn_accuracy"), gap=gap) for name, gap in gaps.items())
+    written = table({"digits": found_by(*cells)}, Results(cells, {"digits": {}}))  # type: ignore[arg-type]
+    of_bound, of_other = (written[written["metric"] == metric] for metric in (*BOUND, "knn_accuracy"))
+    assert of_bound["bound_gap"].tolist()[0] == 3.5
+    assert of_bound["bound_gap"].isna().tolist() == [False, True, True]
+    assert of_bound["not_defined"].tolist()[1:] == ["bound_gap: not measured for both"] * 2
+    assert pd.isna(of_bound["not_defined"].iloc[0])
+    assert of_other[["bound_gap", "not_defined"]].isna().all(axis=None)

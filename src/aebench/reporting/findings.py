@@ -1,9 +1,9 @@
 """What a comparison shows and how far it can be trusted, in words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from aebench.evaluation.diagnostics import pareto_k_limit
-from aebench.evaluation.metrics import main_metrics
+from aebench.evaluation.metrics import main_metrics, metrics
 from aebench.evaluation.statistics import NEEDS_SEEDS
 from aebench.reporting.pairs import SIGNIFICANT, Pair, common_seeds, verdicts
 from aebench.reporting.results import Cell
@@ -65,17 +65,32 @@ def _beaten(of_metric: Sequence[Pair], winner: str, loser: str) -> bool:
 
 def in_words(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     """All findings of one data set, as Markdown: differences, what stands behind them, warnings."""
-    behind = [how_compared(len(common_seeds(cells)))] if found else []
+    behind = [how_compared(cells, found)] if found else []
     return [*differences(cells, found), *behind, *(f"**Caution.** {line}" for line in warnings(cells))]
 
 
-def how_compared(seeds: int) -> str:
+def how_compared(cells: Sequence[Cell], found: Sequence[Pair]) -> str:
     """What stands behind the word "better"."""
-    return (
-        f"“Better” means: a difference on the same {seeds} seeds and the same images with p < {SIGNIFICANT} after "
-        "Holm's correction for the pairs compared in that metric, its variance taken over seeds and over images. All "
-        "differences with their intervals stand in pairs.csv."
+    words = (
+        f"“Better” means: a difference on the same {len(common_seeds(cells))} seeds and the same images with "
+        f"p < {SIGNIFICANT} after Holm's correction for the pairs compared in that metric, its variance taken over "
+        "seeds and over images. All differences with their intervals stand in pairs.csv."
     )
+    if of_bounds := _titles(pair for pair in found if pair.gap is not None):
+        words += (
+            f" In {of_bounds} the difference must also exceed the bounds' gap, the sum of how far each of the two "
+            "estimates may lie from what it bounds."
+        )
+    if of_bounds := _titles(pair for pair in found if pair.gap_missing):
+        words += (
+            f" In {of_bounds} the estimator's looseness was not measured for all variants: there a difference may be "
+            "the estimator's own."
+        )
+    return words
+
+
+def _titles(found: Iterable[Pair]) -> str:
+    return " and ".join(dict.fromkeys(metrics()[pair.metric].title for pair in found))
 
 
 def warnings(cells: Sequence[Cell]) -> list[str]:

@@ -34,7 +34,7 @@ def render(
                 "notes": notes,
                 "remarks": remarks(cells, lines, notes),
                 "in_short": findings.in_short(cells, found[dataset]),
-                "how_compared": findings.how_compared(len(pairs.common_seeds(cells))) if found[dataset] else "",
+                "how_compared": findings.how_compared(cells, found[dataset]) if found[dataset] else "",
                 "matrix": pairs.matrix(found[dataset], variants),
                 "pairs": [_shown(pair) for pair in found[dataset]],
                 "warnings": [_with_code(line) for line in findings.warnings(cells)],
@@ -74,7 +74,7 @@ def _shown(pair: Pair) -> dict[str, str]:
         "interval": f"{show(difference.low)} to {show(difference.high)}",
         "bootstrap": " to ".join(map(show, pair.bootstrap)),
         "p": f"{pair.p_holm:.3f}" if pair.p_holm >= 0.001 else "< 0.001",
-        "better": pair.better[0] if pair.better else "not shown",
+        "better": pair.verdict,
     }
 
 

@@ -18,7 +18,8 @@ SIGNIFICANT = 0.05
 class Pair:
     """a − b in one metric, with the p-value adjusted for the pairs compared in it, and a 95 % bootstrap interval.
 
-    Values are in the metric's own unit, whatever the table's scale.
+    Values are in the metric's own unit, whatever the table's scale. `gap`: how far the two variants' bounds may
+    lie from the truth, added up; None where that was not measured, or the metric is no bound.
     """
 
     dataset: str
@@ -28,14 +29,33 @@ class Pair:
     difference: Difference
     p_holm: float
     bootstrap: tuple[float, float]
+    gap: float | None = None
+
+    @property
+    def gap_missing(self) -> bool:
+        """Whether the metric is a bound, and how loose it is was not measured for both variants."""
+        return self.gap is None and metrics()[self.metric].looseness is not None
+
+    @property
+    def within_gap(self) -> bool:
+        """Whether a significant difference is no larger than what the two bounds may lack."""
+        return self.p_holm < SIGNIFICANT and self.gap is not None and abs(self.difference.mean) <= self.gap
 
     @property
     def better(self) -> tuple[str, str] | None:
-        """(the better variant, the other), where the difference is significant after Holm's correction."""
-        if self.p_holm >= SIGNIFICANT:
+        """(the better variant, the other), where the corrected p-value is significant and the gap is exceeded."""
+        if self.p_holm >= SIGNIFICANT or self.within_gap:
             return None
         a_is_better = (self.difference.mean > 0) == (metrics()[self.metric].better == "↑")
         return (self.a, self.b) if a_is_better else (self.b, self.a)
+
+    @property
+    def verdict(self) -> str:
+        """The better variant, or why none is called that."""
+        if self.gap is not None and self.within_gap:
+            metric = metrics()[self.metric]
+            return f"within the bounds' gap of {self.gap * metric.scale:.{metric.digits + 1}f} {metric.unit}"
+        return self.better[0] if self.better else "not shown"
 
 
 def compared() -> list[str]:
@@ -71,10 +91,21 @@ def _pairs(metric: str, cells: Sequence[Cell]) -> list[Pair]:
             difference,
             p_holm,
             (float(low), float(high)),
+            _gap(metric, [cell for cell in defined if cell.variant in (a, b)]),
         )
         for (a, b), difference, p_holm in zip(chosen, differences, holm([each.p for each in differences]), strict=True)
         for low, high in [np.quantile(resampled[a] - resampled[b], [0.025, 0.975])]
     ]
+
+
+def _gap(metric: str, cells: Sequence[Cell]) -> float | None:
+    """How far the variants' bounds may lie from the truth, added up, in the metric's unit; None where not measured."""
+    looseness = metrics()[metric].looseness
+    if looseness is None or any(looseness.metric not in cell.metrics["summary"] for cell in cells):
+        return None
+    measured = [(cell.metrics["summary"][looseness.metric]["mean"], cell.data["shape"]) for cell in cells]
+    # A gap near 0 may be estimated below it, which must not make up for the other variant's.
+    return float(sum(max(gap, 0) * looseness.scale(shape) for gap, shape in measured))
 
 
 def common_seeds(cells: Sequence[Cell]) -> list[int]:
@@ -94,6 +125,7 @@ def verdicts(found: Sequence[Pair]) -> dict[str, str]:
         if of_metric:
             best_first = sorted(beaten, key=lambda name: -len(beaten[name]))
             lines = [f"{name} better than {', '.join(beaten[name])}" for name in best_first]
+            lines += [f"{pair.a} and {pair.b} differ {pair.verdict}" for pair in of_metric if pair.within_gap]
             words[metric] = "; ".join(lines) or "no difference shown"
     return words
 
@@ -124,10 +156,11 @@ def matrix(found: Sequence[Pair], variants: Sequence[str]) -> dict[str, dict[str
 def table(found: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
     """One row a data set × metric × pair; for a data set without two common seeds one row, with the reason."""
     columns = ["dataset", "metric", "a", "b", "difference", "ci95_low", "ci95_high", "p", "p_holm",
-               "bootstrap_low", "bootstrap_high", "better", "not_defined"]  # fmt: skip
+               "bootstrap_low", "bootstrap_high", "bound_gap", "better", "not_defined"]  # fmt: skip
     lines = [
         [pair.dataset, pair.metric, pair.a, pair.b, pair.difference.mean, pair.difference.low, pair.difference.high,
-         pair.difference.p, pair.p_holm, *pair.bootstrap, pair.better[0] if pair.better else None, None]
+         pair.difference.p, pair.p_holm, *pair.bootstrap, pair.gap, pair.better[0] if pair.better else None,
+         "bound_gap: not measured for both" if pair.gap_missing else None]
         for pairs_of_dataset in found.values() for pair in pairs_of_dataset
     ]  # fmt: skip
     lines += [

@@ -8,7 +8,7 @@ A file holds `METRICS`, an entry for each, and two functions of a run (`aebench.
 Whoever shows metrics reads the entries alone, and should not wait for torch: the functions import what they need.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -69,6 +69,23 @@ def all_images(protocol: Protocol) -> int:
 NO_PRIOR = "has no p(z), hence neither a likelihood nor a bound on one"
 """Why a model that is no `LatentVariableModel` lacks a metric."""
 
+
+def as_it_is(shape: Sequence[int]) -> float:
+    """Scale of a gap in the bound's own unit."""
+    return 1.0
+
+
+class Looseness(NamedTuple):
+    """How far a bound can lie from the truth, as another metric says it.
+
+    `metric`: the name of a figure of the run. `scale`: what that is multiplied by to be in the bound's unit, from an
+    image's shape (C, H, W).
+    """
+
+    metric: str
+    scale: Callable[[Sequence[int]], float] = as_it_is
+
+
 # Of a number in one of these, by its unit or its name, the number alone says nothing of what was measured.
 _OF_A_LIKELIHOOD = ("nats", "bits")
 # The place of a metric that asks for none.
@@ -92,6 +109,8 @@ class Metric:
         main: whether it stands in the main table.
         place: the columns of a table stand in the order of their places.
         images: how many images have a value.
+        looseness: what says how far the metric, a bound, can lie from the truth. A difference of two variants that is
+            no larger than that of both shows nothing.
     """
 
     name: str
@@ -106,6 +125,7 @@ class Metric:
     main: bool = False
     place: int = LAST
     images: Callable[[Protocol], int] = all_images
+    looseness: Looseness | None = None
 
     @property
     def heading(self) -> str:

@@ -1,14 +1,30 @@
 """log p̂(x) as papers on 8-bit images give it (Theis et al. 2016, §3.1)."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aebench.evaluation.metrics import NO_PRIOR, Measured, Metric, own_likelihood
+from aebench.evaluation.metrics import NO_PRIOR, Looseness, Measured, Metric, own_likelihood
 
 if TYPE_CHECKING:
     from aebench.evaluation.context import Context
 
-METRICS = (Metric("bits_per_dimension", "bits a dimension", "bits", "↓", own_likelihood, digits=3, place=45),)
+
+def _bits_of_a_nat(shape: Sequence[int]) -> float:
+    """What a nat of an image is in bits a dimension."""
+    from aebench.models.objectives import bits_per_dimension
+
+    return bits_per_dimension(-1.0, math.prod(shape))
+
+
+METRICS = (
+    Metric(
+        *("bits_per_dimension", "bits a dimension", "bits", "↓", own_likelihood),
+        digits=3,
+        place=45,
+        looseness=Looseness("bound_gap_nats", _bits_of_a_nat),
+    ),
+)
 
 
 def not_defined(context: "Context") -> dict[str, str]:

@@ -2,13 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from aebench.evaluation.metrics import NO_PRIOR, Measured, Metric, nothing, own_likelihood
+from aebench.evaluation.metrics import NO_PRIOR, Looseness, Measured, Metric, nothing, own_likelihood
 
 if TYPE_CHECKING:
     from aebench.evaluation.context import Context
 
 METRICS = (
-    Metric("iw_log_likelihood_nats", "log p̂(x)", "nats", "↑", own_likelihood, main=True, place=30),
+    Metric(
+        *("iw_log_likelihood_nats", "log p̂(x)", "nats", "↑", own_likelihood),
+        main=True,
+        place=30,
+        looseness=Looseness("bound_gap_nats"),
+    ),
     Metric("elbo_nats", "ELBO", "nats", "↑", own_likelihood, main=True, place=40),
     Metric("distortion_nats", "distortion", "nats", "", nothing, place=110),
     Metric("rate_nats", "rate", "nats", "", nothing, place=120),
