@@ -65,7 +65,7 @@ class ExPost(GenerativeModel):
 
     @torch.no_grad()
     def posterior(self, x: Tensor, y: Tensor | None = None) -> Independent[Normal]:
-        """N(code, small): where a proposal is fitted from, and what of classes that an image hardly has is drawn from."""
+        """N(code, small): where a proposal is fitted from; classes that an image hardly has are drawn from it."""
         code = self._code(x, y)
         return Independent(Normal(code, self._nearby.expand_as(code), validate_args=False), 1, validate_args=False)
 
@@ -77,7 +77,7 @@ class ExPost(GenerativeModel):
 
 
 def _mixture(codes: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """A mixture of Gaussians fitted to codes `[N, L]`: weights `[K]`, means `[K, L]`, covariances' factors `[K, L, L]`."""
+    """A mixture of Gaussians fitted to codes `[N, L]`: weights `[K]`, means `[K, L]`, Cholesky factors `[K, L, L]`."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 

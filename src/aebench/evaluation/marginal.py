@@ -110,7 +110,7 @@ class Marginal:
 
     @torch.no_grad()
     def log_q_y(self, proposal: BatchedProposal, x: Tensor, pilot: int = PILOT) -> Tensor:
-        """log q(y|x) of images `[B, D]`, `[B, C]`: the proposal's own, or what a pilot of `pilot` samples a class gives."""
+        """log q(y|x) of images `[B, D]`, `[B, C]`: the proposal's own, or that of `pilot` samples a class."""
         if proposal.log_q_y is not None:
             return proposal.log_q_y
         return class_log_posterior(self.model, x, pilot, proposal.q, self._own_prior)

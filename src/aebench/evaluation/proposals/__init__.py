@@ -18,8 +18,8 @@ from aebench.models.generative import GenerativeModel, Posterior, rows
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import generator
 
-# Of an image's classes those are fitted whose log q(y|x), which the encoder's own q gives, is at most so many nats below
-# the largest: its bounds on log p(x|y) are loose by some nats, and by different ones.
+# Of an image's classes those are fitted whose log q(y|x) under the encoder is at most so many nats below the largest:
+# the bounds on log p(x|y) that it rests on are loose by some nats, and by different ones.
 FITTED = 10.0
 # A share of the fitted q(y|x) is the encoder's to this power: no class is left without samples for its mistake.
 DEFENSIVE, TEMPERED = 0.05, 0.2
