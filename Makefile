@@ -36,7 +36,7 @@ test: $(READY) ## run the tests
 	@$(RUN) python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 test-all: $(READY) ## run the tests that take long: faults of servers, browsers, long walks
-	@$(RUN) python -m pytest -m slow
+	@$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 ui: $(READY) ## sync the results into MLflow and open its UI on 127.0.0.1 (PORT=5000)
 	@$(RUN) python stages/track.py always

@@ -44,7 +44,7 @@ def _found(page: Path, scratch: Path, width: int) -> dict[str, Any]:
         pytest.skip("no chromium and no google-chrome is installed")
     options = [*OPTIONS, f"--user-data-dir={scratch / 'profile'}", f"--window-size={width},900"]
     done = subprocess.run(
-        [browser, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [browser, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=300, check=True
     )
     title = re.search(r"<title>found (.*?)</title>", done.stdout, re.DOTALL)
     assert title, done.stdout[:300]

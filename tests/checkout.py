@@ -41,7 +41,7 @@ class Checkout:
             text=True,
             errors="replace",
             check=False,
-            timeout=600,
+            timeout=3600,
         )
 
     def unprivileged(self, *command: str) -> tuple[str, ...]:

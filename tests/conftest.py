@@ -75,6 +75,11 @@ def tiny(
         return variants.build(block(kind, **settings), network(architecture), ImageSpec(shape, shares)).eval()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The emulated CPUs, which take longest, come first: one worker waits for them while another does the rest."""
+    items.sort(key=lambda item: item.path.name != "test_portable.py")
+
+
 @pytest.fixture(scope="session")
 def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "digits.safetensors"

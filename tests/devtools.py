@@ -26,7 +26,7 @@ for old, new in ((int(sys.argv[1]), 103), (int(sys.argv[2]), 104), (103, 3), (10
     os.dup2(old, new)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-PATIENCE = 60.0  # seconds for what is waited for
+PATIENCE = 180.0  # seconds for what is waited for, on a machine with much else to do
 
 
 def browser() -> str | None:

@@ -131,6 +131,8 @@ def mlflow_server(folder: Path, environment: dict[str, str], *options: str) -> I
                 assert server.poll() is None, (folder / "server.log").read_text()
                 with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                     break
+                with suppress(subprocess.TimeoutExpired):
+                    server.wait(0.1)  # to ask without a pause would take the time that the server needs to begin
             yield port
         finally:
             os.killpg(server.pid, signal.SIGKILL)  # with its workers, and without waiting for open connections

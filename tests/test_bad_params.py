@@ -126,7 +126,7 @@ def test_no_file_takes_more_memory_than_it_justifies(
     assert not recwarn.list
 
 
-# A sample for the real thing: each of these mistakes is met before any stage runs.
+# Mistakes as people make them, and as one makes them who means no good.
 MISTAKES = {
     "a typo in a key": ("epochs: 10", "epoch: 10"),
     "no value": ("epochs: 10", "epochs:"),
@@ -152,6 +152,20 @@ MISTAKES = {
 }
 
 
+# How such a line begins, and that it says what is allowed.
+LINE = r"params.yaml: ((line \d+|[a-z_.]+.*?): )?(\S.*allowed: |not valid YAML|missing)"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line(tmp_path: Path, mistake: str) -> None:
+    old, new = MISTAKES[mistake]
+    assert old in TEXT
+    said = outcome(tmp_path / "params.yaml", TEXT.replace(old, new, 1).encode())
+    assert said
+    assert re.match(LINE, said), said
+    assert said.isprintable()
+
+
 @pytest.fixture(scope="module")
 def with_results(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with files where results lie, of cells that params.yaml names and of one that it does not."""
@@ -163,19 +177,23 @@ def with_results(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return made
 
 
+# A sample for the real thing: a key, a value, what DVC cannot expand, what would run, what is no YAML.
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        *("a typo in a key", "a number out of range", "text for a list", "a template for a name"),
+        *("a command for a name", "a tag", "a list that does not end", "nothing"),
+    ],
+)
 def test_make_repro_ends_in_one_line_and_touches_nothing(with_results: Checkout, mistake: str) -> None:
     old, new = MISTAKES[mistake]
-    assert old in TEXT
     (with_results.root / "params.yaml").write_text(TEXT.replace(old, new, 1))
     before = with_results.files()
     done = with_results.make("repro")
     assert done.returncode != 0
     assert done.stdout == ""
     line, *rest = done.stderr.splitlines()
-    assert re.match(r"error: params.yaml: ((line \d+|[a-z_.]+.*?): )?(\S.*allowed: |not valid YAML|missing)", line), (
-        line
-    )
+    assert re.match(f"error: {LINE}", line), line
     assert [text.split(":")[0] for text in rest] == ["make"]  # make's own line
     assert with_results.files() == before

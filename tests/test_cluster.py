@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from clock import slowdown
 from cluster_jobs import capability, deadly, dying, failing, slow
 from conftest import ROOT
 from servers import listening, silent
@@ -80,8 +81,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         for number in range(2)
     ]
     try:
-        with distributed.Client(scheduler_file=str(file), timeout=30, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=30)
+        with distributed.Client(scheduler_file=str(file), timeout=120, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
             address = client.scheduler.address
         yield Cluster(address, scheduler, workers)
     finally:
@@ -166,7 +167,7 @@ def test_the_runs_of_a_worker_that_dies_are_done_elsewhere(cluster: Cluster, tmp
     for path in folder.glob("*-*"):
         with suppress(psutil.NoSuchProcess):
             orphan = psutil.Process(int(path.name.split("-")[1]))
-            assert orphan.status() == psutil.STATUS_ZOMBIE or orphan.wait(timeout=10) is None
+            assert orphan.status() == psutil.STATUS_ZOMBIE or orphan.wait(timeout=60) is None
 
 
 def test_failures_on_a_cluster_are_the_users_to_read(cluster: Cluster, tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line_within_15_seconds(port: in
         begun = time.monotonic()
         with pytest.raises(UserError, match=rf"no Dask scheduler answers at {address} \(.+\)") as caught:
             run_all({"bad": failing}, tmp_path / "data", execution=execution, numerics="native", unit="steps")  # type: ignore[dict-item]
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 15 * slowdown()
     assert "\n" not in str(caught.value)
 
 

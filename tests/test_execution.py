@@ -198,7 +198,7 @@ def test_an_interrupt_ends_the_workers_at_once(tmp_path: Path) -> None:
                 begun |= {line.split(b":")[0]} if b"20/20" in line else set()
             assert begun == {b"a", b"b"}
             stage.send_signal(sent)
-            stage.communicate(timeout=20)  # which waits for all processes that hold the pipe, workers too
+            stage.communicate(timeout=120)  # which waits for all processes that hold the pipe, workers too
             assert stage.returncode != 0
 
 

@@ -218,12 +218,11 @@ def test_text_stays_in_its_line_of_latex() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["$(touch here)", "a; touch here", "`touch here`", "a && touch here #"])
-def test_dvc_runs_no_command_that_a_name_holds(copy: Checkout, name: str) -> None:
+def test_dvc_runs_no_command_that_a_name_holds(copy: Checkout) -> None:
+    content = yaml.read(copy.root / "params.yaml")
     for key in ("variants", "datasets"):
-        content = yaml.read(copy.root / "params.yaml")
-        content[key] = [*content[key], name]
-        (copy.root / "params.yaml").write_text(json.dumps(content))
+        hostile = [*content[key], "$(touch here)", "a; touch here", "`touch here`", "a && touch here #"]
+        (copy.root / "params.yaml").write_text(json.dumps(content | {key: hostile}))
         done = copy.run("dvc", "repro")
         assert done.returncode != 0
         assert not list(copy.root.rglob("here"))
