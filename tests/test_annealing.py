@@ -65,13 +65,13 @@ def test_where_importance_sampling_with_as_many_evaluations_does_not() -> None:
 
 
 def test_its_standard_error_is_that_of_repeated_estimates() -> None:
-    x = GREY[:1].repeat(150, 1)
+    x = GREY[:1].repeat(100, 1)
     found = anneal(LinearGaussian(moved), x, temperatures=10)
-    assert deviations(found, exact(x)).std().item() == pytest.approx(1, abs=0.25)
+    assert deviations(found, exact(x)).std().item() == pytest.approx(1, abs=0.3)
 
 
 def of_many_chains(temperatures: int) -> Annealed:
-    return anneal(LinearGaussian(moved), GREY, chains=20_000, temperatures=temperatures)
+    return anneal(LinearGaussian(moved), GREY, chains=10_000, temperatures=temperatures)
 
 
 @pytest.mark.parametrize("temperatures", [1, 2, 5])
@@ -159,8 +159,8 @@ class Labelled(LinearGaussian):
 )
 def test_a_label_is_summed_out(parts: list[str]) -> None:
     model = Labelled(*parts)
-    found = anneal(model, GREY, chains=200)
-    assert (found.standard_error < 0.05).all()
+    found = anneal(model, GREY, temperatures=30)
+    assert (found.standard_error < 0.1).all()
     assert (deviations(found, model.log_likelihood_by_label(GREY)).abs() < 4).all()
 
 
@@ -168,13 +168,13 @@ def test_a_label_is_summed_out(parts: list[str]) -> None:
 def test_an_image_is_annealed_without_a_look_at_those_beside_it(
     model: GenerativeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x = torch.cat([GREY, GREY + 0.1, GREY - 0.1])
-    together = anneal(model, x, chains=8, temperatures=20)
-    alone = anneal(model, x[3:4], chains=8, temperatures=20, first=3)
-    torch.testing.assert_close(together.log_weights[:, 3:4], alone.log_weights)
-    torch.testing.assert_close(together.acceptance[3:4], alone.acceptance)
-    monkeypatch.setattr(annealing, "POINTS", 48)  # two images, or one with its classes, at a time
-    in_groups = anneal(model, x, chains=8, temperatures=20)
+    x = torch.cat([GREY, GREY + 0.1])
+    together = anneal(model, x, chains=8, temperatures=5)
+    alone = anneal(model, x[3:], chains=8, temperatures=5, first=3)
+    torch.testing.assert_close(together.log_weights[:, 3:], alone.log_weights)
+    torch.testing.assert_close(together.acceptance[3:], alone.acceptance)
+    monkeypatch.setattr(annealing, "POINTS", 24)  # three images, or one with its classes, at a time
+    in_groups = anneal(model, x, chains=8, temperatures=5)
     torch.testing.assert_close(in_groups.log_weights, together.log_weights)
 
 

@@ -62,10 +62,17 @@ class Annealed:
 
     @property
     def standard_error(self) -> Tensor:
-        """That of `log_likelihood` in nats, `[B]`, by the delta method: sd(w) / (√K · mean(w)); NaN for one chain."""
-        chains = len(self.log_weights)
-        shares = torch.softmax(self.log_weights, dim=0)
-        return (chains * (shares - 1 / chains).square().sum(0) / (chains - 1)).sqrt()
+        """That of `log_likelihood` in nats, `[B]`."""
+        return standard_error(self.log_weights)
+
+
+def standard_error(log_weights: Tensor) -> Tensor:
+    """That of log (1/K) Σ_k w_k in nats, by the delta method, from log w `[K, B]`: `[B]`, and NaN where K is 1.
+
+    It is sd(w) / (√K · mean(w)). Where one weight outweighs all others it is too small.
+    """
+    samples, shares = len(log_weights), torch.softmax(log_weights, dim=0)
+    return (samples * (shares - 1 / samples).square().sum(0) / (samples - 1)).sqrt()
 
 
 @torch.no_grad()
