@@ -3,7 +3,7 @@
     python scripts/ais.py [RUN] [IMAGES] [--proposal NAME] [--chains K] [--temperatures T]
 
 RUN is a folder such as runs/fashion_mnist/vae/seed-0, IMAGES how many of the first test images are used. For every
-proposal there is a line for importance sampling with 1 to 10,000 samples, and one for annealing from it. The error is
+proposal there is a line for importance sampling with 10 to 10,000 samples, and one for annealing from it. The error is
 the Monte-Carlo error of the mean over these images, ESS the median over them. The cost is processor time on one thread;
 that of making the proposal is part of it.
 """
@@ -38,7 +38,7 @@ from aebench.randomness import generator  # noqa: E402
 from aebench.training.checkpoints import read_run  # noqa: E402
 
 PROPOSALS = ("amortised", "refined")
-SAMPLES = (1, 10, 100, 1000, 10_000)
+SAMPLES = (10, 100, 1000, 10_000)
 SEED = 0
 # Images for which proposals are made together.
 GROUP = 100

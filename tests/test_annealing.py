@@ -173,7 +173,7 @@ def test_an_image_is_annealed_without_a_look_at_those_beside_it(
     alone = anneal(model, x[3:], chains=8, temperatures=5, first=3)
     torch.testing.assert_close(together.log_weights[:, 3:], alone.log_weights)
     torch.testing.assert_close(together.acceptance[3:], alone.acceptance)
-    monkeypatch.setattr(annealing, "POINTS", 24)  # three images, or one with its classes, at a time
+    monkeypatch.setattr(annealing, "POINTS", 48)  # three images, or one with its classes, at a time
     in_groups = anneal(model, x, chains=8, temperatures=5)
     torch.testing.assert_close(in_groups.log_weights, together.log_weights)
 

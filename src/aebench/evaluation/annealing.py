@@ -34,7 +34,8 @@ CHAINS, TEMPERATURES = 16, 200
 LEAPFROG_STEPS = 2
 # β rises as a sigmoid does between ±STEEPNESS: slowly near q and near the posterior (Wu et al. 2017, §4.1).
 STEEPNESS = 4.0
-# Each transition's step size is its row's times 1 ± JITTER: no trajectory then comes back to where it began for ever.
+# Each transition's step size is its row's times 1 ± JITTER, so that trajectories do not end time and again where they
+# began (Neal 2011, §3.2).
 JITTER = 0.2
 # The pilot. Its step sizes begin to follow the acceptance before the first temperature.
 PILOT_CHAINS, PILOT_TEMPERATURES, PILOT_WARMUP = 16, 50, 20
@@ -88,7 +89,8 @@ def annealed(
 ) -> Annealed:
     """log p(x) of B images by annealing from their proposals, the label summed out.
 
-    Memory grows with B by the weights alone. An image's value depends on those beside it by rounding alone.
+    Memory does not grow with B, but for the weights; all chains of one image are in it together. An image's value
+    depends on those beside it by rounding alone.
 
     Args:
         model: p.
@@ -106,14 +108,15 @@ def annealed(
     each = max(1, classes)
     of_label = bool(classes) and "prior" in model.conditional_parts
     prior = None if of_label else model.prior()
+    together = max(1, POINTS // (max(chains, PILOT_CHAINS) * each))
     done = []
-    for places in torch.arange(len(x)).split(max(1, POINTS // (chains * each))):
+    for places in torch.arange(len(x)).split(together):
         start, end = int(places[0]), int(places[-1]) + 1
         y = torch.arange(classes, device=x.device).repeat(end - start) if classes else None
         path = _Path(
             model=model,
             q=_of_images(q, start, end, each),
-            prior=prior or model.prior(y),
+            prior=model.prior(y) if prior is None else prior,
             x=x[start:end].repeat_interleave(each, dim=0),
             y=y,
         )
