@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 5000
+MODEL ?= runs/fashion_mnist/vae/seed-0
+IMAGES ?= 50
 BIN := $(abspath $(VENV))/bin
 # DVC runs the `python` of PATH: that of the environment.
 RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro readme verify demo test test-all ui watch article bench bench-gpu audit lint clean
+.PHONY: help repro readme verify demo test test-all ui watch article ais bench bench-gpu audit lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -47,6 +49,9 @@ watch: $(READY) ## show runs in MLflow while they train, from a second terminal
 
 article: $(READY) ## the source article's experiment, into article/
 	@$(RUN) python scripts/article.py
+
+ais: $(READY) ## check log p̂(x) of a trained run by annealed importance sampling, in minutes (MODEL=runs/…/seed-0 IMAGES=50)
+	@$(RUN) python scripts/ais.py $(MODEL) $(IMAGES)
 
 bench: $(READY) ## how fast training, estimates and stages are, beside the obvious and the possible; needs the data of `make repro`
 	@$(RUN) python benchmarks/bench.py && $(RUN) python scripts/readme.py

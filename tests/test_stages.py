@@ -45,7 +45,7 @@ def test_every_stage_waits_for_the_check(stage: str) -> None:
 
 
 def test_every_module_is_reached_by_a_stage() -> None:
-    """Nothing lies in the package that the pipeline does not use."""
+    """Nothing lies in the package that the pipeline does not use, but for what checks its results."""
     named = {
         f"aebench.{'.'.join(folder)}.{path.stem}"
         for folder in (("variants",), ("models", "networks"), ("models", "likelihoods"), ("training", "optimizers"))
@@ -53,9 +53,10 @@ def test_every_module_is_reached_by_a_stage() -> None:
     }
     used = {path for stage in PIPELINE for path in closure(LAYOUT, stage)}
     used |= closure(LAYOUT, "train", *named)
-    assert {*source_files(LAYOUT.source), *source_files(LAYOUT.stages)} == used | {
-        ROOT / "src" / "aebench" / "__init__.py"
-    }
+    package = LAYOUT.source / "aebench"
+    apart = {package / "evaluation" / "annealing.py"}
+    assert not used & apart
+    assert {*source_files(LAYOUT.source), *source_files(LAYOUT.stages)} == used | apart | {package / "__init__.py"}
 
 
 @pytest.mark.parametrize("script", ["scripts/demo.py", "benchmarks/bench.py"])
