@@ -30,14 +30,14 @@ from aebench.errors import ConfigError, TrainingError, UserError  # noqa: E402
 from aebench.evaluation.annealing import CHAINS, TEMPERATURES, annealed, standard_error  # noqa: E402
 from aebench.evaluation.diagnostics import effective_sample_size  # noqa: E402
 from aebench.evaluation.marginal import BatchedProposal, Marginal  # noqa: E402
-from aebench.evaluation.proposals import refined  # noqa: E402
+from aebench.evaluation.proposals import propose  # noqa: E402
 from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.models.objectives import importance_weighted_bound  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
 from aebench.training.checkpoints import read_run  # noqa: E402
 
-PROPOSALS = ("amortised", "refined")
+PROPOSALS = ("amortised", "refined", "laplace")
 SAMPLES = (10, 100, 1000, 10_000)
 SEED = 0
 # Images for which proposals are made together.
@@ -96,7 +96,9 @@ def _lines(marginal: Marginal, x: Tensor, name: str, chains: int, temperatures: 
     started = time.process_time()
     firsts = range(0, len(x), GROUP)
     parts = zip(firsts, x.split(GROUP), strict=True)
-    groups = [Group(first, part, _proposal(name, marginal, part, first)) for first, part in parts]
+    groups = [
+        Group(first, part, propose(name, marginal, part, seed=SEED, first=first).marginal) for first, part in parts
+    ]
     making = time.process_time() - started
     for samples in SAMPLES:
         started = time.process_time()
@@ -109,15 +111,6 @@ def _lines(marginal: Marginal, x: Tensor, name: str, chains: int, temperatures: 
     ]
     seconds = time.process_time() - started + making
     yield _line("annealing", [each.log_weights for each in found], seconds, [each.acceptance for each in found])
-
-
-def _proposal(name: str, marginal: Marginal, x: Tensor, first: int) -> BatchedProposal:
-    """That of images `[B, D]`, of which the first has this number."""
-    if name == "amortised":
-        return marginal.amortised(x)
-    images, labels = range(first, first + len(x)), range(max(1, marginal.classes))
-    noise = [generator(SEED, "refinement", image, label) for image in images for label in labels]
-    return BatchedProposal.make(lambda x, y: refined(marginal.model, x, noise, y), x, marginal.classes)
 
 
 def _log_weights(marginal: Marginal, group: Group, place: int, samples: int) -> Tensor:
