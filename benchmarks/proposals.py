@@ -26,7 +26,7 @@ from aebench.evaluation.proposals import refined  # noqa: E402
 from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
-from aebench.training.checkpoints import read_run  # noqa: E402
+from aebench.training.trained_run import read_run  # noqa: E402
 
 GROUP = 100
 AMORTISED = (1, 10, 100, 1000, 5000)
