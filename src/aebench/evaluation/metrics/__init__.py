@@ -66,9 +66,6 @@ def all_images(protocol: Protocol) -> int:
     return int(protocol["images"])
 
 
-NO_PRIOR = "has no p(z), hence neither a likelihood nor a bound on one"
-"""Why a model that is no `LatentVariableModel` lacks a metric."""
-
 # Of a number in one of these, by its unit or its name, the number alone says nothing of what was measured.
 _OF_A_LIKELIHOOD = ("nats", "bits")
 # The place of a metric that asks for none.

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from aebench.evaluation.metrics import NO_PRIOR, Measured, Metric, own_likelihood
+from aebench.evaluation.metrics import Measured, Metric, own_likelihood
 
 if TYPE_CHECKING:
     from aebench.evaluation.context import Context
@@ -13,10 +13,8 @@ METRICS = (Metric("bits_per_dimension", "bits a dimension", "bits", "↓", own_l
 
 def not_defined(context: "Context") -> dict[str, str]:
     """Without a prior, and where p(x|z) is no probability of 8-bit pixels."""
-    from aebench.models.latent_variable_model import LatentVariableModel
-
-    if not isinstance(context.model, LatentVariableModel):
-        return {"bits_per_dimension": NO_PRIOR}
+    if context.no_prior:
+        return {"bits_per_dimension": context.no_prior}
     if context.likelihood is None or not context.likelihood.OF_8_BITS:
         return {"bits_per_dimension": "its p(x|z) is no probability of the 256 values of an 8-bit pixel"}
     return {}
