@@ -93,7 +93,10 @@ def test_models_of_the_literatures_shapes(tmp_path: Path) -> None:
         (project.root / "src/aebench/variants" / file.name).write_text(file.read_text())
     kinds = [file.stem for file in files]
     params = YAML(typ="safe").load(RESULTS)
-    models = {kind: {"kind": kind} for kind in kinds} | {"flow_of_class": {"kind": "flow", "class_prior": True}}
+    models: dict[str, object] = {kind: {"kind": kind} for kind in kinds}
+    # Trained for so long that the priors of the classes have parted.
+    training = {"epochs": 20, "learning_rate": 0.01}
+    models["flow_of_class"] = {"kind": "flow", "class_prior": True, "training": training}
     params |= {"variants": list(models), "models": models}
     with (project.root / "params.yaml").open("w") as file_of_params:
         YAML().dump(params, file_of_params)
@@ -106,13 +109,12 @@ def test_models_of_the_literatures_shapes(tmp_path: Path) -> None:
         assert mean["elbo_nats"] < mean["iw_log_likelihood_nats"] < 0
         assert mean["rate_nats"] > 0
         assert mean["expost_log_likelihood_nats"] > mean["iw_log_likelihood_nats"]
-        given_label = mean.get("elbo_given_label_nats"), mean.get("iw_log_likelihood_given_label_nats")
-        if kind == "flow_of_class":
-            assert mean["elbo_nats"] < given_label[0] < given_label[1] < 0
+        with_labels = kind == "flow_of_class"
+        assert ("elbo_given_label_nats" in mean) == with_labels
+        if with_labels:
+            assert mean["elbo_nats"] < mean["elbo_given_label_nats"] < mean["iw_log_likelihood_given_label_nats"] < 0
             assert mean["generative_accuracy"] > 0.3  # of ten classes
-        else:
-            assert given_label == (None, None)
-        assert f"| **{kind}**" in comparison
+        assert f"| **{kind}**{' †' * with_labels} |" in comparison
     contract = ("-m", "pytest", "-o", "addopts=", "tests/test_variants.py", "-k", " or ".join(kinds))
     done = project.run(sys.executable, *contract, PYTHONPATH=str(project.root / "src"))
     assert done.returncode == 0, done.stdout
