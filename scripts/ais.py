@@ -35,7 +35,7 @@ from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E4
 from aebench.models.objectives import importance_weighted_bound  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
-from aebench.training.checkpoints import read_run  # noqa: E402
+from aebench.training.trained_run import read_run  # noqa: E402
 
 PROPOSALS = ("amortised", "refined", "laplace")
 SAMPLES = (10, 100, 1000, 10_000)

@@ -131,8 +131,8 @@ def again(
 ) -> tuple[str, dict[str, float] | str]:
     """In a worker: train and evaluate; the weights' hash, and the metrics or why there are none."""
     from aebench.evaluation.evaluate import Failed, evaluate
-    from aebench.training.checkpoints import read_run
     from aebench.training.run import train_run
+    from aebench.training.trained_run import read_run
 
     with tempfile.TemporaryDirectory() as folder:
         train_run(config, dataset, seed, data, report).write(Path(folder))

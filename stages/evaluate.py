@@ -12,7 +12,7 @@ def evaluate(dataset: str, variant: str) -> None:
     from aebench.evaluation import cell
     from aebench.evaluation.document import document
     from aebench.evaluation.evaluate import Evaluated
-    from aebench.training.checkpoints import read_run
+    from aebench.training.trained_run import read_run
 
     layout = _stage.LAYOUT
     trained = {seed: read_run(layout.run(dataset, variant, seed)) for seed in params.seeds}

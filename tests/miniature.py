@@ -38,9 +38,9 @@ from aebench.evaluation.evaluate import Evaluated, evaluate  # noqa: E402
 from aebench.paths import Layout, write  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
 from aebench.store import Store  # noqa: E402
-from aebench.training.checkpoints import read_run  # noqa: E402
 from aebench.training.run import train_run  # noqa: E402
 from aebench.training.settings import read_params  # noqa: E402
+from aebench.training.trained_run import read_run  # noqa: E402
 
 DATASET = "digits"
 TRAIN, TEST = 260, 20

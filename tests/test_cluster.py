@@ -27,8 +27,8 @@ from aebench.errors import UserError
 from aebench.evaluation.evaluate import evaluate_run
 from aebench.execution.jobs import ResultCache, run_all
 from aebench.store import Store
-from aebench.training.checkpoints import StoredRun, TrainedRun, read_run
 from aebench.training.run import train_run
+from aebench.training.trained_run import StoredRun, TrainedRun, read_run
 
 distributed = pytest.importorskip("distributed")
 

@@ -19,8 +19,8 @@ from aebench.errors import DataError, TrainingError
 from aebench.evaluation.document import document
 from aebench.evaluation.evaluate import Evaluated, evaluate_run
 from aebench.evaluation.statistics import NEEDS_SEEDS
-from aebench.training.checkpoints import read_run
 from aebench.training.run import train_run
+from aebench.training.trained_run import read_run
 
 EVALUATION = Evaluation(
     corruption="masking",
@@ -174,7 +174,7 @@ def test_what_cannot_be_measured_has_a_reason(digits_file: Path, tmp_path: Path)
 def test_densities_are_not_defined_on_binarised_pixels(digits_file: Path, tmp_path: Path) -> None:
     from aebench.evaluation.context import Context
     from aebench.evaluation.metrics.expost import not_defined
-    from aebench.training.checkpoints import load_run
+    from aebench.training.trained_run import load_run
 
     model, grey = load_run(run(digits_file, tmp_path / "run", "ae")), load(digits_file, "digits", 0.1)
     binarised = Context(model, replace(grey, binarization="stochastic"), EVALUATION, 0, lambda *_: None)

@@ -83,7 +83,7 @@ def test_every_stage_and_variant_has_its_own() -> None:
         ("evaluation/metrics/codes.py", '"""How well a simple classifier', '"""How well a classifier'),
         ("evaluation/metrics/expost.py", '    """Figures in nats, those of health, and σ.', '    """What is in nats.'),
         ("training/cell.py", "from aebench.execution.progress import Report", "from aebench.reporting import pairs"),
-        ("__init__.py", "from aebench.training import checkpoints", "from aebench.tracking import sync"),
+        ("__init__.py", "from aebench.training import trained_run", "from aebench.tracking import sync"),
         ("tracking/sync.py", "import re", "import re as re"),
         ("stages/train.py", '"""Train every seed', '"""Train each seed'),
         ("stages/track.py", '"watch")', '"watch", "never")'),

@@ -6,17 +6,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import create_model
 from scipy import integrate, stats
 from torch import Tensor
 
 from aebench import variants
-from aebench.config import PixelLikelihood
+from aebench.config import LikelihoodConfig
+from aebench.errors import ConfigError
 from aebench.models.likelihoods import Likelihood, PixelDistribution, likelihoods, make
 from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.models.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from aebench.models.likelihoods.discretised_logistic import DiscretisedLogistic
 from aebench.models.likelihoods.gaussian import Gaussian
-from aebench.parsing import parse
+from aebench.parsing import parse, parse_variant
 from aebench.randomness import drawing_from, generator
 
 D = 9
@@ -66,10 +68,16 @@ def test_it_says_what_it_is_on_which_data(name: str) -> None:
     assert bool(config.BINARIZED) != bool(config.REFUSED)
 
 
-def test_its_settings_stand_beside_those_of_a_variant_in_one_block(name: str) -> None:
-    for kind in variants.kinds().values():
-        if issubclass(kind, PixelLikelihood):
-            assert likelihoods()[name].model_fields.keys() & kind.model_fields.keys() == {"likelihood"}
+@pytest.mark.parametrize("clash", ["beta", "network"])
+def test_its_settings_have_other_names_than_those_of_a_variant_in_whose_block_they_stand(clash: str) -> None:
+    """Whether or not anybody has chosen it; a variant without a likelihood may use the name."""
+    mine = create_model("Mine", __base__=LikelihoodConfig, **{clash: (float, 1.0)})  # type: ignore[call-overload]
+    kinds, known = {name: variants.kinds()[name] for name in ("ae", "vae")}, {**likelihoods(), "mine": mine}
+    message = f"{clash}: found as a setting of both the variant vae and the likelihood mine, "
+    for kind in kinds:
+        with pytest.raises(ConfigError, match=f"^{message}"):
+            parse_variant(kinds, known, {"kind": kind}, "models.mine")
+    assert parse_variant({"ae": kinds["ae"]}, known, {"kind": "ae"}).kind == "ae"
 
 
 def test_it_is_normalised(name: str) -> None:

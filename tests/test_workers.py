@@ -9,8 +9,8 @@ from test_evaluate import EVALUATION, config
 from aebench.config import Execution
 from aebench.evaluation.evaluate import Evaluated, evaluate_run
 from aebench.execution.jobs import run_all
-from aebench.training.checkpoints import read_run
 from aebench.training.run import train_run
+from aebench.training.trained_run import read_run
 
 SEEDS = (0, 1, 2, 3)
 

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -102,6 +103,7 @@ def parse_variant(
     Raises:
         ConfigError: one line about the first thing that is wrong.
     """
+    _refuse_shared_keys(kinds, likelihoods)
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping with a kind")
     kind = kinds[_name(kinds, "kind", value, where)]
@@ -110,11 +112,20 @@ def parse_variant(
     own = kind.model_fields.keys() - {"likelihood"}
     likelihood, rest = _likelihood(likelihoods, {key: of_key for key, of_key in value.items() if key not in own}, where)
     rest |= {key: of_key for key, of_key in value.items() if key in own}
-    if twice := own & type(likelihood).model_fields.keys():
-        raise TypeError(
-            f"{kind.__name__} and {type(likelihood).__module__} have settings of one name: {', '.join(twice)}"
-        )
     return parse(kind, {**rest, "likelihood": likelihood}, where, besides=type(likelihood).model_fields)
+
+
+def _refuse_shared_keys(
+    kinds: Mapping[str, type[VariantConfig]], likelihoods: Mapping[str, type[LikelihoodConfig]]
+) -> None:
+    """The settings of a variant and of any likelihood stand in one block, so none of them may have one name."""
+    for (kind, of_kind), (likelihood, of_likelihood) in product(kinds.items(), likelihoods.items()):
+        shared = of_kind.model_fields.keys() & of_likelihood.model_fields.keys() - {"likelihood"}
+        if shared and issubclass(of_kind, PixelLikelihood):
+            raise ConfigError(
+                f"{min(shared)}: found as a setting of both the variant {kind} and the likelihood {likelihood}, "
+                "allowed: of one of them, for both stand in one block"
+            )
 
 
 def _likelihood(

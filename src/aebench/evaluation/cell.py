@@ -8,7 +8,7 @@ from aebench.evaluation.evaluate import Evaluated, Failed, evaluate, unpack
 from aebench.execution.jobs import ResultCache
 from aebench.fingerprint import key
 from aebench.store import Store
-from aebench.training.checkpoints import StoredRun
+from aebench.training.trained_run import StoredRun
 
 
 def jobs(

@@ -12,16 +12,20 @@ from torch import Tensor
 
 from aebench.config import Evaluation, LikelihoodConfig
 from aebench.data.datasets import Split, Splits
+from aebench.evaluation.diagnostics import FEWEST_SAMPLES
 from aebench.evaluation.likelihoods import Vectors, likelihoods
+from aebench.evaluation.marginal import split_budget
 from aebench.evaluation.probes import Labelled
 from aebench.evaluation.protocol import PerImage
 from aebench.models.autoencoder import Autoencoder
+from aebench.models.labels import sampled_classes
 from aebench.models.latent_variable_model import LatentVariableModel
 
 if TYPE_CHECKING:
     from aebench.execution.progress import Report
 
 BATCH = 1000
+NO_PRIOR = "has no p(z), hence neither a likelihood nor a bound on one"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ class Context:
         """Codes and labels of the test images."""
         return _labelled(self.model, self.splits.test)
 
+    @property
+    def no_prior(self) -> str:
+        """Why a figure that takes a p(z) is not defined; empty where it is."""
+        return "" if isinstance(self.model, LatentVariableModel) else NO_PRIOR
+
+    def too_few_samples(self, samples: int) -> str:
+        """Why k̂ is not defined with `samples` an image, those of a pilot among them; empty where it is."""
+        weighted = split_budget(samples, sampled_classes(self.model)).weighted
+        return "" if weighted >= FEWEST_SAMPLES else f"needs at least {FEWEST_SAMPLES} importance samples"
+
     @cached_property
     def latent_variable_model(self) -> LatentVariableModel:
         """The model, where it has a p(z).
@@ -64,7 +78,7 @@ class Context:
             TypeError: it has none.
         """
         if not isinstance(self.model, LatentVariableModel):
-            raise TypeError("has no p(z): `not_defined` must say so of what is measured by it")
+            raise TypeError(f"{NO_PRIOR}: `not_defined` must say so of what is measured by it")
         return self.model
 
     @cached_property

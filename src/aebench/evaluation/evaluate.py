@@ -19,7 +19,7 @@ from aebench.evaluation.pictures import MAPPED, neighbourhoods, pictures, plane
 from aebench.evaluation.protocol import PerImage, archive, unarchive
 from aebench.models.autoencoder import Autoencoder
 from aebench.store import pack_files, unpack_files
-from aebench.training.checkpoints import StoredRun
+from aebench.training.trained_run import StoredRun
 
 if TYPE_CHECKING:
     from aebench.execution.progress import Report

@@ -13,8 +13,8 @@ from aebench.fingerprint import key
 from aebench.models.autoencoder import ImageSpec
 from aebench.paths import Layout
 from aebench.store import Store
-from aebench.training.checkpoints import TrainedRun, pack, pack_runs, unpack_runs
 from aebench.training.run import CheckpointWriter, in_words, train_run, untrained
+from aebench.training.trained_run import TrainedRun, pack, pack_runs, unpack_runs
 
 if TYPE_CHECKING:
     from aebench.execution.progress import Report

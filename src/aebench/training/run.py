@@ -12,10 +12,10 @@ from aebench.errors import ConfigError, FileError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import write
 from aebench.randomness import drawing_from, generator
-from aebench.training.checkpoints import TrainedRun, pack
 from aebench.training.purity import require_purity
 from aebench.training.state import TrainingState
 from aebench.training.train import train
+from aebench.training.trained_run import TrainedRun, pack
 from aebench.variants import build
 
 if TYPE_CHECKING:

@@ -66,10 +66,6 @@ def all_images(protocol: Protocol) -> int:
     return int(protocol["images"])
 
 
-NO_PRIOR = "has no p(z), hence neither a likelihood nor a bound on one"
-"""Why a model that is no `LatentVariableModel` lacks a metric."""
-
-
 def as_it_is(shape: Sequence[int]) -> float:
     """Scale of a gap in the bound's own unit."""
     return 1.0

@@ -14,11 +14,7 @@ METRICS = (Metric("active_units", "active units", "", "", nothing, average=None,
 
 def not_defined(context: "Context") -> dict[str, str]:
     """Without a prior."""
-    from aebench.models.latent_variable_model import LatentVariableModel
-
-    if isinstance(context.model, LatentVariableModel):
-        return {}
-    return {"active_units": "has no prior to which a latent dimension could collapse"}
+    return {"active_units": "has no prior to which a latent dimension could collapse"} if context.no_prior else {}
 
 
 def measure(context: "Context") -> Measured:

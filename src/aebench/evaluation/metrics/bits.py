@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aebench.evaluation.metrics import NO_PRIOR, Looseness, Measured, Metric, own_likelihood
+from aebench.evaluation.metrics import Looseness, Measured, Metric, own_likelihood
 
 if TYPE_CHECKING:
     from aebench.evaluation.context import Context
@@ -29,10 +29,8 @@ METRICS = (
 
 def not_defined(context: "Context") -> dict[str, str]:
     """Without a prior, and where p(x|z) is no probability of 8-bit pixels."""
-    from aebench.models.latent_variable_model import LatentVariableModel
-
-    if not isinstance(context.model, LatentVariableModel):
-        return {"bits_per_dimension": NO_PRIOR}
+    if context.no_prior:
+        return {"bits_per_dimension": context.no_prior}
     if context.likelihood is None or not context.likelihood.OF_8_BITS:
         return {"bits_per_dimension": "its p(x|z) is no probability of the 256 values of an 8-bit pixel"}
     return {}

@@ -47,18 +47,13 @@ METRICS = (
 
 def not_defined(context: "Context") -> dict[str, str]:
     """All of them where pixels are binarised or it is turned off, and k̂ from too few samples."""
-    from aebench.evaluation.diagnostics import FEWEST_SAMPLES
-    from aebench.evaluation.marginal import split_budget
-    from aebench.models.labels import sampled_classes
-
     expost, names = context.config.expost, [metric.name for metric in METRICS]
     if context.splits.binarization != "none":
         return dict.fromkeys(names, "is a density, and the pixels are binarised")
     if expost.images == 0:
         return dict.fromkeys(names, "is turned off (evaluation.expost.images is 0)")
-    if split_budget(expost.importance_samples, sampled_classes(context.model))[1] < FEWEST_SAMPLES:
-        return {"expost_pareto_k_unreliable_share": f"needs at least {FEWEST_SAMPLES} importance samples"}
-    return {}
+    reason = context.too_few_samples(expost.importance_samples)
+    return {"expost_pareto_k_unreliable_share": reason} if reason else {}
 
 
 def measure(context: "Context") -> Measured:

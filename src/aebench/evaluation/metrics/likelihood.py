@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from aebench.evaluation.metrics import NO_PRIOR, Looseness, Measured, Metric, nothing, own_likelihood
+from aebench.evaluation.metrics import Looseness, Measured, Metric, nothing, own_likelihood
 
 if TYPE_CHECKING:
     from aebench.evaluation.context import Context
@@ -34,20 +34,14 @@ METRICS = (
 
 def not_defined(context: "Context") -> dict[str, str]:
     """All of them without a prior, those given y without a label, and k̂ from too few samples."""
-    from aebench.evaluation.diagnostics import FEWEST_SAMPLES
-    from aebench.evaluation.marginal import split_budget
-    from aebench.models.labels import sampled_classes
-    from aebench.models.latent_variable_model import LatentVariableModel
-
-    model = context.model
-    if not isinstance(model, LatentVariableModel):
-        return dict.fromkeys((metric.name for metric in METRICS), NO_PRIOR)
+    if context.no_prior:
+        return dict.fromkeys((metric.name for metric in METRICS), context.no_prior)
     reasons: dict[str, str] = {}
-    if not model.conditional_parts:
+    if not context.model.conditional_parts:
         given_label = ("iw_log_likelihood_given_label_nats", "elbo_given_label_nats")
         reasons |= dict.fromkeys(given_label, "does not condition on the label")
-    if split_budget(context.config.importance_samples, sampled_classes(model))[1] < FEWEST_SAMPLES:
-        reasons["pareto_k_unreliable_share"] = f"needs at least {FEWEST_SAMPLES} importance samples"
+    if reason := context.too_few_samples(context.config.importance_samples):
+        reasons["pareto_k_unreliable_share"] = reason
     return reasons
 
 

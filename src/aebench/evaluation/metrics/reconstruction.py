@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from aebench.evaluation.metrics import NO_PRIOR, Measured, Metric, Nats, Protocol, everything, same_supervision
+from aebench.evaluation.metrics import Measured, Metric, Nats, Protocol, everything, same_supervision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,14 +32,12 @@ METRICS = (
 def not_defined(context: "Context") -> dict[str, str]:
     """The figures with labels, unless the model takes them."""
     from aebench.models.labels import sampled_classes
-    from aebench.models.latent_variable_model import LatentVariableModel
 
     model = context.model
     without = "" if model.conditional_parts else "does not condition on the label"
-    of_classifier = without if isinstance(model, LatentVariableModel) else NO_PRIOR
     given_label = without or ("" if sampled_classes(model) else "its label enters neither encoder nor decoder")
     reasons = {
-        "generative_accuracy": of_classifier,
+        "generative_accuracy": context.no_prior or without,
         "reconstruction_mse_given_label": given_label,
         "denoising_mse_given_label": given_label,
     }
