@@ -10,7 +10,7 @@ RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro readme verify demo test test-all ui watch article ais bench bench-gpu audit lint clean
+.PHONY: help repro readme verify demo converged test test-all ui watch article ais bench bench-gpu audit lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -33,6 +33,9 @@ verify: $(READY) ## train one seed of each variant again and compare it with the
 
 demo: $(READY) ## the whole pipeline on small digits, in demo/, in a minute or two
 	@$(RUN) python scripts/demo.py
+
+converged: $(READY) ## the benchmark trained until nothing improves, into converged/ and published/: hours, goes on after any stop
+	@$(RUN) python scripts/converged.py
 
 test: $(READY) ## run the tests
 	@$(RUN) python -m pytest -n 2 --dist loadfile -m 'not slow'

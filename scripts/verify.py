@@ -131,13 +131,15 @@ def again(
 ) -> tuple[str, dict[str, float] | str]:
     """In a worker: train and evaluate; the weights' hash, and the metrics or why there are none."""
     from aebench.evaluation.evaluate import Failed, evaluate
+    from aebench.evaluation.history import read_history
     from aebench.training.run import train_run
     from aebench.training.trained_run import read_run
 
     with tempfile.TemporaryDirectory() as folder:
         train_run(config, dataset, seed, data, report).write(Path(folder))
         run = read_run(Path(folder))
-        result = evaluate(run, evaluation, dataset, config.data.validation_fraction, seed, data, report)
+        fraction, history = config.data.validation_fraction, read_history(run)
+        result = evaluate(run, evaluation, dataset, fraction, seed, data, report, history=history)
         return run.weights_sha256, result.reason if isinstance(result, Failed) else result.metrics
 
 

@@ -35,6 +35,7 @@ from aebench import config, portable  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.evaluation import baselines, document  # noqa: E402
 from aebench.evaluation.evaluate import Evaluated, evaluate  # noqa: E402
+from aebench.evaluation.history import read_history  # noqa: E402
 from aebench.paths import Layout, write  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
 from aebench.store import Store  # noqa: E402
@@ -195,6 +196,7 @@ def measure(settings: config.Params, layout: Layout, variant: str, how: config.E
     of_run, stored = settings.run(variant), read_run(layout.run(DATASET, variant, 0))
     found = evaluate(
         *(stored, how, DATASET, of_run.data.validation_fraction, 0, layout.data(DATASET), _silent),
+        history=read_history(stored),
         mapped=name == "vae",  # takes long
     )
     assert isinstance(found, Evaluated), found

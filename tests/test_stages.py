@@ -59,7 +59,7 @@ def test_every_module_is_reached_by_a_stage() -> None:
     assert {*source_files(LAYOUT.source), *source_files(LAYOUT.stages)} == used | apart | {package / "__init__.py"}
 
 
-@pytest.mark.parametrize("script", ["scripts/demo.py", "benchmarks/bench.py"])
+@pytest.mark.parametrize("script", ["scripts/copies.py", "benchmarks/bench.py"])
 def test_copies_of_the_project_hold_what_its_stages_need(script: str) -> None:
     """Those that run the pipeline in a copy name what they copy."""
     outputs = (".aebench", "data", "runs", "evaluations", "reports")

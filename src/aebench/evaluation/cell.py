@@ -5,6 +5,7 @@ from functools import partial
 
 from aebench.config import Evaluation
 from aebench.evaluation.evaluate import Evaluated, Failed, evaluate, unpack
+from aebench.evaluation.history import read_history
 from aebench.execution.jobs import ResultCache
 from aebench.fingerprint import key
 from aebench.store import Store
@@ -23,6 +24,9 @@ def jobs(
         data_sha256: the hash of its content.
         code: the fingerprint of the code that evaluates.
         store: where finished evaluations are kept.
+
+    Raises:
+        TrainingError: a run's history is missing or damaged.
     """
     work: dict[str, Callable[..., Evaluated | Failed]] = {}
     keys = {}
@@ -31,14 +35,16 @@ def jobs(
         name = f"{run.description['variant']} seed {seed}"
         mapped = seed == drawn
         fraction = run.description["data"]["validation_fraction"]
-        device = run.description["device"]
-        work[name] = partial(evaluate, run, config, dataset, fraction, seed, mapped=mapped, device=device)
+        device, history = run.description["device"], read_history(run)
+        measured = partial(evaluate, run, config, dataset, fraction, seed)
+        work[name] = partial(measured, history=history, mapped=mapped, device=device)
         known_by = key(
             code,
             dataset=dataset,
             data=data_sha256,
             run=run.description,
             weights=run.weights_sha256,
+            history=history,
             evaluation=config.model_dump(mode="json"),
             mapped=mapped,
         )

@@ -1,6 +1,6 @@
 """A trained run as the families of metrics see it: what several of them need is made once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ class Context:
     `model`: trained, its weights without gradients. `splits`: its data, on the model's device. `config`: K, the
     proposal, the corruption, the ex-post density. `seed`: the run's; the noise of estimators is derived from it.
     `report`: is told (images done, images in all, what is being measured). `likelihood`: p(x|z), where the variant has
-    one.
+    one. `history`: of its training, a row an epoch; empty where it is not known. `patience`: that of the training.
     """
 
     model: Autoencoder
@@ -44,6 +44,8 @@ class Context:
     seed: int
     report: "Report"
     likelihood: LikelihoodConfig | None = None
+    history: Sequence[Mapping[str, float]] = ()
+    patience: int | None = None
 
     @cached_property
     def train(self) -> Labelled:

@@ -1,6 +1,7 @@
 """One run's metrics on the test split."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +95,7 @@ def evaluate(
     data: Path | bytes,
     report: "Report",
     *,
+    history: Sequence[Mapping[str, float]] = (),
     mapped: bool = False,
     device: Device = "cpu",
 ) -> Evaluated | Failed:
@@ -107,7 +109,12 @@ def evaluate(
     try:
         if run.failed:
             raise Diverged(run.failed)
-        return evaluate_run(run, config, dataset, validation_fraction, seed, data, report, mapped=mapped, device=device)
+        return evaluate_run(
+            *(run, config, dataset, validation_fraction, seed, data, report),
+            history=history,
+            mapped=mapped,
+            device=device,
+        )
     except Diverged as error:
         model, binarization = run.model(), load(data, dataset, validation_fraction).binarization
         return Failed(str(error), _parameters(model), _conditional_parts(model), binarization, run.weights_sha256)
@@ -130,6 +137,7 @@ def evaluate_run(
     data: Path | bytes,
     report: "Report",
     *,
+    history: Sequence[Mapping[str, float]] = (),
     mapped: bool = False,
     device: Device = "cpu",
 ) -> Evaluated:
@@ -143,6 +151,7 @@ def evaluate_run(
         seed: the run's; the noise of the estimators is derived from it.
         data: the data set's file, or its content.
         report: is told (images done, images in all, what is being measured).
+        history: of the run's training, a row an epoch; empty where it is not known.
         mapped: also draw a map of the codes, which takes some seconds.
         device: where to compute all but probes and maps.
 
@@ -158,7 +167,8 @@ def evaluate_run(
         if not bool(weight.isfinite().all()):
             raise Diverged(f"the weights {name} are not finite: {DIVERGED}")
     splits = load(data, dataset, validation_fraction).to(where)
-    context = Context(model, splits, config, seed, report, run.likelihood)
+    patience = run.description["training"].get("patience")
+    context = Context(model, splits, config, seed, report, run.likelihood, history, patience)
     codes = context.test.codes
     with np.errstate(over="ignore"):
         everywhere = (context.train, context.validation, context.test)

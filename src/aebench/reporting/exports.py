@@ -86,7 +86,7 @@ def latex(results: Results, leaders: Mapping[str, Leaders]) -> str:
         head = [" & ".join(["", *(title for title, _ in heads)]), " & ".join(["", *(unit for _, unit in heads)])]
         lines = []
         for row in rows(cells, results.baselines[dataset], leaders[dataset]):
-            name = _tex(row.name) + (r"$^\dagger$" if row.supervised else "")
+            name = _tex(row.name) + (f"$^{{{_tex(row.marks)}}}$" if row.marks else "")
             values = []
             for metric in shown:
                 entry = row.entries[metric]
@@ -117,7 +117,7 @@ _TEX_SIGNS = {
     "\\": "\0",
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\0": r"\textbackslash{}"},
-    **{"p̂": r"$\hat p$", "±": r"$\pm$", "−": r"$-$", "⁻³": r"$^{-3}$"},
+    **{"†": r"\dagger{}", "‡": r"\ddagger{}", "p̂": r"$\hat p$", "±": r"$\pm$", "−": r"$-$", "⁻³": r"$^{-3}$"},
 }
 
 

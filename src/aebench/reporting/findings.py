@@ -95,7 +95,7 @@ def _titles(found: Iterable[Pair]) -> str:
 
 def warnings(cells: Sequence[Cell]) -> list[str]:
     """What a reader of one data set's comparison must know of its estimates, a sentence or two each."""
-    return [*_failures(cells), *_weights(cells), *_collapse(cells)]
+    return [*_failures(cells), *_improving(cells), *_weights(cells), *_collapse(cells)]
 
 
 def _failures(cells: Sequence[Cell]) -> Iterator[str]:
@@ -106,6 +106,25 @@ def _failures(cells: Sequence[Cell]) -> Iterator[str]:
         left = f"its figures are those of the other {len(cell.seeds)} alone" if cell.seeds else "it has no figures"
         every = "all" if not cell.seeds else f"{len(cell.failed)}"
         yield f"{cell.variant}: {every} of {len(cell.failed) + len(cell.seeds)} runs failed ({reasons}); {left}."
+
+
+def _improving(cells: Sequence[Cell]) -> Iterator[str]:
+    counts = {cell.variant: (round(cell.still_improving * len(cell.seeds)), len(cell.seeds)) for cell in cells}
+    found = {variant: count for variant, count in counts.items() if count[0]}
+    if not found:
+        return
+    if all(improving == seeds for improving, seeds in counts.values()):
+        which = "Every run was still improving when its training ended."
+    else:
+        names = [
+            variant if improving == seeds else f"{variant} ({improving} of {seeds} seeds)"
+            for variant, (improving, seeds) in found.items()
+        ]
+        which = f"Still improving when training ended: {', '.join(names)}."
+    yield (
+        f"{which} The comparison is one at this budget of training. It does not tell what the variants come to with "
+        "more epochs, nor in which order."
+    )
 
 
 def _weights(cells: Sequence[Cell]) -> Iterator[str]:

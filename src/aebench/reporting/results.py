@@ -36,6 +36,12 @@ class Cell:
         return reasons
 
     @property
+    def still_improving(self) -> float:
+        """The share of the runs that were still improving when training ended; 0 where it is not known."""
+        share: float = self.metrics["summary"].get("still_improving", {}).get("mean", 0.0)
+        return share
+
+    @property
     def _evaluated_by(self) -> str:
         return f"evaluate@{self.dataset}-{self.variant}"
 

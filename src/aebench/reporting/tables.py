@@ -32,13 +32,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of the table.
+
+    `supervised`: the variant has learned from labels. `improving`: a run of it was, when its training ended.
+    """
 
     name: str
     baseline: bool
     supervised: bool
+    improving: bool
     parameters: int | None
     entries: dict[str, Entry]
+
+    @property
+    def marks(self) -> str:
+        """What stands behind the name, and is explained below the table."""
+        return "†" * self.supervised + "‡" * self.improving
 
 
 def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) -> list[Row]:
@@ -50,6 +59,7 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
             name=cell.variant + _in_brackets(cell, len(likelihoods) > 1),
             baseline=False,
             supervised=cell.metrics["protocol"]["trained_with_labels"],
+            improving=cell.still_improving > 0,
             parameters=cell.metrics["parameters"],
             entries={
                 name: _entry(
@@ -68,7 +78,7 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
         title = f"{title}, {baselines['latent_dim']} components" if name == "pca" else title
         reason = "is a baseline without this figure"
         entries = {key: _entry(metric, measured.get(key), reason) for key, metric in metrics().items()}
-        lines.append(Row(title, baseline=True, supervised=False, parameters=None, entries=entries))
+        lines.append(Row(title, baseline=True, supervised=False, improving=False, parameters=None, entries=entries))
     return lines
 
 
@@ -118,7 +128,7 @@ def markdown(results: Results, findings: Mapping[str, Sequence[str]], leaders: M
         table = pd.DataFrame(
             [
                 {
-                    "": f"*{row.name}*" if row.baseline else f"**{_plain(row.name)}**" + " †" * row.supervised,
+                    "": f"*{row.name}*" if row.baseline else f"**{_plain(row.name)}** {row.marks}".rstrip(),
                     **{
                         metric.heading: _marked(row.entries[name])
                         or (f"[{notes[row.entries[name].reason]}]" if not row.baseline else "")
@@ -182,6 +192,11 @@ def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int
         found.append(
             "† trained with labels; its codes and reconstructions are made without them. Its probes are not compared "
             "with those of variants that were not."
+        )
+    if any(row.improving for row in lines):
+        found.append(
+            "‡ still improving when training ended, in at least one seed: the lowest validation loss lies in the last "
+            "tenth of its epochs."
         )
     if any(entry.best for row in lines for entry in row.entries.values()):
         found.append("A value in bold is better than that of every other variant that it is compared with.")

@@ -1,0 +1,149 @@
+"""The benchmark of params.yaml, each run trained until nothing improves: in converged/, the comparison in published/.
+
+What is different from params.yaml stands in settings/converged.yaml. It takes hours. It may be stopped at any time:
+finished runs are kept, and the others go on from their checkpoints.
+"""
+
+import io
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import copies
+
+sys.path.insert(0, str(copies.ROOT / "src"))
+
+from aebench import config, numerics, yaml
+from aebench.errors import UserError
+from aebench.paths import Layout, empty, write
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aebench.reporting.results import Results
+
+ROOT = Layout(copies.ROOT)
+COPY = Layout(copies.ROOT / "converged")
+SETTINGS = copies.ROOT / "settings" / "converged.yaml"
+PUBLISHED = copies.ROOT / "published" / "converged"
+# What is known besides, and need not be fetched again.
+KEPT = ("datasets", ".aebench/raw")
+
+
+def main() -> None:
+    """Go on where an earlier call was stopped, and publish what came out.
+
+    Raises:
+        UserError: params.yaml is not in order.
+    """
+    numerics.limit(config.read_numerics(ROOT.params))
+    from aebench.training.settings import read_params
+
+    read_params(ROOT.params, ROOT.datasets)
+    copies.make(COPY.root, params())
+    for name in KEPT:
+        if (ROOT.root / name).is_dir():
+            shutil.copytree(ROOT.root / name, COPY.root / name, dirs_exist_ok=True)
+    if not copies.repro(COPY.root):
+        sys.exit(1)
+    publish()
+    print(f"\nSee {PUBLISHED}, and {COPY.page} with all pictures")
+
+
+def params() -> str:
+    """params.yaml with the blocks of settings/converged.yaml in the place of its own."""
+    from ruamel.yaml import YAML
+
+    ours, changes = yaml.read(ROOT.params), yaml.read(SETTINGS)
+    assert isinstance(ours, dict)
+    assert isinstance(changes, dict)
+    text = io.StringIO()
+    YAML().dump(ours | changes, text)
+    return f"# Made by `make converged`: params.yaml, changed by settings/converged.yaml.\n{text.getvalue()}"
+
+
+def publish() -> None:
+    """Copy the comparison, and say how each run ended and where all of it was made.
+
+    Raises:
+        UserError: a result is missing or damaged, or the folder cannot be written.
+    """
+    from aebench.reporting import results
+    from aebench.tracking.facts import of_system
+    from aebench.training.settings import read_params
+
+    empty(PUBLISHED)
+    forms = [COPY.comparison(form) for form in ("md", "csv", "wide.csv")]
+    for path in (*forms, COPY.pairs, COPY.summary, COPY.params):
+        write(PUBLISHED / path.name, path.read_bytes())
+    settings = read_params(COPY.params, COPY.datasets)
+    found = endings(results.load(settings, COPY))
+    write(PUBLISHED / "endings.csv", found.to_csv(index=False, lineterminator="\n"))
+    system = of_system()
+    training = "\n".join(
+        f"| `{name}` | {'none' if value is None else value} |" for name, value in settings.training.model_dump().items()
+    )
+    write(
+        PUBLISHED / "README.md",
+        README.format(
+            training=training,
+            runs=len(found),
+            ended=int((found["epochs"] < settings.training.epochs).sum()),
+            longest=found["epochs"].max(),
+            shortest=found["epochs"].min(),
+            cpu=system["system.cpu"],
+            torch=system["system.torch"],
+            numerics=settings.numerics,
+        ),
+    )
+
+
+def endings(results: "Results") -> "pd.DataFrame":
+    """A row a run: how many epochs it took, which were kept, and the losses of both."""
+    import pandas as pd
+
+    rows = []
+    for cell in results.cells:
+        for seed in cell.seeds:
+            history, selected = cell.history(seed), cell.metrics["protocol"]["selected_epoch"][str(seed)]
+            losses = [name for name in ("train_loss", "validation_loss") if name in history]
+            rows.append(
+                {
+                    **{"dataset": cell.dataset, "variant": cell.variant, "seed": seed},
+                    **{"epochs": len(history["epoch"]), "selected_epoch": selected},
+                    **{f"last_{name}": history[name][-1] for name in losses},
+                    **{f"selected_{name}": history[name][selected - 1] for name in losses},
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+README = """\
+# The comparison, converged
+
+The benchmark of this repository with one difference: training went on until nothing improved. `make converged` made
+this folder, and makes it anew. [params.yaml](params.yaml) has all settings. Those of the training were:
+
+| `training` | |
+| --- | --- |
+{training}
+
+Of {runs} runs, {ended} were ended by their patience, after {shortest} to {longest} epochs.
+[endings.csv](endings.csv) has the epochs and the losses of each.
+
+- [comparison.md](comparison.md): the tables, the verdicts and the cautions.
+- [comparison.csv](comparison.csv), [comparison.wide.csv](comparison.wide.csv): every metric with its intervals.
+- [pairs.csv](pairs.csv): the differences between variants.
+- [summary.json](summary.json): the means alone.
+
+Made on: {cpu}, torch {torch}, `numerics: {numerics}`.
+"""
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:  # the next call goes on
+        sys.exit(130)

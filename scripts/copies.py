@@ -1,0 +1,37 @@
+"""A copy of the project in a folder of its own, where the pipeline runs with other parameters."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import unlock
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("dvc.yaml", ".dvcignore", "constraints.txt", "datasets/README.md", "stages", "src")
+
+
+def make(folder: Path, params: str) -> None:
+    """Copy the code beside what an earlier run left in `folder`, so that only what changed runs again."""
+    folder.mkdir(exist_ok=True)
+    for name in CODE:
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, target)
+    (folder / "params.yaml").write_text(params)
+    if not (folder / ".dvc").exists():
+        quiet = os.environ | {"DVC_NO_ANALYTICS": "true"}  # until the settings below say it
+        subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=folder, env=quiet, check=True)
+        for setting in ("core.analytics", "core.check_update"):
+            subprocess.run(["dvc", "config", setting, "false"], cwd=folder, env=quiet, check=True)
+    shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots", dirs_exist_ok=True)
+
+
+def repro(folder: Path) -> bool:
+    """Run what is out of date in the copy, also after a run that was killed; whether all of it succeeded."""
+    unlock.main(folder)
+    return subprocess.run(["dvc", "repro"], cwd=folder, check=False).returncode == 0
