@@ -23,9 +23,9 @@ from aebench.evaluation.metrics.training import still_improving
 from aebench.paths import Layout
 from aebench.reporting import exports, findings, results, tables
 from aebench.store import Store
-from aebench.training.trained_run import StoredRun, read_run
 from aebench.training.run import train_run
 from aebench.training.settings import read_params
+from aebench.training.trained_run import StoredRun, read_run
 
 FALLING = [1 / epoch for epoch in range(1, 51)]
 
