@@ -97,7 +97,7 @@ BAD: list[tuple[Edit, str]] = [
     (put("training.schedule", "cosin"), r"training.schedule: found 'cosin', .*did you mean cosine\?"),
     (
         put("training.plateau_epochs", 3),
-        "training.plateau_epochs: found 3 with schedule constant, allowed: 5, or schedule: plateau",
+        "training.plateau_epochs: found 3 with schedule cosine, allowed: 5, or schedule: plateau",
     ),
     (
         lambda c: c["training"].update(schedule="plateau", plateau_epochs=0),

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from aebench.config import Evaluation
 from aebench.evaluation.likelihoods import group_size
-from aebench.evaluation.marginal import Marginal, split_budget
-from aebench.evaluation.proposals import propose
+from aebench.evaluation.marginal import Marginal
+from aebench.evaluation.proposals import importance_budget, propose
 from aebench.models.generative import GenerativeModel
 from aebench.models.labels import sample_prior
 from aebench.models.objectives import importance_weighted_bound
@@ -32,7 +32,7 @@ def bound_gaps(model: GenerativeModel, config: Evaluation, seed: int) -> Tensor:
         TypeError: the proposal has no density at a point that it did not draw.
     """
     marginal = Marginal(model)
-    budget, gaps = split_budget(config.importance_samples, marginal.classes), []
+    budget, gaps = importance_budget(config.proposal, config.importance_samples, marginal.classes), []
     size = group_size(marginal, config.importance_samples)
     for first in range(0, config.bound_gap_images, size):
         noise = generator(seed, "simulated images", first)

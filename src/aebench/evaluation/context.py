@@ -14,8 +14,8 @@ from aebench.config import Evaluation, LikelihoodConfig
 from aebench.data.datasets import Split, Splits
 from aebench.evaluation.diagnostics import FEWEST_SAMPLES
 from aebench.evaluation.likelihoods import Vectors, likelihoods
-from aebench.evaluation.marginal import split_budget
 from aebench.evaluation.probes import Labelled
+from aebench.evaluation.proposals import importance_budget
 from aebench.evaluation.protocol import PerImage
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.labels import sampled_classes
@@ -67,9 +67,9 @@ class Context:
         """Why a figure that takes a p(z) is not defined; empty where it is."""
         return "" if isinstance(self.model, LatentVariableModel) else NO_PRIOR
 
-    def too_few_samples(self, samples: int) -> str:
-        """Why k̂ is not defined with `samples` an image, those of a pilot among them; empty where it is."""
-        weighted = split_budget(samples, sampled_classes(self.model)).weighted
+    def too_few_samples(self, proposal: str, samples: int) -> str:
+        """Why k̂ is not defined with `samples` an image from `proposal`; empty where it is."""
+        weighted = importance_budget(proposal, samples, sampled_classes(self.model)).weighted
         return "" if weighted >= FEWEST_SAMPLES else f"needs at least {FEWEST_SAMPLES} importance samples"
 
     @cached_property

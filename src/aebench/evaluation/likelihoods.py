@@ -20,7 +20,7 @@ from aebench.evaluation.diagnostics import (
 from aebench.evaluation.estimators import Draws
 from aebench.evaluation.expost import ExPost
 from aebench.evaluation.marginal import Budget, Marginal, split_budget
-from aebench.evaluation.proposals import Proposals, propose
+from aebench.evaluation.proposals import Proposals, importance_budget, propose
 from aebench.evaluation.protocol import PerImage
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.latent_variable_model import LatentVariableModel
@@ -49,8 +49,8 @@ def likelihoods(
     whatever the importance samples are drawn from.
     """
     samples, marginal, amortised = config.importance_samples, Marginal(model), config.proposal == "amortised"
-    pilot, weighted = split_budget(samples, marginal.classes)
-    of_elbo = Budget(pilot, min(weighted, ELBO_SAMPLES))
+    weighted = importance_budget(config.proposal, samples, marginal.classes).weighted
+    of_elbo = Budget(split_budget(samples, marginal.classes).pilot, min(weighted, ELBO_SAMPLES))
     curve_samples = k_values(weighted)
     values: dict[str, list[Tensor]] = defaultdict(list)
     curve = torch.zeros(len(curve_samples), dtype=torch.float64)

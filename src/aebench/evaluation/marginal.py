@@ -143,7 +143,9 @@ class Marginal:
             chunk: samples that are decoded together, in place of `chunk_size(x)`.
         """
         proposal = proposal or self.amortised(x)
-        pilot, samples = split_budget(budget, self.classes) if isinstance(budget, int) else budget
+        if isinstance(budget, int):
+            budget = split_budget(budget, self.classes if proposal.log_q_y is None else 0)
+        pilot, samples = budget
         if not self.classes:
             q, priors = proposal.given(), [self.prior(), *([] if label is None else [self.prior(label)])]
             of_class = self._priors_of_classes(q, len(x)) if for_rate else []

@@ -52,7 +52,7 @@ def not_defined(context: "Context") -> dict[str, str]:
         return dict.fromkeys(names, "is a density, and the pixels are binarised")
     if expost.images == 0:
         return dict.fromkeys(names, "is turned off (evaluation.expost.images is 0)")
-    reason = context.too_few_samples(expost.importance_samples)
+    reason = context.too_few_samples("laplace", expost.importance_samples)
     return {"expost_pareto_k_unreliable_share": reason} if reason else {}
 
 

@@ -40,7 +40,7 @@ def not_defined(context: "Context") -> dict[str, str]:
     if not context.model.conditional_parts:
         given_label = ("iw_log_likelihood_given_label_nats", "elbo_given_label_nats")
         reasons |= dict.fromkeys(given_label, "does not condition on the label")
-    if reason := context.too_few_samples(context.config.importance_samples):
+    if reason := context.too_few_samples(context.config.proposal, context.config.importance_samples):
         reasons["pareto_k_unreliable_share"] = reason
     return reasons
 

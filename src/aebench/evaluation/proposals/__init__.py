@@ -9,20 +9,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal
 
-from aebench.evaluation.marginal import BatchedProposal, Marginal
+from aebench.evaluation.marginal import BatchedProposal, Budget, Marginal, split_budget
 from aebench.evaluation.proposals.laplace import laplace
 from aebench.evaluation.proposals.refined import refined
-from aebench.models.generative import GenerativeModel, Posterior, rows
+from aebench.models.generative import GenerativeModel, Posterior
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import generator
 
-# Of an image's classes those are fitted whose log q(y|x) under the encoder is at most so many nats below the largest:
-# the bounds on log p(x|y) that it rests on are loose by some nats, and by different ones.
-FITTED = 10.0
-# A share of the fitted q(y|x) is the encoder's to this power: no class is left without samples for its mistake.
-DEFENSIVE, TEMPERED = 0.05, 0.2
+# Of an image's classes those are fitted whose log p(y|x) is by a rough fit at most so many nats below the largest.
+FITTED = 7.0
+# A share of the fitted q(y|x) is p(y|x) to this power: no class is left without samples for a mistake in it.
+DEFENSIVE, TEMPERED = 0.05, 0.3
 
 
 class Proposals(NamedTuple):
@@ -34,6 +33,11 @@ class Proposals(NamedTuple):
 
     marginal: BatchedProposal
     given_label: BatchedProposal
+
+
+def importance_budget(kind: str, samples: int, classes: int) -> Budget:
+    """K = `samples` of an image; Laplace's proposal needs no pilot to know q(y|x)."""
+    return split_budget(samples, 0 if kind == "laplace" else classes)
 
 
 def propose(
@@ -68,43 +72,42 @@ def _laplace(marginal: Marginal, x: Tensor, encoder: BatchedProposal, label: Ten
     model, classes = marginal.model, marginal.classes
     prior = None if classes and "prior" in model.conditional_parts else marginal.prior()
     if not classes:
-        fitted = BatchedProposal(laplace(model, x, _start(model, x, None, encoder.q), prior=prior).q)
-        return Proposals(fitted, fitted)
+        proposal = BatchedProposal(laplace(model, x, _start(model, x, None, encoder.q), prior=prior).q)
+        return Proposals(proposal, proposal)
 
-    # Most classes of an image have next to no weight: they are not worth a fit.
-    log_q_y, gaussian = marginal.log_q_y(encoder, x), _mean_and_scale_tril(encoder.q)
-    below = log_q_y.amax(-1, keepdim=True) - log_q_y
-    chosen = below <= (FITTED if gaussian else torch.inf)
+    y = torch.arange(classes, device=x.device).repeat(len(x))
+    every, start = x.repeat_interleave(classes, dim=0), _start(model, x.repeat_interleave(classes, dim=0), y, encoder.q)
+    # The class that the encoder finds is fitted first, and its curvature serves for a rough fit of all: most classes
+    # have next to no weight, and are not worth more.
+    first = marginal.log_q_y(encoder, x).argmax(-1)
+    place = torch.arange(len(x), device=x.device) * classes + first
+    best = laplace(model, x, start[place], first, prior)
+    rough = laplace(model, every, start, y, prior, best.covariance.repeat_interleave(classes, dim=0))
+    log_joint = model.log_class_shares + rough.log_evidence.view(len(x), classes)
+    chosen = log_joint.amax(-1, keepdim=True) - log_joint <= FITTED
     wanted = chosen if label is None else chosen.scatter(1, label[:, None], True)
-    image, y = wanted.nonzero(as_tuple=True)
-    start = _start(model, x[image], y, rows(encoder.q, image * classes + y))
-    found = laplace(model, x[image], start, y, prior)
-    log_evidence = torch.full_like(log_q_y, -torch.inf, dtype=torch.float64)
-    log_evidence[image, y] = found.log_evidence
-    log_fitted = _log_shares(marginal.model.log_class_shares + log_evidence, log_q_y.double(), chosen)
+    places = wanted.flatten().nonzero().squeeze(1)
+    fitted = laplace(model, every[places], start[places], y[places], prior)
 
-    def of(fitted: Tensor) -> BatchedProposal:
-        """Laplace's Gaussians for the classes `fitted` `[B, C]`, the encoder's q for the others."""
-        own = gaussian or (found.q.loc, found.q.scale_tril)
-        loc, scale_tril = (values.clone() for values in own)
-        used = fitted[image, y]
-        places = (image * classes + y)[used]
-        loc[places], scale_tril[places] = found.q.loc[used], found.q.scale_tril[used]
+    def of(used: Tensor) -> BatchedProposal:
+        """What is fitted for the classes `used` `[B, C]`, roughly for the others."""
+        own = used.flatten()[places]
+        loc, scale_tril = rough.q.loc.clone(), rough.q.scale_tril.clone()
+        loc[places[own]], scale_tril[places[own]] = fitted.q.loc[own], fitted.q.scale_tril[own]
         q = MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
-        return BatchedProposal(q, classes, log_fitted)
+        return BatchedProposal(q, classes, log_q_y)
 
+    log_evidence = rough.log_evidence.clone()
+    log_evidence[places] = fitted.log_evidence
+    log_fitted = model.log_class_shares + log_evidence.view(len(x), classes)
+    log_q_y = _log_shares(torch.where(chosen, log_fitted, log_joint))
     return Proposals(of(chosen), of(wanted))
 
 
-def _log_shares(log_joint: Tensor, log_q_y: Tensor, chosen: Tensor) -> Tensor:
-    """The fitted log q(y|x), `[B, C]`, from log p(y) p(x|y) of the `chosen` classes and the encoder's log q(y|x).
-
-    The chosen classes have together what they had, and share it as log p(y) p(x|y) says.
-    """
-    of_chosen = log_joint.where(chosen, -torch.inf).log_softmax(-1)
-    mass = log_q_y.where(chosen, -torch.inf).logsumexp(-1, keepdim=True)
-    fitted = torch.where(chosen, mass + of_chosen, log_q_y)
-    return torch.logaddexp(math.log1p(-DEFENSIVE) + fitted, math.log(DEFENSIVE) + (TEMPERED * log_q_y).log_softmax(-1))
+def _log_shares(log_joint: Tensor) -> Tensor:
+    """log q(y|x), `[B, C]`, from the approximations of log p(y) p(x|y)."""
+    log_q_y, cautious = log_joint.log_softmax(-1), (TEMPERED * log_joint).log_softmax(-1)
+    return torch.logaddexp(math.log1p(-DEFENSIVE) + log_q_y, math.log(DEFENSIVE) + cautious)
 
 
 def _start(model: GenerativeModel, x: Tensor, y: Tensor | None, q: Posterior) -> Tensor:
@@ -113,12 +116,3 @@ def _start(model: GenerativeModel, x: Tensor, y: Tensor | None, q: Posterior) ->
         return model.encode(x, y)
     mean: Tensor = q.mean  # type: ignore[union-attr]
     return mean
-
-
-def _mean_and_scale_tril(q: Posterior) -> tuple[Tensor, Tensor] | None:
-    """Mean `[B, L]` and Cholesky factor of the covariance `[B, L, L]`, where q is Gaussian."""
-    if isinstance(q, MultivariateNormal):
-        return q.loc, q.scale_tril
-    if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
-        return q.mean, torch.diag_embed(q.stddev)
-    return None

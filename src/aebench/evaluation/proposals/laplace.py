@@ -9,7 +9,7 @@ is drawn at random, and the samples are: the bound from them stays one.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from aebench.models.generative import GenerativeModel, Prior
 
 # Gauss–Newton steps. One that does not gain is taken again from where it began, shorter.
 STEPS = 3
+# Of a rough fit, whose curvature is another's.
+ROUGH_STEPS = 4
 SHORTER, LONGER = 0.3, 2.0
 # How far from the mode, in standard deviations, the posterior's width is looked at, and how much it may differ.
 DISTANCE = 2.0
@@ -32,15 +34,25 @@ HELD = 2**20
 
 
 class Laplace(NamedTuple):
-    """`q`: the proposal, of batch shape `[B]`. `log_evidence`: the approximation of log p(x), or log p(x|y), `[B]`."""
+    """For B images: the proposal, and what else its fit tells.
+
+    `q`: of batch shape `[B]`. `covariance`: the inverse of the curvature at its mean, `[B, L, L]`. `log_evidence`: the
+    approximation of log p(x), or log p(x|y), `[B]`.
+    """
 
     q: MultivariateNormal
+    covariance: Tensor
     log_evidence: Tensor
 
 
 @torch.no_grad()
 def laplace(
-    model: GenerativeModel, x: Tensor, start: Tensor, y: Tensor | None = None, prior: Prior | None = None
+    model: GenerativeModel,
+    x: Tensor,
+    start: Tensor,
+    y: Tensor | None = None,
+    prior: Prior | None = None,
+    covariance: Tensor | None = None,
 ) -> Laplace:
     """The proposal for each of the images `[B, D]`.
 
@@ -50,6 +62,8 @@ def laplace(
         start: where the steps begin, `[B, L]`.
         y: `[B]`, where the label enters p(x|z) or is given to p(z).
         prior: p(z), where it is there already and takes no label.
+        covariance: taken in place of the inverse of the curvature, `[B, L, L]`: a rough fit, without derivatives of the
+            decoder but the gradient, at less of its cost.
 
     Returns:
         An image's values depend on the images beside it by rounding alone.
@@ -57,42 +71,79 @@ def laplace(
     Raises:
         Diverged: the decoder's derivative is not finite.
     """
-    size = max(1, HELD // (x.shape[-1] * start.shape[-1]))
-    labels = [None] * len(x.split(size)) if y is None else y.split(size)
-    parts = [_fitted(model, *part, prior) for part in zip(x.split(size), start.split(size), labels, strict=True)]
-    mode, scale_tril, log_evidence = (torch.cat(values) for values in zip(*parts, strict=True))
-    return Laplace(MultivariateNormal(mode, scale_tril=scale_tril, validate_args=False), log_evidence)
+    found = []
+    for part in torch.arange(len(x)).split(max(1, HELD // (x.shape[-1] * start.shape[-1]))):
+        rows = slice(int(part[0]), int(part[-1]) + 1)
+        known = None if covariance is None else covariance[rows].double()
+        fit = _Fit(model, x[rows], None if y is None else y[rows], prior, known)
+        found.append(fit.climb(start[rows]))
+    mode, scale_tril, *others = (torch.cat(values) for values in zip(*found, strict=True))
+    return Laplace(MultivariateNormal(mode, scale_tril=scale_tril, validate_args=False), *others)
 
 
-def _fitted(
-    model: GenerativeModel, x: Tensor, start: Tensor, y: Tensor | None, prior: Prior | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mode `[B, L]`, Cholesky factor of the covariance `[B, L, L]`, approximation of the evidence `[B]`."""
-    of_z = model.prior(y) if prior is None else prior
+@final
+class _Fit:
+    """To B images; their curvature is `known` or found."""
 
-    def log_joint(z: Tensor) -> Tensor:
-        return model.likelihood(z, y).log_prob(x) + of_z.log_prob(z)
+    def __init__(
+        self, model: GenerativeModel, x: Tensor, y: Tensor | None, prior: Prior | None, known: Tensor | None
+    ) -> None:
+        self.model, self.x, self.y, self.known = model, x, y, known
+        self.prior = model.prior(y) if prior is None else prior
 
-    best = _Point.at(model, start, y, of_z, log_joint)
-    length = torch.ones_like(best.log_joint)
-    for _ in range(STEPS):
-        step = (best.covariance @ best.gradient.unsqueeze(-1)).squeeze(-1)
-        tried = _Point.at(model, (best.z + length[:, None] * step).to(start), y, of_z, log_joint)
-        gained = tried.log_joint > best.log_joint
-        length = torch.where(gained, (LONGER * length).clamp(max=1), SHORTER * length)
-        best = _Point(*(torch.where(_like(gained, new), new, old) for new, old in zip(tried, best, strict=True)))
-    if not bool(best.covariance.isfinite().all() & best.log_joint.isfinite().all()):
-        raise Diverged("proposal: the decoder's derivative is not finite: the run has diverged")
-    columns = torch.linalg.cholesky(best.covariance)
-    log_evidence = best.log_joint + columns.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    log_evidence += 0.5 * start.shape[-1] * math.log(2 * math.pi)
-    columns = columns.to(start)
-    offsets = DISTANCE * columns.permute(2, 0, 1)  # [L, B, L]: one column after the other
-    sides = torch.stack([log_joint(best.z + offsets), log_joint(best.z - offsets)])
-    # A Gaussian of this width falls by half the square of the distance.
-    fall = (best.log_joint - sides).amin(0).clamp(min=torch.finfo(sides.dtype).tiny)
-    widths = (DISTANCE / (2 * fall).sqrt()).clamp(NARROWEST, WIDEST).to(columns)  # [L, B]
-    return best.z, WIDENED * columns * widths.T.unsqueeze(-2), log_evidence
+    def climb(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mode `[B, L]`, factor of the proposal's covariance, the inverse of the curvature, log evidence `[B]`."""
+        best = self._point(start)
+        length = torch.ones_like(best.log_joint)
+        for _ in range(STEPS if self.known is None else ROUGH_STEPS):
+            tried = self._point((best.z + length[:, None] * best.step).to(start))
+            gained = tried.log_joint > best.log_joint
+            length = torch.where(gained, (LONGER * length).clamp(max=1), SHORTER * length)
+            best = _Point(*(torch.where(_like(gained, new), new, old) for new, old in zip(tried, best, strict=True)))
+        factor = best.scale_tril()
+        scale_tril = (WIDENED * factor).to(start) if self.known is not None else self._widened(best, factor.to(start))
+        return best.z, scale_tril, best.covariance, best.log_evidence(factor)
+
+    def _widened(self, point: "_Point", columns: Tensor) -> Tensor:
+        """The columns of a covariance's factor, each as long as log p(x, z) falls slowly along it, `[B, L, L]`."""
+        offsets = DISTANCE * columns.permute(2, 0, 1)  # [L, B, L]: one column after the other
+        sides = torch.stack([self._log_joint(point.z + offsets), self._log_joint(point.z - offsets)])
+        # A Gaussian of this width falls by half the square of the distance.
+        fall = (point.log_joint - sides).amin(0).clamp(min=torch.finfo(sides.dtype).tiny)
+        widths = (DISTANCE / (2 * fall).sqrt()).clamp(NARROWEST, WIDEST).to(columns)  # [L, B]
+        return WIDENED * columns * widths.T.unsqueeze(-2)
+
+    def _log_joint(self, z: Tensor) -> Tensor:
+        log_px: Tensor = self.model.likelihood(z, self.y).log_prob(self.x)
+        return log_px + self.prior.log_prob(z)
+
+    def _point(self, z: Tensor) -> "_Point":
+        """What is known at z.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            value = self._log_joint(leaf)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        covariance = torch.linalg.inv(self._curvature(z)) if self.known is None else self.known
+        return _Point(z, value.detach().double(), gradient.double(), covariance)
+
+    def _curvature(self, z: Tensor) -> Tensor:
+        """JᵀFJ − ∇² log p(z), `[B, L, L]`, F the Fisher information in the decoder's output.
+
+        Where that is not positive definite, the prior counts as N(0, I) does.
+        """
+        jacobian = _derivative(lambda z: self.model.likelihood(z, self.y).output, z)
+        information = (jacobian * self.model.likelihood(z, self.y).curvature.unsqueeze(-1)).mT @ jacobian
+        curvature = (information + _curvature(self.prior, z)).double()
+        if not bool(curvature.isfinite().all()):
+            raise Diverged("proposal: the decoder's derivative is not finite: the run has diverged")
+        curvature = 0.5 * (curvature + curvature.mT)
+        _, failed = torch.linalg.cholesky_ex(curvature)
+        units = torch.eye(z.shape[-1]).to(information)
+        return torch.where(_like(failed > 0, curvature), (information + units).double(), curvature)
 
 
 class _Point(NamedTuple):
@@ -103,26 +154,20 @@ class _Point(NamedTuple):
     gradient: Tensor
     covariance: Tensor
 
-    @classmethod
-    def at(
-        cls, model: GenerativeModel, z: Tensor, y: Tensor | None, prior: Prior, log_joint: Callable[[Tensor], Tensor]
-    ) -> "_Point":
-        """What is known at z; the curvature is JᵀFJ − ∇² log p(z), F the Fisher information in the decoder's output.
+    @property
+    def step(self) -> Tensor:
+        """Gauss–Newton's, to where the mode would be if log p(x, z) were quadratic, `[B, L]`."""
+        return (self.covariance @ self.gradient.unsqueeze(-1)).squeeze(-1)
 
-        Where that is not positive definite, the prior counts as N(0, I) does.
-        """
-        jacobian = _derivative(lambda z: model.likelihood(z, y).output, z)
-        information = (jacobian * model.likelihood(z, y).curvature.unsqueeze(-1)).mT @ jacobian
-        curvature = (information + _curvature(prior, z)).double()
-        curvature = 0.5 * (curvature + curvature.mT)
-        _, failed = torch.linalg.cholesky_ex(curvature)
-        units = torch.eye(z.shape[-1]).to(information)
-        curvature = torch.where(_like(failed > 0, curvature), (information + units).double(), curvature)
-        with torch.enable_grad():
-            leaf = z.detach().requires_grad_()
-            value = log_joint(leaf)
-            (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        return cls(z, value.detach().double(), gradient.double(), torch.linalg.inv(curvature))
+    def scale_tril(self) -> Tensor:
+        """The Cholesky factor of the covariance, `[B, L, L]`."""
+        factor: Tensor = torch.linalg.cholesky(self.covariance)
+        return factor
+
+    def log_evidence(self, factor: Tensor) -> Tensor:
+        """log of the integral of p(x, z) if this is the mode (MacKay 2003, eq. 27.3), `[B]`."""
+        log_volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return self.log_joint + log_volume + 0.5 * self.z.shape[-1] * math.log(2 * math.pi)
 
 
 def _derivative(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
