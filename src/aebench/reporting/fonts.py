@@ -3,6 +3,7 @@
 Where its own has all letters, as of the data sets that come along, no other is asked: the same pictures everywhere.
 """
 
+import logging
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
@@ -13,15 +14,23 @@ from matplotlib import font_manager, rc_context
 from matplotlib.ft2font import FT2Font
 
 OWN = "DejaVu Sans"
+# Comes with matplotlib, and has a sign for each script in place of its letters.
+PLACEHOLDERS = "Last Resort"
 
 
 @contextmanager
 def drawing(texts: Iterable[str]) -> Iterator[None]:
     """Pictures drawn within have the letters of these texts, as far as a font has them, and boxes for the others."""
     families, _ = _found(_foreign(texts))
-    with rc_context({"font.family": [OWN, *families]}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from")
-        yield
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it would tell of each of these fonts that it has no bold letters
+    try:
+        with rc_context({"font.family": [OWN, *families]}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph .* missing from")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def lacking(texts: Iterable[str]) -> str:
@@ -47,7 +56,11 @@ def _found(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     has: dict[str, set[str]] = {}
     if letters:
         for entry in font_manager.fontManager.ttflist:
-            if entry.style == "normal" and str(entry.weight) in ("400", "normal", "regular"):
+            if (
+                PLACEHOLDERS not in entry.name
+                and entry.style == "normal"
+                and str(entry.weight) in ("400", "normal", "regular")
+            ):
                 found = _letters(entry.fname)
                 has.setdefault(entry.name, set()).update(letter for letter in letters if ord(letter) in found)
     families: list[str] = []

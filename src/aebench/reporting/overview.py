@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from aebench.evaluation.metrics import Metric, Nats, main_metrics
+from aebench.reporting import fonts
 from aebench.reporting.figures import COLOURS, STYLE, as_png
 from aebench.reporting.results import Cell
 
@@ -106,7 +107,7 @@ def _difference(one: Nats | None, kinds: Sequence[Hashable]) -> str:
 def draw_all(shown: Sequence[Panel]) -> bytes:
     """All panels in one picture."""
     lines = -(-len(shown) // COLUMNS)
-    with plt.rc_context(STYLE):
+    with fonts.drawing(shown[0].lines), plt.rc_context(STYLE):
         size = (3.1 * COLUMNS, _height(shown[0]) * lines)
         figure, grid = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False, sharey=True)
         figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
