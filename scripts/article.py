@@ -33,7 +33,8 @@ def main() -> None:
     from aebench.models.autoencoder import ImageSpec
     from aebench.models.latent_variable_model import LatentVariableModel
     from aebench.randomness import drawing_from, generator
-    from aebench.reporting.figures import batch_losses, image_rows
+    from aebench.reporting.figures import batch_losses
+    from aebench.reporting.sheets import image_rows
     from aebench.training.settings import read_params
     from aebench.training.train import train
 
@@ -83,8 +84,8 @@ def main() -> None:
     print(f"first batch {losses[0][1]:.0f}, last epoch's batches {last.iloc[0]:.0f} to {last.iloc[1]:.0f} (95 %)")
     samples = prior_samples(model, splits.classes, generator(seed, "prior samples"))[0]
     (TARGET / "losses.png").write_bytes(batch_losses(full["loss_nats"].to_list(), len(full) / settings.training.epochs))
-    (TARGET / "reconstructions.png").write_bytes(image_rows(rows))
-    (TARGET / "samples.png").write_bytes(image_rows({"samples": images(samples)}))
+    (TARGET / "reconstructions.png").write_bytes(image_rows(list(rows.items())))
+    (TARGET / "samples.png").write_bytes(image_rows([("samples", images(samples))]))
     print(f"see {TARGET}")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import _stage
 
@@ -9,19 +10,25 @@ import _stage
 def report() -> None:
     """Render the report of all cells that params.yaml names."""
     params = _stage.params()
-    from aebench.reporting import exports, findings, gallery, page, pairs, results, tables
+    from aebench.reporting import exports, findings, fonts, gallery, overview, page, pairs, results, tables
     from aebench.reporting.provenance import provenance
 
     layout = _stage.LAYOUT
     found = results.load(params, layout)
     compared = {dataset: pairs.pairs(cells) for dataset, cells in found.datasets()}
     leaders = {dataset: pairs.leaders(of_dataset) for dataset, of_dataset in compared.items()}
-    pictures = {dataset: gallery.pictures(cells, found.classes(dataset)) for dataset, cells in found.datasets()}
+    pictures = {
+        dataset: gallery.pictures(cells, found.classes(dataset), leaders[dataset])
+        for dataset, cells in found.datasets()
+    }
+    if letters := fonts.lacking(name for dataset in params.datasets for name in found.classes(dataset)):
+        print(f"warning: no font here has {' '.join(letters)}; the pictures show boxes in their place", file=sys.stderr)
     shutil.rmtree(layout.figures, ignore_errors=True)
     for dataset, of_dataset in pictures.items():
-        for picture in of_dataset:
-            _stage.write(layout.figures / dataset / f"{picture.name}.png", picture.png)
-    _stage.write(layout.overview, pictures[params.datasets[0]][0].png)
+        for name, png in (file for picture in of_dataset for file in picture.files().items()):
+            _stage.write(layout.figures / dataset / f"{name}.png", png)
+    dataset, cells = next(found.datasets())
+    _stage.write(layout.overview, overview.draw_all(overview.panels(cells, leaders[dataset])))
     made_from = provenance(params, _stage.all_code(), layout.pins, found.raw_files)
     _stage.write(layout.page, page.render(found, compared, pictures, made_from))
     words = {dataset: findings.in_words(cells, compared[dataset]) for dataset, cells in found.datasets()}

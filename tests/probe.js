@@ -11,6 +11,13 @@ addEventListener("load", () => setTimeout(() => {
   const scale = box.width / 800;
   const at = { clientX: box.left + (20 + 0.76 * x) * scale, clientY: box.top + (780 - 0.76 * y) * scale };
   canvas.dispatchEvent(new PointerEvent("pointermove", at));
+  // What runs out of the page, and what runs out of a box that can be scrolled.
+  const cut = () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+    const beyond = [...document.querySelectorAll("section table, section img, section canvas")].filter((one) => one.getBoundingClientRect().right > innerWidth + 1);
+    const scrolled = [...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1);
+    return [...beyond, ...scrolled].map((one) => `${one.tagName} ${one.className} ${one.textContent.trim().slice(0, 40)}`);
+  };
   const found = {
     errors: window.problems, down, up: order(),
     unloaded: [...document.images].filter((image) => !image.complete || !image.naturalWidth).map((image) => image.alt),
@@ -19,7 +26,7 @@ addEventListener("load", () => setTimeout(() => {
     shown: getComputedStyle(document.querySelector(".under")).display,
     drawn: canvas.getContext("2d").getImageData(0, 0, 800, 800).data.some((value) => value),
     requests: performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => !name.startsWith("data:")),
-    wide: document.documentElement.scrollWidth > innerWidth,
+    wide: document.documentElement.scrollWidth > innerWidth, cut: cut(),
   };
   document.title = "found " + JSON.stringify(found);
 }, 300));

@@ -1,17 +1,29 @@
 """The arrays behind the report's pictures."""
 
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from numpy.typing import NDArray
 
 from aebench.config import Corruption
 from aebench.data.datasets import Splits
 from aebench.evaluation.context import encode
+from aebench.evaluation.metrics import main_metrics
 from aebench.evaluation.pictures import MAPPED, REACH, STEPS, neighbourhoods, pictures
-from aebench.reporting import figures
+from aebench.reporting import figures, fonts, gallery, overview
+from aebench.reporting.maps import latent_maps
 
 CONCAT = {"conditioning": "concat"}
 CORRUPTION = Corruption(corruption="masking", corruption_rate=0.3)
@@ -61,25 +73,197 @@ def test_the_map_keeps_neighbours_together_and_comes_out_the_same_again() -> Non
     assert neighbourhoods(random.normal(size=(MAPPED + 50, 1)).astype(np.float32)).shape == (MAPPED, 2)
 
 
-def test_ticks_are_numbers_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn, in place of their bytes."""
+    found: list[Figure] = []
+    for module in (figures, overview):
+        monkeypatch.setattr(module, "as_png", lambda figure: found.append(figure) or b"")
+    return found
+
+
+def words(figure: Figure) -> list[str]:
+    """All that can be read in a figure."""
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_ticks_are_numbers_in_plain_text(drawn: list[Figure]) -> None:
     """Names of classes may hold dollar signs, so no text is parsed as TeX: none may need it."""
-    drawn: list[Figure] = []
-    monkeypatch.setattr(figures, "_png", lambda figure: drawn.append(figure) or b"")
     figures.k_curves({"vae": ([1, 10, 100, 1000], [[-5.0, -4.0, -3.0, -2.0]] * 2)}, ["vae"])
     figures.rate_distortion({"vae": ([15.0, 16.0], [228.0, 229.0])}, ["vae"])
-    figures.loss_curves({"vae": [{"train_loss": [3.0, 2.0], "train_rate_nats": [1.0, 1.0]}]})
-    texts = []
-    for figure in drawn:
-        figure.canvas.draw()
-        texts += [text.get_text() for text in figure.findobj(Text)]
+    figures.loss_curve("vae", [{"train_loss": [3.0, 2.0], "train_rate_nats": [1.0, 1.0]}])
+    texts = [text for figure in drawn for text in words(figure)]
     assert {"1", "10", "100", "1000"} <= set(texts)
     assert not [text for text in texts if "$" in text]
 
 
-def test_curves_of_runs_that_stopped_earlier_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
-    monkeypatch.setattr(figures, "_png", lambda figure: drawn.append(figure) or b"")
+@pytest.mark.parametrize(
+    ("samples", "ticks"),
+    [([1, 10, 100, 200], ["1", "10", "100", "200"]), ([1, 10, 97], ["1", "10", "97"]), ([1, 10, 12], ["1", "12"])],
+)
+def test_the_bound_by_k_has_a_tick_at_each_k_whose_number_has_room(
+    drawn: list[Figure], samples: list[float], ticks: list[str]
+) -> None:
+    figures.k_curves({"vae": (samples, [[-5.0] * len(samples)])}, ["vae"])
+    drawn[0].canvas.draw()
+    labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels(which="both")]
+    assert [label for label in labels if label] == ticks
+
+
+def test_curves_of_runs_that_stopped_earlier_than_others(drawn: list[Figure]) -> None:
     runs = [{"train_loss": losses} for losses in ([4.0, 2.0], [6.0, 4.0, 3.0])]
-    figures.loss_curves({"ae": runs})
+    figures.loss_curve("ae", runs)
     (line,) = drawn[0].axes[0].get_lines()
     assert line.get_ydata().tolist() == [5.0, 3.0, 3.0]
+
+
+@dataclass(frozen=True)
+class FakeCell:
+    """What the pictures need of a cell, without files."""
+
+    variant: str
+    summary: dict[str, dict[str, object]]
+    likelihood: str = "bernoulli"
+    labelled: bool = False
+    classes: int = 3
+    seeds: tuple[int, ...] = (0,)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        protocol = {"trained_with_labels": self.labelled, "likelihood": self.likelihood, "binarization": "none"}
+        protocol |= {"proposal": "q", "importance_samples": 9, "images": self.classes, "seeds": 2}
+        return {"summary": self.summary, "protocol": protocol, "vectors": {}}
+
+    def history(self, seed: int) -> dict[str, list[float]]:
+        return {"epoch": [1.0, 2.0], "train_loss": [2.0, 1.0]}
+
+    def arrays(self, seed: int) -> dict[str, NDArray[Any]]:
+        """One image a class, of 4 × 4 pixels."""
+        images, labels = np.zeros((self.classes, 1, 4, 4)), np.arange(self.classes)
+        of_classes = dict.fromkeys(("originals", "reconstructions", "corrupted", "restored", "mapped_images"), images)
+        rows = np.zeros((self.classes // 2, 5, 1, 4, 4))
+        points = np.random.default_rng(0).normal(size=(self.classes, 2))
+        return {
+            **of_classes,
+            **dict.fromkeys(("best", "worst"), np.zeros((2, 5, 1, 4, 4))),
+            **dict.fromkeys(("labels", "probe_predictions"), labels),
+            **dict.fromkeys(("plane", "neighbourhoods"), points),
+            **{"interpolations": rows, "traversal": rows[:1], "traversed": labels[:1]},
+            "samples": np.zeros((self.classes, 5, 1, 4, 4)),
+        }
+
+
+def of(mean: float) -> dict[str, object]:
+    """A metric's summary."""
+    return {"mean": mean, "ci95": [mean - 1, mean + 1]}
+
+
+def test_the_overview_has_all_variants_in_one_order_and_marks_what_is_not_compared(drawn: list[Figure]) -> None:
+    cells: list[Any] = [
+        FakeCell("plain", {"probe_accuracy": of(0.7), "reconstruction_mse": of(0.01)}),
+        FakeCell("labelled", {"probe_accuracy": of(0.8), "elbo_nats": of(-9)}, labelled=True),
+        FakeCell("other", {"probe_accuracy": of(0.6), "elbo_nats": of(-8)}),
+        FakeCell("too", {"probe_accuracy": of(0.9)}, labelled=True),
+    ]
+    panels = {panel.name: panel for panel in overview.panels(cells, {"elbo_nats": {"other"}})}
+    assert list(panels) == [name for name in main_metrics() if name in panels]
+    assert set(panels) == {"probe_accuracy", "reconstruction_mse", "elbo_nats"}
+    assert {tuple(panel.lines) for panel in panels.values()} == {("plain", "labelled", "other", "too")}
+
+    probe = panels["probe_accuracy"]
+    assert {name: dot.group for name, dot in probe.dots.items()} == {"plain": 0, "labelled": 1, "other": 0, "too": 1}
+    assert probe.dots["plain"][:3] == pytest.approx((70, -30, 170))  # per cent
+    assert probe.warning == "● and ■ are not compared"
+    elbo = panels["elbo_nats"]
+    assert (elbo.lines["plain"], elbo.warning) == ("not defined", "")
+    assert [name for name, dot in elbo.dots.items() if dot.leads] == ["other"]
+    assert panels["reconstruction_mse"].dots["plain"].group is None
+
+    overview.draw_all([*panels.values()])
+    rows = {axes.get_title(loc="left"): [line.get_marker() for line in axes.get_lines()] for axes in drawn[0].axes[:3]}
+    assert rows["logistic probe [%]"] == ["None", "o", "None", "s", "None", "o", "None", "s"]
+    assert {"more is better →", "← less is better"} <= {text.split("\n")[0] for text in words(drawn[0])}
+
+
+def test_nats_of_two_likelihoods_stand_on_two_axes(drawn: list[Figure]) -> None:
+    cells: list[Any] = [
+        FakeCell("a", {"elbo_nats": of(-200)}),
+        FakeCell("b", {"elbo_nats": of(-201)}),
+        FakeCell("c", {"elbo_nats": of(900)}, likelihood="gaussian"),
+    ]
+    first, second = overview.panels(cells, {})
+    assert (first.title, second.title) == ("ELBO, bernoulli [nats]", "ELBO, gaussian [nats]")
+    assert (list(first.dots), list(second.dots)) == (["a", "b"], ["c"])
+    assert first.lines["c"] == second.lines["a"] == "in another panel"
+
+
+def size(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels, from the header."""
+    width, height = struct.unpack(">2I", png[16:24])
+    return width, height
+
+
+@pytest.mark.parametrize("classes", [3, 20, 700])
+def test_many_classes_take_no_more_room_than_few(classes: int) -> None:
+    names = [f"class {number}" for number in range(classes)]
+    cells: list[Any] = [FakeCell(name, {"active_units": of(1)}, classes=classes, labelled=True) for name in "ab"]
+    found = {picture.name: picture for picture in gallery.pictures(cells, names, {})}
+    assert all(max(size(png)) < 2000 for picture in found.values() for png in picture.files().values())
+    assert len(found["reconstructions"].headings) == min(classes, gallery.SHOWN_CLASSES)
+    confusion, maps = found["confusion"], latent_maps(cells, names)
+    if classes <= figures.LEGIBLE_CLASSES:
+        assert len(confusion.panels) == 2
+        assert maps["legend"]
+        assert len(set(maps["colours"])) == classes
+    else:
+        assert (confusion.panels, "700 classes" in confusion.caption) == ((), True)
+        assert "700 classes" in found["latent-space"].caption
+        assert "of 700 classes" in found["reconstructions"].caption
+        assert not maps["legend"]
+        assert len(set(maps["colours"])) == 1
+
+
+def test_letters_of_any_script_are_drawn_where_a_font_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A font made here has one sign that matplotlib's own lacks; no font has the other."""
+    own, there, nowhere = "платье, Kleid, \u200d\ufe0f", "\U000f0001", "\U000f0002"
+    manager = font_manager.fontManager
+    with_matplotlib = {entry.name for entry in manager.ttflist if "matplotlib" in entry.fname}
+    monkeypatch.setattr(manager, "ttflist", [entry for entry in manager.ttflist if entry.name in with_matplotlib])
+    manager.addfont(font_of(there, tmp_path / "signs.ttf"))
+    fonts._found.cache_clear()
+    assert fonts.lacking([own]) == ""
+    assert fonts.lacking([own, there + nowhere]) == nowhere
+
+    def confusion(name: str) -> bytes:
+        return figures.confusion("vae", np.eye(2), [name, "b"])
+
+    with fonts.drawing([own]):
+        assert plt.rcParams["font.family"] == [fonts.OWN]  # elsewhere, too, whatever fonts there are
+    with fonts.drawing([there, nowhere]):
+        assert plt.rcParams["font.family"] == [fonts.OWN, "Signs"]
+        assert confusion(there) != confusion(nowhere)
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def font_of(letter: str, path: Path) -> Path:
+    """A font with a square for one letter."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 600), (600, 600), (600, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    square = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "sign"])
+    builder.setupCharacterMap({ord(letter): "sign"})
+    builder.setupGlyf({".notdef": square, "sign": square})
+    builder.setupHorizontalMetrics(dict.fromkeys((".notdef", "sign"), (700, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Signs", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return path

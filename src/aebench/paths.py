@@ -140,7 +140,7 @@ class Layout:
 
     @property
     def overview(self) -> Path:
-        """The one picture that the README shows."""
+        """All variants at a glance: the one picture that the README shows."""
         return self.reports / "overview.png"
 
     @property

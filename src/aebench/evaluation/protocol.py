@@ -73,8 +73,12 @@ def protocol(
         }
     if conditional_parts:
         found["label_of_the_marginal"] = (
-            "drawn from q(y|x), which a pilot of a few samples a class gives; "
-            "K counts the pilot's samples and those of all classes"
+            "drawn from q(y|x), which "
+            + (
+                "Laplace's approximation of p(x|y) gives; K counts the samples of all classes"
+                if evaluation.proposal == "laplace"
+                else "a pilot of a few samples a class gives; K counts the pilot's samples and those of all classes"
+            )
             if {"posterior", "likelihood"} & set(conditional_parts)
             else "summed out exactly: the prior is the mixture over p(y)"
         )
@@ -84,6 +88,7 @@ def protocol(
 PROPOSALS = {
     "amortised": "q(z|x) of the encoder",
     "refined": "q(z|x) of the encoder, refined for each image by gradient steps and widened",
+    "laplace": "a Gaussian fitted to each image's posterior (Laplace's approximation, widened)",
 }
 
 

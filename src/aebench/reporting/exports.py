@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from aebench.evaluation.metrics import main_metrics, metrics
+from aebench.reporting.figures import LEGIBLE_CLASSES
 from aebench.reporting.results import Results, confusion
 from aebench.reporting.tables import Leaders, rows
 
@@ -132,7 +133,8 @@ def _tex(text: str) -> str:
 def plots(results: Results) -> dict[str, pd.DataFrame]:
     """For `dvc plots`: the curves of every run, each run's bound by K, and what the probes of all its seeds confuse.
 
-    A table without rows keeps its columns, by which DVC knows its plots.
+    A table without rows keeps its columns, by which DVC knows its plots. Confusions of more classes than can be read in
+    one picture are left out.
     """
     curves = [pd.DataFrame(columns=["epoch", "train_loss", "validation_loss", "validation_reconstruction_mse"])]
     bounds = [pd.DataFrame(columns=["samples", "bound_nats"])]
@@ -147,6 +149,8 @@ def plots(results: Results) -> dict[str, pd.DataFrame]:
             for seed, of_k, bound in zip(cell.seeds, samples, nats, strict=True):
                 bounds.append(pd.DataFrame({"samples": of_k, "bound_nats": bound}).assign(**of_cell, seed=seed))
         classes = results.classes(cell.dataset)
+        if len(classes) > LEGIBLE_CLASSES:
+            continue
         counts = sum(confusion(cell.arrays(seed), len(classes)) for seed in cell.seeds)
         pairs = pd.MultiIndex.from_product([classes, classes], names=["actual", "predicted"])
         confusions.append(pd.DataFrame({"images": np.ravel(counts)}, pairs).reset_index().assign(**of_cell))

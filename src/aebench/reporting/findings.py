@@ -135,7 +135,7 @@ def _weights(cells: Sequence[Cell]) -> Iterator[str]:
             f"{_limit(cells, 'importance_samples')}, the limit for this K. A few samples carry most of their "
             "importance weight. The figure remains a lower bound on log p(x) in expectation, but more samples would "
             "raise it, and its intervals do not tell by how much."
-            + (" `evaluation.proposal: refined` makes the bound tighter." if amortised else "")
+            + (" `evaluation.proposal: laplace` makes the bound tighter." if amortised else "")
         )
     if shares := _noticeable(cells, "expost_pareto_k_unreliable_share"):
         yield (

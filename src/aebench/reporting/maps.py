@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from aebench.reporting.figures import CLASS_COLOURS, contact_sheet
+from aebench.reporting.figures import LEGIBLE_CLASSES, class_colours
 from aebench.reporting.results import Cell
+from aebench.reporting.sheets import contact_sheet
 
 COLUMNS = 40
 
@@ -36,7 +37,8 @@ def latent_maps(cells: Sequence[Cell], classes: Sequence[str]) -> dict[str, Any]
         "columns": COLUMNS,
         "images": "data:image/png;base64," + base64.b64encode(sheet).decode(),
         "classes": list(classes),
-        "colours": [to_hex(CLASS_COLOURS[label % len(CLASS_COLOURS)]) for label in range(len(classes))],
+        "colours": [to_hex(colour) for colour in class_colours(len(classes))],
+        "legend": len(classes) <= LEGIBLE_CLASSES,
         "labels": some["labels"][:shown].tolist(),
         "maps": {
             variant: {"PCA": _thousandths(arrays["plane"][:shown]), "t-SNE": _thousandths(arrays["neighbourhoods"])}

@@ -1,7 +1,7 @@
 """One self-contained page: the comparison, its pictures, its protocol."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,41 +9,35 @@ from markupsafe import Markup, escape
 
 from aebench.evaluation.metrics import metrics
 from aebench.reporting import findings, pairs
-from aebench.reporting.gallery import Picture
+from aebench.reporting.gallery import Picture, address
 from aebench.reporting.maps import as_json, latent_maps
 from aebench.reporting.pairs import Pair
 from aebench.reporting.provenance import Provenance
-from aebench.reporting.results import Results
-from aebench.reporting.tables import footnotes, remarks, rows
+from aebench.reporting.results import Cell, Results
+from aebench.reporting.tables import Entry, footnotes, remarks, rows
+
+# Of the page, in rem: a table that needs more than it has is stacked.
+TABLE_WIDTHS = (48, 64, 80)
+LINKS = {
+    "overview": "at a glance",
+    "comparison": "comparison",
+    "pairs": "which is better than which",
+    "trust": "how far to trust it",
+    "reconstructions": "reconstructions",
+    "interpolations": "interpolations",
+    "samples": "samples",
+    "error-curves": "training",
+    "k-curve": "bounds",
+    "confusion": "codes",
+    "maps": "maps",
+    "protocol": "protocol",
+}
 
 
 def render(
     results: Results, found: Mapping[str, list[Pair]], gallery: Mapping[str, list[Picture]], made_from: Provenance
 ) -> str:
     """The page, from the results, each data set's compared pairs, its pictures, and what made all; a pure function."""
-    sections = []
-    for dataset, cells in results.datasets():
-        lines = rows(cells, results.baselines[dataset], pairs.leaders(found[dataset]))
-        notes = footnotes(lines, metrics())
-        variants = [cell.variant for cell in cells]
-        sections.append(
-            {
-                "name": dataset,
-                "rows": lines,
-                "seeds": max(len(cell.seeds) for cell in cells),
-                "notes": notes,
-                "remarks": remarks(cells, lines, notes),
-                "in_short": findings.in_short(cells, found[dataset]),
-                "how_compared": findings.how_compared(cells, found[dataset]) if found[dataset] else "",
-                "matrix": pairs.matrix(found[dataset], variants),
-                "pairs": [_shown(pair) for pair in found[dataset]],
-                "warnings": [_with_code(line) for line in findings.warnings(cells)],
-                "protocols": {cell.variant: _flat(cell.metrics["protocol"]) for cell in cells},
-                "weights": {cell.variant: cell.metrics["weights_sha256"] for cell in cells},
-                "pictures": gallery[dataset],
-                "maps": Markup(as_json(maps) if (maps := latent_maps(cells, results.classes(dataset))) else ""),
-            }
-        )
     environment = Environment(
         loader=PackageLoader("aebench.reporting", "."),
         autoescape=True,
@@ -51,8 +45,74 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["address"] = address
+    environment.globals["table_widths"] = TABLE_WIDTHS
+    sections = [
+        _section(dataset, cells, results, found[dataset], gallery[dataset]) for dataset, cells in results.datasets()
+    ]
+    weights = [
+        (f"{cell.dataset}, {cell.variant}, seed {seed}", sha256)
+        for cell in results.cells
+        for seed, sha256 in cell.metrics["weights_sha256"].items()
+    ]
     template = environment.get_template("page.html.jinja")
-    return template.render(metrics=metrics(), sections=sections, made_from=made_from) + "\n"
+    return template.render(sections=sections, weights=weights, made_from=made_from) + "\n"
+
+
+def _section(
+    dataset: str, cells: list[Cell], results: Results, found: list[Pair], gallery: list[Picture]
+) -> dict[str, Any]:
+    """What the template needs of one data set."""
+    lines = rows(cells, results.baselines[dataset], pairs.leaders(found))
+    of_variants = [row.entries for row in lines if not row.baseline]
+    shown = [metric for name, metric in metrics().items() if any(entries[name].text for entries in of_variants)]
+    notes = footnotes(lines, [metric.name for metric in shown])
+    variants = [cell.variant for cell in cells]
+    shared, differing = _protocols({cell.variant: _flat(cell.metrics["protocol"]) for cell in cells})
+    maps = latent_maps(cells, results.classes(dataset))
+    overview, *pictures = gallery
+    section = {
+        "name": dataset,
+        "variants": variants,
+        "rows": lines,
+        "main": [metric for metric in shown if metric.main],
+        "further": [metric for metric in shown if not metric.main],
+        "notes": notes,
+        "remarks": [*remarks(cells, lines, notes), *_absent(of_variants)],
+        "in_short": findings.in_short(cells, found),
+        "how_compared": findings.how_compared(cells, found) if found else "",
+        "matrix": pairs.matrix(found, variants),
+        "pairs": [_shown(pair) for pair in found],
+        "warnings": [_with_code(line) for line in findings.warnings(cells)],
+        "shared": shared,
+        "differing": differing,
+        "overview": overview,
+        "pictures": pictures,
+        "maps": Markup(as_json(maps) if maps else ""),
+    }
+    there = {picture.name for picture in gallery} | {"comparison", "protocol"}
+    there |= {name for name in ("pairs", "maps") if section[name]} | ({"trust"} if section["warnings"] else set())
+    return section | {"links": [(name, title) for name, title in LINKS.items() if name in there]}
+
+
+def _absent(of_variants: Sequence[Mapping[str, Entry]]) -> Iterator[str]:
+    """Which metrics are not shown, since no variant has them."""
+    for name, metric in metrics().items():
+        if not any(entries[name].text for entries in of_variants):
+            reasons = dict.fromkeys(entries[name].reason for entries in of_variants)
+            yield f"{metric.title} is not shown: not defined for any variant ({'; '.join(reasons)})."
+
+
+def _protocols(flat: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """From settings by variant: those on which all agree, and by setting the values of the others, by variant."""
+    shared, differing = {}, {}
+    for key in dict.fromkeys(key for settings in flat.values() for key in settings):
+        values = {variant: settings[key] for variant, settings in flat.items() if key in settings}
+        if len(values) == len(flat) and len(set(values.values())) == 1:
+            shared[key] = next(iter(values.values()))
+        else:
+            differing[key] = values
+    return shared, differing
 
 
 def _with_code(line: str) -> Markup:

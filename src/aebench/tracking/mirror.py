@@ -17,9 +17,9 @@ import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
-from aebench.reporting.figures import contact_sheet
 from aebench.reporting.files import arrays as read_arrays
 from aebench.reporting.files import found
+from aebench.reporting.sheets import contact_sheet
 from aebench.tracking import facts, views
 from aebench.tracking.client import (
     CELL,

@@ -1,0 +1,156 @@
+"""All variants at a glance: each main metric's means and intervals, as dots and bars."""
+
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from aebench.evaluation.metrics import Metric, Nats, main_metrics
+from aebench.reporting import fonts
+from aebench.reporting.figures import COLOURS, STYLE, as_png
+from aebench.reporting.results import Cell
+
+COLUMNS = 3
+# By groups of variants that are compared with each other; and of what is compared with nothing.
+SHAPES, ALONE = "osD^vP", "o"
+SIGNS = "●■◆▲▼✚"
+BETTER = {"↑": "more is better →", "↓": "← less is better", "": "neither more nor less is better"}
+
+
+class Dot(NamedTuple):
+    """A variant's mean with its interval. `group`: it is compared with dots of the same one; None: with no other."""
+
+    mean: float
+    low: float
+    high: float
+    group: int | None
+    leads: bool
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric of the variants whose figures may stand on one axis.
+
+    `lines` has all variants, also those without a dot here, which have the reason in place of it.
+    """
+
+    name: str
+    title: str
+    better: str
+    lines: Mapping[str, Dot | str]
+
+    @property
+    def dots(self) -> dict[str, Dot]:
+        """What there is to draw."""
+        return {variant: dot for variant, dot in self.lines.items() if isinstance(dot, Dot)}
+
+    @property
+    def warning(self) -> str:
+        """Which of its dots are not compared, although they stand on one axis."""
+        groups = {dot.group for dot in self.dots.values()}
+        signs = [SIGNS[group % len(SIGNS)] for group in sorted(group for group in groups if group is not None)]
+        found = [f"{' and '.join(signs)} are not compared"] if len(signs) > 1 else []
+        if None in groups and len(self.dots) > 1:
+            found.append("○ is compared with none" if signs else "no two are compared")
+        return "; ".join(found)
+
+
+def panels(cells: Sequence[Cell], leaders: Mapping[str, Collection[str]]) -> list[Panel]:
+    """A panel for each main metric that any variant has, and one for each likelihood where these differ.
+
+    Args:
+        cells: of one data set.
+        leaders: by metric the variants that are better than every other one that they are compared with.
+    """
+    return [
+        panel for metric in main_metrics().values() for panel in _of_metric(metric, cells, leaders.get(metric.name, ()))
+    ]
+
+
+def _of_metric(metric: Metric, cells: Sequence[Cell], leaders: Collection[str]) -> Iterator[Panel]:
+    defined = [cell for cell in cells if metric.name in cell.metrics["summary"]]
+    key = {cell.variant: metric.group(cell.metrics["protocol"]) for cell in defined}
+    compared = [one for one in dict.fromkeys(key.values()) if list(key.values()).count(one) > 1]
+    lines: dict[str, Dot | str] = {cell.variant: "not defined" if cell.seeds else "all runs failed" for cell in cells}
+    for cell in defined:
+        summary = cell.metrics["summary"][metric.name]
+        low, high = summary.get("ci95") or summary.get("ci95_images") or (summary["mean"], summary["mean"])
+        group = compared.index(key[cell.variant]) if key[cell.variant] in compared else None
+        mean, low, high = (metric.scale * value for value in (summary["mean"], low, high))
+        lines[cell.variant] = Dot(mean, low, high, group, cell.variant in leaders)
+    # Nats under two likelihoods are two quantities, which may lie far apart; other figures that are not compared are of
+    # one quantity, and differ in how they came about.
+    kinds = list(dict.fromkeys(one if isinstance(one, Nats) else None for one in key.values()))
+    for kind in kinds:
+        here = {variant for variant, one in key.items() if kind is None or one == kind}
+        yield Panel(
+            metric.name + (f"-{1 + kinds.index(kind)}" if len(kinds) > 1 else ""),
+            metric.title
+            + (f", {_difference(kind, kinds)}" if len(kinds) > 1 else "")
+            + (f" [{metric.unit}]" if metric.unit else ""),
+            BETTER[metric.better],
+            {name: line if name in here or name not in key else "in another panel" for name, line in lines.items()},
+        )
+
+
+def _difference(one: Nats | None, kinds: Sequence[Hashable]) -> str:
+    """What sets one kind of nats apart from the others."""
+    if one is None:
+        return "others"
+    others = [kind for kind in kinds if isinstance(kind, Nats) and kind != one]
+    return ", ".join(str(value) for place, value in enumerate(one) if any(kind[place] != value for kind in others))
+
+
+def draw_all(shown: Sequence[Panel]) -> bytes:
+    """All panels in one picture."""
+    lines = -(-len(shown) // COLUMNS)
+    with fonts.drawing(shown[0].lines), plt.rc_context(STYLE):
+        size = (3.1 * COLUMNS, _height(shown[0]) * lines)
+        figure, grid = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False, sharey=True)
+        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+        for axes, panel in zip(grid.flat, shown, strict=False):
+            _draw(axes, panel)
+        for axes in grid.flat[len(shown) :]:
+            axes.set_axis_off()
+        return as_png(figure)
+
+
+def draw(panel: Panel) -> bytes:
+    """One panel as a picture of its own."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(3.3, _height(panel)))
+        _draw(axes, panel)
+        return as_png(figure)
+
+
+def _height(panel: Panel) -> float:
+    return 0.95 + 0.2 * len(panel.lines)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    """Variants from top to bottom."""
+    for place, (variant, line) in enumerate(panel.lines.items()):
+        if isinstance(line, str):
+            words: dict[str, Any] = {
+                "transform": axes.get_yaxis_transform(),
+                "va": "center",
+                "color": "0.5",
+                "fontsize": 7.5,
+            }
+            axes.text(0.02, place, line, **words)
+            continue
+        colour = COLOURS[0] if line.leads else "0.3"
+        shape, face = (ALONE, "white") if line.group is None else (SHAPES[line.group % len(SHAPES)], colour)
+        axes.plot([line.low, line.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(line.mean, place, shape, color=colour, markerfacecolor=face, markersize=5.5, label=variant)
+    axes.set_yticks(range(len(panel.lines)), list(panel.lines))
+    axes.set_ylim(len(panel.lines) - 0.4, -0.6)
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_title(panel.title, loc="left", fontweight="bold", fontsize=9)
+    axes.set_xlabel(f"{panel.better}\n{panel.warning or ' '}", fontsize=8)  # always two lines, so that axes align
