@@ -133,7 +133,7 @@ MISTAKES = {
     "text for a number": ("epochs: 12", "epochs: ten"),
     "a number out of range": ("validation_fraction: 0.1", "validation_fraction: 1.5"),
     "a number beyond all ranges": ("epochs: 12", f"epochs: 0x{'f' * 9000}"),
-    "not a number": ("learning_rate: 6.0e-3", "learning_rate: .nan"),
+    "not a number": ("learning_rate: 1.0e-2", "learning_rate: .nan"),
     "text for a list": ("seeds: [0, 1, 2, 3]", "seeds: four"),
     "a mapping for a list": ("  - fashion_mnist\n", "  fashion_mnist: yes\n"),
     "an unknown data set": ("  - fashion_mnist\n", "  - fashion_minst\n"),

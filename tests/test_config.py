@@ -297,10 +297,10 @@ def test_a_variant_overrides_the_shared_blocks_and_nothing_else(edited: Callable
 
 def test_a_number_in_yamls_short_form_is_a_number(edited: Callable[[Edit], Path], tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text()
-    short = text.replace("6.0e-3", "6e-3")
+    short = text.replace("1.0e-2", "1e-2")
     assert short != text
     (tmp_path / "params.yaml").write_text(short)
-    assert check(tmp_path / "params.yaml").training.learning_rate == 6e-3
+    assert check(tmp_path / "params.yaml").training.learning_rate == 1e-2
 
 
 def test_no_validation_split_goes_with_the_last_epoch(edited: Callable[[Edit], Path]) -> None:

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from aebench.errors import ConfigError
 from aebench.evaluation.marginal import BatchedProposal, Marginal
-from aebench.evaluation.proposals import WIDENED, refined
+from aebench.evaluation.proposals.refined import WIDENED, refined
 from aebench.randomness import generator
 
 X = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]])
