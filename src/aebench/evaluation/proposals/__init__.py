@@ -85,23 +85,26 @@ def _laplace(marginal: Marginal, x: Tensor, encoder: BatchedProposal, label: Ten
     rough = laplace(model, every, start, y, prior, best.covariance.repeat_interleave(classes, dim=0))
     log_joint = model.log_class_shares + rough.log_evidence.view(len(x), classes)
     chosen = log_joint.amax(-1, keepdim=True) - log_joint <= FITTED
-    wanted = chosen if label is None else chosen.scatter(1, label[:, None], True)
-    places = wanted.flatten().nonzero().squeeze(1)
+    places = chosen.flatten().nonzero().squeeze(1)
     fitted = laplace(model, every[places], start[places], y[places], prior)
+    log_evidence = rough.log_evidence.index_copy(0, places, fitted.log_evidence)
+    log_q_y = _log_shares(model.log_class_shares + log_evidence.view(len(x), classes))
+    proposal = BatchedProposal(_replaced(rough.q, places, fitted.q), classes, log_q_y)
+    if label is None:
+        return Proposals(proposal, proposal)
+    # In a call of its own: not even by rounding does the other depend on the label.
+    places = (torch.arange(len(x), device=x.device) * classes + label)[~chosen.gather(1, label[:, None]).squeeze(1)]
+    if not len(places):
+        return Proposals(proposal, proposal)
+    of_labels = laplace(model, every[places], start[places], y[places], prior)
+    return Proposals(proposal, BatchedProposal(_replaced(proposal.q, places, of_labels.q), classes, log_q_y))
 
-    def of(used: Tensor) -> BatchedProposal:
-        """What is fitted for the classes `used` `[B, C]`, roughly for the others."""
-        own = used.flatten()[places]
-        loc, scale_tril = rough.q.loc.clone(), rough.q.scale_tril.clone()
-        loc[places[own]], scale_tril[places[own]] = fitted.q.loc[own], fitted.q.scale_tril[own]
-        q = MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
-        return BatchedProposal(q, classes, log_q_y)
 
-    log_evidence = rough.log_evidence.clone()
-    log_evidence[places] = fitted.log_evidence
-    log_fitted = model.log_class_shares + log_evidence.view(len(x), classes)
-    log_q_y = _log_shares(torch.where(chosen, log_fitted, log_joint))
-    return Proposals(of(chosen), of(wanted))
+def _replaced(q: Posterior, places: Tensor, by: MultivariateNormal) -> MultivariateNormal:
+    """`q`, a Gaussian of batch shape `[B]`, with those of `by` at `places`."""
+    assert isinstance(q, MultivariateNormal)
+    loc, scale_tril = q.loc.index_copy(0, places, by.loc), q.scale_tril.index_copy(0, places, by.scale_tril)
+    return MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
 
 
 def _log_shares(log_joint: Tensor) -> Tensor:
