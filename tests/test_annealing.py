@@ -74,6 +74,13 @@ def of_many_chains(temperatures: int) -> Annealed:
     return anneal(LinearGaussian(moved), GREY, chains=10_000, temperatures=temperatures)
 
 
+@pytest.fixture
+def coarse_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Much then depends on which are accepted."""
+    monkeypatch.setattr(annealing, "ACCEPTANCE", 0.5)
+
+
+@pytest.mark.usefixtures("coarse_steps")
 @pytest.mark.parametrize("temperatures", [1, 2, 5])
 def test_the_mean_weight_is_the_likelihood_however_few_the_temperatures(temperatures: int) -> None:
     found = of_many_chains(temperatures)
@@ -81,6 +88,7 @@ def test_the_mean_weight_is_the_likelihood_however_few_the_temperatures(temperat
     assert (deviations(found, exact(GREY)).abs() < 4).all()
 
 
+@pytest.mark.usefixtures("coarse_steps")
 @pytest.mark.parametrize(
     "broken",
     [lambda log_ratio, uniform: uniform < 2, lambda log_ratio, uniform: uniform.log() < -log_ratio],
