@@ -4,12 +4,12 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution
 
 from aebench.config import Network, PixelLikelihood, VariantConfig
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.latent_variable_model import LatentVariableModel
-from aebench.models.latents import unit_normal
+from aebench.models.latents import UnitNormalMixture, unit_normal
 from aebench.models.likelihoods import Likelihood, make
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import variational_loss
@@ -17,9 +17,10 @@ from aebench.randomness import Streams
 
 
 class Config(VariantConfig, PixelLikelihood):
-    """Nothing of its own."""
+    """`class_prior`: whether the label moves the prior."""
 
     kind: Literal["flow"]
+    class_prior: bool = False
 
 
 @final
@@ -43,9 +44,9 @@ class Posterior:
 
 @final
 class Flow(LatentVariableModel):
-    """p(z) = N(0, I)."""
+    """p(z) = N(0, I), or p(z|y) = N(μ_y, I)."""
 
-    origin: Tensor
+    class_means: Tensor
     mask: Tensor
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
@@ -56,11 +57,19 @@ class Flow(LatentVariableModel):
         self.pixels = make(config.likelihood)
         self.before = nn.Parameter(0.3 * torch.randn(2 * latents, latents))
         self.register_buffer("mask", torch.ones(latents, latents).tril(-1).repeat(2, 1), persistent=False)
-        self.register_buffer("origin", torch.zeros(latents), persistent=False)
+        means = torch.zeros(len(spec.class_shares), latents)
+        if config.class_prior:
+            self.conditional_parts, self.class_means = frozenset({"prior"}), nn.Parameter(means)
+        else:
+            self.register_buffer("class_means", means, persistent=False)
+        shares = torch.tensor(spec.class_shares, device="cpu")
+        self.register_buffer("log_class_shares", shares.log(), persistent=False)
 
-    def prior(self, y: Tensor | None = None) -> Independent[Normal]:
-        """N(0, I)."""
-        return unit_normal(self.origin)
+    def prior(self, y: Tensor | None = None) -> Distribution:
+        """N(μ_y, I), or without the label its mixture over p(y); N(0, I) where no label moves it."""
+        if y is None and self.conditional_parts:
+            return UnitNormalMixture(self.class_means, self.log_class_shares)
+        return unit_normal(self.class_means[0 if y is None else y])
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> Posterior:
         """q(z|x)."""
@@ -74,9 +83,9 @@ class Flow(LatentVariableModel):
 
     def noise(self, size: int, streams: Streams) -> Noise:
         """ε, `[B, L]`."""
-        return (torch.randn(size, len(self.origin), generator=streams["noise"]),)
+        return (torch.randn(size, self.class_means.shape[-1], generator=streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """The ELBO's negative, its rate from the sample."""
         q = self.posterior(x)
-        return variational_loss(q, self.prior(), self.likelihood, x, *q.of(*noise))
+        return variational_loss(q, self.prior(y), self.likelihood, x, *q.of(*noise))
