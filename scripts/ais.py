@@ -93,7 +93,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _lines(marginal: Marginal, x: Tensor, name: str, chains: int, temperatures: int) -> Iterator[str]:
-    _proposal(name, marginal, x[:1], 0)  # what torch loads at its first use is no cost of an image
+    propose(name, marginal, x[:1], seed=SEED)  # what torch loads at its first use is no cost of an image
     started = time.process_time()
     firsts = range(0, len(x), GROUP)
     parts = zip(firsts, x.split(GROUP), strict=True)

@@ -333,5 +333,5 @@ def test_what_is_not_said_of_the_evaluation_has_its_default(edited: Callable[[Ed
         del content["evaluation"]["proposal"], content["evaluation"]["expost"]
 
     evaluation = check(edited(change)).evaluation
-    assert evaluation.proposal == "amortised"
+    assert evaluation.proposal == "laplace"
     assert (evaluation.expost.images, evaluation.expost.importance_samples) == (1000, 200)

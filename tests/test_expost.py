@@ -12,7 +12,8 @@ from torch.distributions import MultivariateNormal
 from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.evaluation.expost import COMPONENTS, ExPost
-from aebench.evaluation.marginal import BatchedProposal, Marginal
+from aebench.evaluation.marginal import Marginal
+from aebench.evaluation.proposals import propose
 from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.models.networks import architectures
 from aebench.randomness import generator
@@ -59,7 +60,7 @@ def test_a_linear_decoders_density_is_that_of_the_mixture() -> None:
         + prior.mixture_distribution.logits,  # type: ignore[attr-defined]
         dim=-1,
     )
-    marginal, prepared = Marginal(expost), BatchedProposal.make(expost.posterior, test)
+    marginal, prepared = Marginal(expost), propose("laplace", Marginal(expost), test, seed=0).marginal
     for position, x in enumerate(test.split(1)):
         found = marginal.estimate(x, 50_000, generator("noise", position), proposal=prepared.of(position)).marginal
         assert found.iw_log_likelihood.item() == pytest.approx(exact[position].item(), abs=0.02)
@@ -99,7 +100,7 @@ def test_the_proposal_is_never_worse_than_the_code(digits: Splits) -> None:
     model = tiny("ae")
     expost = ExPost(model, digits.train, digits.validation)
     x = digits.test.pixels(slice(0, 20))
-    q = expost.posterior(x)
+    q = propose("laplace", Marginal(expost), x, seed=0).marginal.q
 
     def log_joint(z: Tensor) -> Tensor:
         return expost.likelihood(z).log_prob(x) + expost.prior().log_prob(z)
@@ -124,7 +125,7 @@ def test_every_variant_has_one(
     marginal = Marginal(expost)
     assert marginal.classes == classes
     x = digits.test.pixels(slice(0, 3))
-    prepared = BatchedProposal.make(expost.posterior, x, classes)
+    prepared = propose("laplace", marginal, x, seed=0).marginal
     for position, image in enumerate(x.split(1)):
         found = marginal.estimate(image, 100, generator("noise"), proposal=prepared.of(position)).marginal
         assert math.isfinite(found.iw_log_likelihood)
@@ -135,7 +136,9 @@ def test_a_mixture_of_few_or_equal_codes_is_a_density_still(digits: Splits) -> N
     black = Split(torch.zeros(100, 64, dtype=torch.uint8), torch.arange(100) % 10)
     for train in (few, black):
         expost = ExPost(tiny("ae"), train, digits.validation)
-        found = Marginal(expost).estimate(digits.test.pixels(slice(0, 1)), 50, generator("noise")).marginal
+        marginal, x = Marginal(expost), digits.test.pixels(slice(0, 1))
+        proposal = propose("laplace", marginal, x, seed=0).marginal
+        found = marginal.estimate(x, 50, generator("noise"), proposal=proposal).marginal
         assert math.isfinite(found.iw_log_likelihood)
 
 
@@ -145,4 +148,4 @@ def test_a_decoder_without_a_derivative_is_named(digits: Splits) -> None:
     for weight in model.decoder.parameters():  # type: ignore[union-attr]
         weight.data *= 1e30
     with pytest.raises(TrainingError, match="the decoder's derivative is not finite: the run has diverged"):
-        expost.posterior(digits.test.pixels(slice(0, 2)))
+        propose("laplace", Marginal(expost), digits.test.pixels(slice(0, 2)), seed=0)

@@ -46,7 +46,7 @@ class ExPost(GenerativeModel):
         chosen = torch.randperm(len(train), generator=generator("ex-post codes"))[:FITTED].to(train.labels.device)
         sample = Split(train.images[chosen], train.labels[chosen], train.dynamic_binarization)
         codes = torch.cat([self._code(x, y) for x, y in _batches(sample)])
-        self._nearby = NEARBY * codes.std(0)
+        self._nearby = NEARBY * codes.std(0).clamp(min=SMALLEST_SIGMA)
         weights, means, scale_tril = (values.to(codes) for values in _mixture(codes.double().cpu().numpy()))
         components = MultivariateNormal(means, scale_tril=scale_tril, validate_args=False)
         self._prior = MixtureSameFamily(Categorical(weights), components, validate_args=False)

@@ -23,6 +23,7 @@ from aebench.evaluation.marginal import Budget, Marginal, split_budget
 from aebench.evaluation.proposals import Proposals, importance_budget, propose
 from aebench.evaluation.protocol import PerImage
 from aebench.models.autoencoder import Autoencoder
+from aebench.models.generative import GenerativeModel
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import generator
 
@@ -56,9 +57,10 @@ def likelihoods(
     curve = torch.zeros(len(curve_samples), dtype=torch.float64)
     # One kind of work after the other, on a group of images: what is interleaved image by image finds its code and its
     # data gone from the processor's cache each time, which costs a tenth.
-    for group in torch.arange(len(test)).split(group_size(marginal, samples)):
+    size = group_size(marginal, samples)
+    for group in torch.arange(len(test)).split(size):
         parts = _parts(test, group)
-        proposals = _proposals(config.proposal, marginal, parts, seed)
+        proposals = _proposals(config.proposal, marginal, parts, seed, size)
         estimates = [
             marginal.estimate(
                 part.x,
@@ -81,18 +83,18 @@ def likelihoods(
         if amortised:
             of_encoder = [(part, proposal.marginal) for part, proposal in zip(parts, proposals, strict=True)]
         else:
-            part = _part(test, group)
+            part = _padded(_part(test, group), size)
             of_encoder = [(part, encoder := marginal.amortised(part.x))]
             noise = generator(seed, "ELBO", part.first)
             estimates = [marginal.estimate(part.x, of_elbo, noise, proposal=encoder, label=part.label(model))]
         for (part, encoder), found in zip(of_encoder, estimates, strict=True):
-            rate = marginal.rate(encoder, found)
-            values["distortion_nats"].append(found.marginal.distortion)
-            values["rate_nats"].append(rate)
-            values["elbo_nats"].append(-found.marginal.distortion - rate)
+            distortion, rate = found.marginal.distortion, marginal.rate(encoder, found)
+            elbo = {"distortion_nats": distortion, "rate_nats": rate, "elbo_nats": -distortion - rate}
             if (label := part.label(model)) is not None and found.given_label is not None:
                 rate_given_label = marginal.rate_given_label(encoder, found, label)
-                values["elbo_given_label_nats"].append(-found.given_label.distortion - rate_given_label)
+                elbo["elbo_given_label_nats"] = -found.given_label.distortion - rate_given_label
+            for name, column in elbo.items():
+                values[name].append(column[: len(group)])
         report(int(group[-1]) + 1, len(test), f"log-likelihood, K = {samples}")
     vectors = {"k_curve_samples": [*map(float, curve_samples)], "k_curve_nats": (curve / len(test)).tolist()}
     return {name: torch.cat(column).numpy() for name, column in values.items()}, vectors
@@ -119,7 +121,7 @@ class _Part(NamedTuple):
     x: Tensor
     y: Tensor
 
-    def label(self, model: LatentVariableModel) -> Tensor | None:
+    def label(self, model: GenerativeModel) -> Tensor | None:
         """The labels `[B]`, where one enters the model."""
         return self.y if model.conditional_parts else None
 
@@ -127,6 +129,12 @@ class _Part(NamedTuple):
 def _part(split: Split, places: Tensor) -> _Part:
     there = places.to(split.labels.device)
     return _Part(int(places[0]), split.pixels(there), split.labels[there])
+
+
+def _padded(part: _Part, size: int) -> _Part:
+    """With the last image again and again, so that neither shapes nor draws depend on how many images there are."""
+    places = torch.arange(size, device=part.y.device).clamp(max=len(part.y) - 1)
+    return _Part(part.first, part.x[places], part.y[places])
 
 
 def _parts(split: Split, places: Tensor) -> list[_Part]:
@@ -141,18 +149,17 @@ def group_size(marginal: Marginal, samples: int) -> int:
     return max(1, min(GROUP, HELD // samples, HELD // (HELD_A_CLASS * max(marginal.classes, 1))))
 
 
-def _proposals(kind: str, marginal: Marginal, parts: Sequence[_Part], seed: int) -> list[Proposals]:
-    """Those of each part; what is fitted is fitted to all together."""
-    labelled = bool(marginal.model.conditional_parts)
-    groups = [(part.first, part.x, part.y) for part in parts]
-    if kind != "amortised":
-        groups = [(parts[0].first, torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))]
-    found = [
-        propose(kind, marginal, x, seed=seed, first=first, label=y if labelled else None) for first, x, y in groups
-    ]
-    if len(found) == len(parts):
-        return found
-    return [Proposals(*(proposal.of(image) for proposal in found[0])) for image in range(len(parts))]
+def _proposals(kind: str, marginal: Marginal, parts: Sequence[_Part], seed: int, size: int) -> list[Proposals]:
+    """Those of each part; what is fitted is fitted to all together, and to as many as `size` images."""
+
+    def of(part: _Part) -> Proposals:
+        return propose(kind, marginal, part.x, seed=seed, first=part.first, label=part.label(marginal.model))
+
+    if kind == "amortised" or len(parts[0].x) > 1:
+        return [of(part) for part in parts]
+    together = _Part(parts[0].first, torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
+    found = of(_padded(together, size))
+    return [Proposals(*(proposal.of(image) for proposal in found)) for image in range(len(parts))]
 
 
 def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: Evaluation, seed: int) -> float:
@@ -177,9 +184,10 @@ def expost_likelihoods(
     chosen = torch.randperm(len(splits.test), generator=generator("ex-post images"))[: config.expost.images]
     values: dict[str, list[Tensor]] = defaultdict(list)
     done = 0
-    for group in chosen.sort().values.split(group_size(marginal, samples)):
+    size = group_size(marginal, samples)
+    for group in chosen.sort().values.split(size):
         parts = _parts(splits.test, group)
-        for part, proposal in zip(parts, _proposals("laplace", marginal, parts, seed), strict=True):
+        for part, proposal in zip(parts, _proposals("laplace", marginal, parts, seed, size), strict=True):
             noise = generator(seed, "ex-post samples", part.first)
             found = marginal.estimate(part.x, samples, noise, proposal=proposal.marginal, for_rate=False).marginal
             values["expost_log_likelihood_nats"].append(found.iw_log_likelihood)

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from aebench.evaluation.marginal import BatchedProposal, Budget, Marginal, split_budget
-from aebench.evaluation.proposals.laplace import laplace
+from aebench.evaluation.proposals.laplace import fit
 from aebench.evaluation.proposals.refined import refined
-from aebench.models.generative import GenerativeModel, Posterior
+from aebench.models.generative import GenerativeModel, Posterior, rsample_and_log_prob
 from aebench.models.latent_variable_model import LatentVariableModel
-from aebench.randomness import generator
+from aebench.randomness import drawing_from, generator
 
 # Of an image's classes those are fitted whose log p(y|x) is by a rough fit at most so many nats below the largest.
 FITTED = 7.0
@@ -72,7 +72,7 @@ def _laplace(marginal: Marginal, x: Tensor, encoder: BatchedProposal, label: Ten
     model, classes = marginal.model, marginal.classes
     prior = None if classes and "prior" in model.conditional_parts else marginal.prior()
     if not classes:
-        proposal = BatchedProposal(laplace(model, x, _start(model, x, None, encoder.q), prior=prior).q)
+        proposal = BatchedProposal(fit(model, x, _start(model, x, None, encoder.q), prior=prior).q)
         return Proposals(proposal, proposal)
 
     y = torch.arange(classes, device=x.device).repeat(len(x))
@@ -81,12 +81,12 @@ def _laplace(marginal: Marginal, x: Tensor, encoder: BatchedProposal, label: Ten
     # have next to no weight, and are not worth more.
     first = marginal.log_q_y(encoder, x).argmax(-1)
     place = torch.arange(len(x), device=x.device) * classes + first
-    best = laplace(model, x, start[place], first, prior)
-    rough = laplace(model, every, start, y, prior, best.covariance.repeat_interleave(classes, dim=0))
+    best = fit(model, x, start[place], first, prior)
+    rough = fit(model, every, start, y, prior, best.covariance.repeat_interleave(classes, dim=0))
     log_joint = model.log_class_shares + rough.log_evidence.view(len(x), classes)
     chosen = log_joint.amax(-1, keepdim=True) - log_joint <= FITTED
     places = chosen.flatten().nonzero().squeeze(1)
-    fitted = laplace(model, every[places], start[places], y[places], prior)
+    fitted = fit(model, every[places], start[places], y[places], prior)
     log_evidence = rough.log_evidence.index_copy(0, places, fitted.log_evidence)
     log_q_y = _log_shares(model.log_class_shares + log_evidence.view(len(x), classes))
     proposal = BatchedProposal(_replaced(rough.q, places, fitted.q), classes, log_q_y)
@@ -96,7 +96,7 @@ def _laplace(marginal: Marginal, x: Tensor, encoder: BatchedProposal, label: Ten
     places = (torch.arange(len(x), device=x.device) * classes + label)[~chosen.gather(1, label[:, None]).squeeze(1)]
     if not len(places):
         return Proposals(proposal, proposal)
-    of_labels = laplace(model, every[places], start[places], y[places], prior)
+    of_labels = fit(model, every[places], start[places], y[places], prior)
     return Proposals(proposal, BatchedProposal(_replaced(proposal.q, places, of_labels.q), classes, log_q_y))
 
 
@@ -117,5 +117,8 @@ def _start(model: GenerativeModel, x: Tensor, y: Tensor | None, q: Posterior) ->
     """Where the way to the mode begins: the code, `[B, L]`."""
     if isinstance(model, LatentVariableModel):
         return model.encode(x, y)
-    mean: Tensor = q.mean  # type: ignore[union-attr]
+    mean: Tensor | None = getattr(q, "mean", None)
+    if mean is None:
+        with drawing_from(generator("mean of the posterior")):
+            mean = rsample_and_log_prob(q, (64,))[0].mean(0)
     return mean

@@ -29,8 +29,8 @@ DISTANCE = 2.0
 NARROWEST, WIDEST = 0.5, 3.0
 # The posterior is not quite Gaussian; a proposal that is too narrow makes for heavy-tailed weights.
 WIDENED = 1.2
-# Numbers in the Jacobians that are held together.
-HELD = 2**20
+# Numbers in the Jacobians that are held together, and rows that a matrix product takes together.
+HELD, ROWS = 2**20, 12
 
 
 class Laplace(NamedTuple):
@@ -46,7 +46,7 @@ class Laplace(NamedTuple):
 
 
 @torch.no_grad()
-def laplace(
+def fit(
     model: GenerativeModel,
     x: Tensor,
     start: Tensor,
@@ -72,12 +72,14 @@ def laplace(
         Diverged: the decoder's derivative is not finite.
     """
     found = []
-    for part in torch.arange(len(x)).split(max(1, HELD // (x.shape[-1] * start.shape[-1]))):
-        rows = slice(int(part[0]), int(part[-1]) + 1)
+    # Of so many rows, a matrix product gives each the same whatever its place.
+    size = max(1, HELD // (x.shape[-1] * start.shape[-1] * ROWS)) * ROWS
+    every = torch.arange(-(-len(x) // ROWS) * ROWS, device=x.device).clamp(max=len(x) - 1)
+    for rows in every.split(size):
         known = None if covariance is None else covariance[rows].double()
-        fit = _Fit(model, x[rows], None if y is None else y[rows], prior, known)
-        found.append(fit.climb(start[rows]))
-    mode, scale_tril, *others = (torch.cat(values) for values in zip(*found, strict=True))
+        part = _Fit(model, x[rows], None if y is None else y[rows], prior, known)
+        found.append(part.climb(start[rows]))
+    mode, scale_tril, *others = (torch.cat(values)[: len(x)] for values in zip(*found, strict=True))
     return Laplace(MultivariateNormal(mode, scale_tril=scale_tril, validate_args=False), *others)
 
 
