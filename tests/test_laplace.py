@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import tiny
 from oracles import BernoulliDecoder, LinearGaussian
+from scipy import integrate, optimize
 from test_annealing import MEANS, OFFSETS, Labelled
 from test_generative import TwoLevels
 from torch import Tensor
@@ -47,17 +48,24 @@ def test_latents_of_two_levels_are_one_vector_to_it() -> None:
     torch.testing.assert_close(found.log_evidence, model.log_likelihood(GREY))
 
 
-def test_where_the_posterior_is_no_gaussian_it_is_as_wide_as_the_posterior_there() -> None:
-    """On the side of the slower fall, log p(x, z) falls by what a Gaussian of that width falls by."""
+def test_of_a_skewed_posterior_it_has_the_moments_of_a_split_normal() -> None:
+    """Those by quadrature of the normal that falls on either side by what log p(x, z) falls by."""
     model, x = BernoulliDecoder(1), torch.tensor([[1.0, 0, 1, 1, 0, 1]])
-    q = fit(model, x, torch.zeros(1, 1)).q
-    mode, sd = q.mean.item(), q.stddev.item() / WIDENED
-    slope = (model.log_joint(x, mode + 1e-3) - model.log_joint(x, mode - 1e-3)) / 2e-3
-    assert slope == pytest.approx(0, abs=0.01)
-    curvature = fit(model, x, torch.zeros(1, 1)).covariance.item()
-    ends = [model.log_joint(x, mode) - model.log_joint(x, mode + side * 2 * math.sqrt(curvature)) for side in (-1, 1)]
-    assert ends[0] != pytest.approx(ends[1], rel=0.02)  # it is skewed
-    assert sd == pytest.approx(2 * math.sqrt(curvature) / math.sqrt(2 * min(ends)), rel=1e-3)
+    mode = optimize.minimize_scalar(lambda z: -model.log_joint(x, z)).x
+    found = fit(model, x, torch.zeros(1, 1))
+    distance = 2 * math.sqrt(found.covariance.item())
+    low, high = (model.log_joint(x, mode) - model.log_joint(x, mode + side * distance) for side in (-1, 1))
+    assert low != pytest.approx(high, rel=0.02)  # it is skewed
+
+    def moment(power: int, centre: float) -> float:
+        def density(z: float) -> float:
+            return math.exp(-(high if z > mode else low) * ((z - mode) / distance) ** 2) * (z - centre) ** power
+
+        return float(integrate.quad(density, mode - 8, mode)[0] + integrate.quad(density, mode, mode + 8)[0])
+
+    mean = mode + moment(1, mode) / moment(0, mode)
+    assert found.q.mean.item() == pytest.approx(mean, abs=2e-3)
+    assert unwidened(found.q).item() == pytest.approx(moment(2, mean) / moment(0, mean), rel=5e-3)
 
 
 def test_its_bound_is_tighter_than_that_of_the_encoder_and_none_too_high() -> None:
@@ -119,8 +127,10 @@ def variants_with_likelihoods() -> Iterator[tuple[str, dict[str, object]]]:
 
 
 @pytest.mark.parametrize(("kind", "settings"), list(variants_with_likelihoods()))
-def test_of_every_likelihood_no_point_nearby_is_better(kind: str, settings: dict[str, object], digits: Splits) -> None:
-    """From the modes that a general optimiser finds."""
+def test_of_every_likelihood_it_goes_most_of_the_way_to_the_mode(
+    kind: str, settings: dict[str, object], digits: Splits
+) -> None:
+    """As far as its own mean is not moved from there, which a general optimiser finds."""
     model = tiny(kind, **settings).requires_grad_(False)
     assert isinstance(model, GenerativeModel)
     x, y = digits.test.pixels(slice(0, 4)), digits.test.labels[:4] if settings.get("conditioning") else None
@@ -142,7 +152,7 @@ def test_of_every_likelihood_no_point_nearby_is_better(kind: str, settings: dict
     optimizer.step(closure)
     assert (log_joint(found) >= log_joint(start)).all()
     best = log_joint(leaf.detach())
-    assert (best - log_joint(found) < 0.1 + 0.05 * (best - log_joint(start))).all()
+    assert (best - log_joint(found) < 0.1 + 0.4 * (best - log_joint(start))).all()
 
 
 def test_the_label_of_an_image_does_not_move_the_marginal(digits: Splits) -> None:
