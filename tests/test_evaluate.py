@@ -101,11 +101,15 @@ def test_a_refined_proposal_evens_out_the_weights_and_leaves_the_elbo(digits_fil
     data = small(digits_file, tmp_path / "data.safetensors")
     for kind, settings in (("vae", {}), ("cvae", {}), ("cvae", {"conditioning": "concat"})):
         folder = run(data, tmp_path / f"{kind}{len(settings)}", kind, **settings)
-        amortised = evaluated(folder, data)
-        refined = evaluated(folder, data, EVALUATION.model_copy(update={"proposal": "refined"}))
+        amortised, refined, laplace = (
+            evaluated(folder, data, EVALUATION.model_copy(update={"proposal": proposal}))
+            for proposal in ("amortised", "refined", "laplace")
+        )
         gain = refined.per_image["iw_log_likelihood_nats"] - amortised.per_image["iw_log_likelihood_nats"]
         assert gain.mean() == pytest.approx(0, abs=0.1)  # K is large for so small a model: both are near log p(x)
         assert refined.metrics["effective_sample_size"] > amortised.metrics["effective_sample_size"]
+        assert laplace.metrics["effective_sample_size"] > 10  # of any model; these have hardly been trained
+        assert laplace.metrics["elbo_nats"] == pytest.approx(amortised.metrics["elbo_nats"], abs=0.1)
         assert refined.metrics["elbo_nats"] == pytest.approx(amortised.metrics["elbo_nats"], abs=0.1)
 
 

@@ -20,6 +20,7 @@ from aebench.evaluation.proposals import importance_budget, propose
 from aebench.evaluation.proposals.laplace import WIDENED, fit
 from aebench.models.generative import GenerativeModel
 from aebench.models.likelihoods import likelihoods
+from aebench.models.likelihoods.gaussian import Gaussian
 from aebench.randomness import generator
 
 GREY = torch.tensor([[0.3, -1.2, 0.8, 2.0, -0.1], [1.3, 0.2, -0.8, 0.0, 0.9]], dtype=torch.float64)
@@ -170,6 +171,35 @@ def test_a_model_that_has_diverged_is_named(digits: Splits) -> None:
         weight.data *= 1e30
     with pytest.raises(Diverged, match="the decoder's derivative is not finite"):
         propose("laplace", Marginal(model), digits.test.pixels(slice(0, 2)), seed=0)  # type: ignore[arg-type]
+
+
+def test_a_step_to_where_nothing_is_finite_is_not_taken() -> None:
+    means = LinearGaussian().exact_posterior(GREY).mean
+    border = means[:, 0].max() + 0.5
+
+    class Steep(LinearGaussian):
+        """Its density is not a number from somewhere on the way to the mode."""
+
+        def likelihood(self, z: Tensor, y: Tensor | None = None) -> Gaussian:
+            given = super().likelihood(z)
+            return Gaussian(torch.where(z[..., :1] < border, torch.nan, given.mean), self.log_sigma)
+
+    found = fit(Steep(), GREY, means + 5.0)
+    assert found.q.mean.isfinite().all()
+    assert found.log_evidence.isfinite().all()
+
+
+def test_a_decoder_that_tells_some_latents_nearly_apart_has_a_proposal() -> None:
+    """Its information is singular, and large beside the prior's."""
+
+    class Flat(LinearGaussian):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = torch.cat([1e4 * self.weights[:, :1], 1e4 * self.weights[:, :1], self.weights[:, 2:]], 1)
+
+    model = Flat()
+    exact = model.exact_posterior(GREY)
+    torch.testing.assert_close(unwidened(fit(model, GREY, exact.mean).q), exact.covariance_matrix, rtol=1e-3, atol=1e-6)
 
 
 def test_it_is_nearer_to_the_posterior_than_one_without_correlations() -> None:

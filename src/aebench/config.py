@@ -29,6 +29,12 @@ def _workers(value: object) -> object:
     raise ValueError("allowed: auto, or a whole number of at least 1")
 
 
+def _enough_images(value: int) -> int:
+    if value != 0 and not 50 <= value <= 100_000_000:
+        raise ValueError("allowed: 0, or from 50, whose mean means something, to 100000000")
+    return value
+
+
 def _line(value: str) -> str:
     if not value.isprintable():
         raise ValueError("allowed: text in one line, without control characters")
@@ -200,7 +206,7 @@ class Evaluation(Corruption):
 
     importance_samples: Count
     proposal: Literal["laplace", "amortised", "refined"] = "laplace"
-    bound_gap_images: Annotated[int, Field(ge=0, le=100_000_000)] = 500
+    bound_gap_images: Annotated[int, AfterValidator(_enough_images)] = 500
     expost: Expost = Expost(images=1000, importance_samples=200)
 
 

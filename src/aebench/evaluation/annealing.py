@@ -221,7 +221,9 @@ class _Path:
             proposed = self.at(proposed.z + step * torch.einsum("rij,krj->kri", self._scale, momentum))
             momentum = momentum + 0.5 * step * self._whitened(proposed.slope(beta))
         kinetic_energy_lost = 0.5 * (begun.square() - momentum.square()).sum(-1)
-        log_ratio = (proposed.log_f(beta) - points.log_f(beta) + kinetic_energy_lost).nan_to_num(nan=-math.inf)
+        log_ratio = (proposed.log_f(beta) - points.log_f(beta) + kinetic_energy_lost).nan_to_num(
+            nan=-math.inf, neginf=-math.inf
+        )
         return proposed.where(_accepted(log_ratio, noise.uniform(chains)), points), log_ratio.exp().clamp(max=1)
 
     def _whitened(self, slope: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from aebench.config import Evaluation
 from aebench.evaluation.likelihoods import group_size
 from aebench.evaluation.marginal import Marginal
 from aebench.evaluation.proposals import importance_budget, propose
-from aebench.models.generative import GenerativeModel
+from aebench.models.generative import GenerativeModel, Posterior, rsample_and_log_prob
 from aebench.models.labels import sample_prior
 from aebench.models.objectives import importance_weighted_bound
 from aebench.randomness import drawing_from, generator
@@ -36,7 +36,7 @@ def bound_gaps(model: GenerativeModel, config: Evaluation, seed: int) -> Tensor:
     size = group_size(marginal, config.importance_samples)
     for first in range(0, config.bound_gap_images, size):
         noise = generator(seed, "simulated images", first)
-        z, y, x = _simulated(model, min(size, config.bound_gap_images - first), noise)
+        z, y, x = _simulated(marginal, min(size, config.bound_gap_images - first), noise)
         proposal = propose(config.proposal, marginal, x, seed=seed, first=first).marginal
         found = marginal.estimate(x, budget, noise, proposal=proposal, independent_labels=True, for_rate=False)
         lower = found.marginal.log_weights
@@ -45,13 +45,23 @@ def bound_gaps(model: GenerativeModel, config: Evaluation, seed: int) -> Tensor:
     return torch.cat(gaps)
 
 
-def _simulated(model: GenerativeModel, images: int, noise: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor]:
+def _simulated(marginal: Marginal, images: int, noise: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor]:
     """z* ~ p(z|y*), `[B, L]`, y* ~ p(y), `[B]`, where a label enters the model, and x ~ p(x|z*, y*), `[B, D]`."""
-    y = None
+    model, y = marginal.model, None
     if model.conditional_parts:
         ends = model.log_class_shares.double().exp().cumsum(0)
         uniform = torch.rand(images, 1, generator=noise, dtype=torch.float64).to(ends.device)
         y = (uniform * ends[-1] >= ends[:-1]).sum(-1)
     with drawing_from(noise):
-        z = model.prior().sample(torch.Size((images,))) if y is None else sample_prior(model, 1, y)[0]
+        z = marginal.prior().sample(torch.Size((images,))) if y is None else sample_prior(model, 1, y)[0]
         return z, y, model.likelihood(z, y).sample()
+
+
+def scores_any(q: Posterior) -> bool:
+    """Whether q has a density at a point that it did not draw."""
+    with drawing_from(generator("a point")):
+        point, _ = rsample_and_log_prob(q)
+    try:
+        return hasattr(q, "log_prob") and bool(q.log_prob(point).isfinite().all())
+    except NotImplementedError:  # of a transformation without an inverse
+        return False

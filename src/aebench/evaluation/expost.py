@@ -24,7 +24,7 @@ from aebench.randomness import generator
 COMPONENTS = 10
 # Training codes that the mixture is fitted to: drawn once for all variants, many times what its parameters need.
 FITTED = 20_000
-# The standard deviation of a proposal that is not fitted, as a share of that of the codes.
+# The standard deviation of q(z|x) before it is fitted, as a share of that of the codes.
 NEARBY = 0.01
 # A decoder that reproduces every pixel exactly would have no density.
 SMALLEST_SIGMA = 1e-4
@@ -65,7 +65,7 @@ class ExPost(GenerativeModel):
 
     @torch.no_grad()
     def posterior(self, x: Tensor, y: Tensor | None = None) -> Independent[Normal]:
-        """N(code, small): where a proposal is fitted from; classes that an image hardly has are drawn from it."""
+        """N(code, small): where the fit of a proposal begins."""
         code = self._code(x, y)
         return Independent(Normal(code, self._nearby.expand_as(code), validate_args=False), 1, validate_args=False)
 

@@ -24,6 +24,7 @@ from aebench.evaluation.proposals import Proposals, importance_budget, propose
 from aebench.evaluation.protocol import PerImage
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.generative import GenerativeModel
+from aebench.models.labels import PILOT
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import generator
 
@@ -51,7 +52,7 @@ def likelihoods(
     """
     samples, marginal, amortised = config.importance_samples, Marginal(model), config.proposal == "amortised"
     weighted = importance_budget(config.proposal, samples, marginal.classes).weighted
-    of_elbo = Budget(split_budget(samples, marginal.classes).pilot, min(weighted, ELBO_SAMPLES))
+    of_elbo = Budget(PILOT if marginal.classes else 0, ELBO_SAMPLES)
     curve_samples = k_values(weighted)
     values: dict[str, list[Tensor]] = defaultdict(list)
     curve = torch.zeros(len(curve_samples), dtype=torch.float64)

@@ -81,7 +81,10 @@ def rsample_and_log_prob(q: Posterior, shape: Sequence[int] = (), scored: int | 
         return z, log_q if scored is None else log_q[:scored]
     if isinstance(q, MultivariateNormal):  # log q is known from the noise, without an equation to solve for each z
         noise = torch.randn(q._extended_shape(size), dtype=q.loc.dtype, device=q.loc.device)
-        z = q.loc + (q.scale_tril * noise.unsqueeze(-2)).sum(-1)
+        if noise.dim() == 3 and q.loc.dim() == 2:  # no matrix is copied for each sample
+            z = q.loc + torch.einsum("bij,kbj->kbi", q.scale_tril, noise)
+        else:
+            z = q.loc + (q.scale_tril * noise.unsqueeze(-2)).sum(-1)
         log_scale = q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_q = -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_scale
         return z, log_q if scored is None else log_q[:scored]

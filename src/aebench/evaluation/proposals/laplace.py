@@ -13,13 +13,13 @@ from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal
 from torch.func import grad, jvp, vmap
 
 from aebench.errors import Diverged
 from aebench.models.generative import GenerativeModel, Prior
 
-# Gauss–Newton steps. One that does not gain is taken again from where it began, shorter.
+# Gauss–Newton steps. After one that does not gain, the next from the same point is shorter.
 STEPS = 1
 # Those with a curvature that stays what it is, which cost a third.
 ROUGH_STEPS = 4
@@ -96,18 +96,25 @@ class _Fit:
     def climb(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The proposal's mean `[B, L]` and factor `[B, L, L]`, the inverse of the curvature, log evidence `[B]`."""
         if self.known is not None:
-            best = self._climbed(self._point(start, self.known), ROUGH_STEPS, self.known)
+            best = self._climbed(self._start(start, self.known), ROUGH_STEPS, self.known)
             factor = best.scale_tril()
             return best.z, (WIDENED * factor).to(start), best.covariance, best.log_evidence(factor)
-        best = self._climbed(self._point(start), STEPS)
-        best = self._climbed(best, ROUGH_STEPS, best.covariance)
+        best = self._climbed(self._start(start), STEPS)
+        best = self._climbed(best, ROUGH_STEPS, best.covariance, (best.z == start).all(-1))
         best = self._point(best.z)
         factor = best.scale_tril()
         return *self._matched(best, factor.to(start)), best.covariance, best.log_evidence(factor)
 
-    def _climbed(self, best: "_Point", steps: int, covariance: Tensor | None = None) -> "_Point":
-        """The best point on the way, along which the curvature is that of each point, or the one that is given."""
+    def _climbed(
+        self, best: "_Point", steps: int, covariance: Tensor | None = None, failed: Tensor | None = None
+    ) -> "_Point":
+        """The best point on the way, along which the curvature is that of each point, or the one that is given.
+
+        `failed`: `[B]`, whether a whole step from here is known not to gain.
+        """
         length = torch.ones_like(best.log_joint)
+        if failed is not None:
+            length = torch.where(failed, SHORTER, length)
         for _ in range(steps):
             tried = self._point((best.z + length[:, None] * best.step).to(best.z), covariance)
             gained = tried.log_joint > best.log_joint
@@ -123,7 +130,7 @@ class _Fit:
         offsets = DISTANCE * columns.permute(2, 0, 1)  # [L, B, L]: one column after the other
         sides = torch.stack([self._log_joint(mode.z + offsets), self._log_joint(mode.z - offsets)])
         # A Gaussian of width a falls by half the square of the distance in units of a.
-        fall = (mode.log_joint - sides).clamp(min=torch.finfo(sides.dtype).tiny)
+        fall = (mode.log_joint - sides).clamp(min=torch.finfo(sides.dtype).tiny).nan_to_num(nan=torch.inf)
         a, b = (DISTANCE / (2 * fall).sqrt()).clamp(NARROWEST, WIDEST).mT.to(columns)  # [B, L] both
         shift, variance = math.sqrt(2 / math.pi) * (a - b), (1 - 2 / math.pi) * (a - b).square() + a * b
         mean = mode.z + (columns @ shift.unsqueeze(-1)).squeeze(-1)
@@ -133,34 +140,48 @@ class _Fit:
         log_px: Tensor = self.model.likelihood(z, self.y).log_prob(self.x)
         return log_px + self.prior.log_prob(z)
 
-    def _point(self, z: Tensor, covariance: Tensor | None = None) -> "_Point":
-        """What is known at z; the inverse of the curvature there unless it is given.
+    def _start(self, z: Tensor, covariance: Tensor | None = None) -> "_Point":
+        """The point where the steps begin.
 
         Raises:
             Diverged: it is not finite.
+        """
+        point = self._point(z, covariance)
+        if not bool(point.log_joint.isfinite().all()):
+            raise Diverged("proposal: the decoder's derivative is not finite: the run has diverged")
+        return point
+
+    def _point(self, z: Tensor, covariance: Tensor | None = None) -> "_Point":
+        """What is known at z; the inverse of the curvature there unless it is given.
+
+        A point that is not finite in anything has a log p(x, z) of −∞: no step leads there.
         """
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             value = self._log_joint(leaf)
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        value, gradient = value.detach().double(), gradient.double()
+        finite = value.isfinite() & gradient.isfinite().all(-1)
         if covariance is None:
-            covariance = torch.linalg.inv(self._curvature(z))
-        return _Point(z, value.detach().double(), gradient.double(), covariance)
+            curvature = self._curvature(z)
+            finite &= curvature.isfinite().flatten(1).all(-1)
+            covariance = torch.linalg.inv(torch.where(_like(finite, curvature), curvature, _units(curvature)))
+        value = torch.where(finite, value, -torch.inf)
+        return _Point(z, value, torch.where(_like(finite, gradient), gradient, 0.0), covariance)
 
     def _curvature(self, z: Tensor) -> Tensor:
-        """JᵀFJ − ∇² log p(z), `[B, L, L]`, F the Fisher information in the decoder's output.
+        """JᵀFJ and the prior's curvature, `[B, L, L]`, F the Fisher information in the decoder's output.
 
         Where that is not positive definite, the prior counts as N(0, I) does.
         """
         jacobian = _derivative(lambda z: self.model.likelihood(z, self.y).output, z)
-        information = (jacobian * self.model.likelihood(z, self.y).curvature.unsqueeze(-1)).mT @ jacobian
-        curvature = (information + _curvature(self.prior, z)).double()
-        if not bool(curvature.isfinite().all()):
-            raise Diverged("proposal: the decoder's derivative is not finite: the run has diverged")
+        fisher = self.model.likelihood(z, self.y).curvature
+        root = (jacobian * fisher.sqrt().unsqueeze(-1)).double()  # its product is never negative, but for rounding
+        information = root.mT @ root
+        curvature = information + _curvature(self.prior, z).double()
         curvature = 0.5 * (curvature + curvature.mT)
-        _, failed = torch.linalg.cholesky_ex(curvature)
-        units = torch.eye(z.shape[-1]).to(information)
-        return torch.where(_like(failed > 0, curvature), (information + units).double(), curvature)
+        _, failed = torch.linalg.cholesky_ex(torch.where(curvature.isfinite(), curvature, 0.0))
+        return torch.where(_like(failed > 0, curvature), information + _units(information), curvature)
 
 
 class _Point(NamedTuple):
@@ -195,10 +216,31 @@ def _derivative(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 
 def _curvature(prior: Prior, z: Tensor) -> Tensor:
-    """−∇² log p(z), `[B, L, L]`."""
-    if isinstance(prior, Independent) and isinstance(prior.base_dist, Normal):  # which needs no derivative
-        return torch.diag_embed(prior.base_dist.scale.expand_as(z) ** -2)
+    """−∇² log p(z), `[B, L, L]`; of a mixture of Gaussians their precisions, weighted by their shares in z.
+
+    What is left out for a mixture, the variance of its components' gradients, may outweigh all else between them.
+    """
+    if isinstance(prior, MixtureSameFamily) and (precisions := _precisions(prior.component_distribution)) is not None:
+        log_shares = prior.mixture_distribution.logits + prior.component_distribution.log_prob(z.unsqueeze(-2))
+        return torch.einsum("bk,kij->bij", log_shares.double().softmax(-1), precisions.double())
+    precisions = _precisions(prior)
+    if precisions is not None:
+        return precisions.expand(*z.shape, z.shape[-1])
     return -_derivative(grad(lambda z: prior.log_prob(z).sum()), z)
+
+
+def _precisions(gaussian: object) -> Tensor | None:
+    """The inverse covariances `[..., L, L]` of Gaussians of batch shape `[...]`; None of any other distribution."""
+    if isinstance(gaussian, Independent) and isinstance(gaussian.base_dist, Normal):
+        return torch.diag_embed(gaussian.base_dist.scale**-2)
+    if isinstance(gaussian, MultivariateNormal):
+        precisions: Tensor = torch.linalg.inv(gaussian.covariance_matrix.double())
+        return precisions
+    return None
+
+
+def _units(matrices: Tensor) -> Tensor:
+    return torch.eye(matrices.shape[-1]).to(matrices)
 
 
 def _like(chosen: Tensor, values: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""What importance samples are drawn from: the encoder's q(z|x), or one refined for each test image.
+"""refined: the encoder's q(z|x), refined for each test image by gradient steps.
 
-The encoder is trained to be good for all images at once. A few gradient steps for one image bring q closer to its
-posterior (Kim et al. 2018, semi-amortised inference), and a tighter bound follows from fewer samples. The bound stays
-one: its samples are drawn afresh, independent of those that the steps were taken with.
+The encoder is trained to be good for all images at once. A few steps for one image bring q closer to its posterior
+(Kim et al. 2018, semi-amortised inference), and a tighter bound follows from fewer samples. The bound stays one: its
+samples are drawn afresh, independent of those that the steps were taken with.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ LEARNING_RATE = 0.05
 WIDENED = 1.2
 
 
+@torch.enable_grad()
 def refined(
     model: GenerativeModel, x: Tensor, noise: Sequence[torch.Generator], y: Tensor | None = None
 ) -> Independent[Normal]:
