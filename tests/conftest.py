@@ -40,6 +40,7 @@ models:
   cvae: {kind: cvae}
 evaluation:
   importance_samples: 20
+  bound_gap_images: 50
   expost: {images: 30, importance_samples: 20}
   corruption: masking
   corruption_rate: 0.3

@@ -48,7 +48,7 @@ TRAIN, TEST = 260, 20
 CHANGED: dict[str, dict[str, Any]] = {
     "network": {"hidden": [48], "latent_dim": 5},
     "training": {"epochs": 2, "batch_size": 40},
-    "evaluation": {"importance_samples": 70, "expost": {"images": 4, "importance_samples": 40}},
+    "evaluation": {"importance_samples": 70, "bound_gap_images": 50, "expost": {"images": 4, "importance_samples": 40}},
     "data": {"validation_fraction": 0.2},
 }
 # Settings that the default variants leave out, so that their operators are run as well.
@@ -179,7 +179,9 @@ def run(folder: Path) -> None:
         path = layout.run(DATASET, variant, 0)
         train_run(settings.run(variant), DATASET, 0, layout.data(DATASET), _silent).write(path)
         measure(settings, layout, variant, settings.evaluation, variant)
-    measure(settings, layout, "vae", settings.evaluation.model_copy(update={"proposal": "refined"}), "vae_refined")
+    for variant, proposal in (("vae", "refined"), ("cvae_concat", "amortised")):
+        how = settings.evaluation.model_copy(update={"proposal": proposal})
+        measure(settings, layout, variant, how, f"{variant}_{proposal}")
     latents = settings.network.latent_dim
     work, _ = baselines.jobs(
         DATASET, "", "", settings.data, latents, settings.evaluation, settings.numerics, Store(folder / "store", 0)
