@@ -204,7 +204,7 @@ def _bounds(cells: Sequence[Cell]) -> Iterator[Picture]:
     }
     caption = (
         "The bound on log p(x) with K samples, each point from all disjoint blocks of the same samples; at K = 1 "
-        "it is the ELBO (a little more where a label is summed out). Where a curve still rises at its end, a "
+        "it is the ELBO of the proposal. Where a curve still rises at its end, a "
         f"larger K would raise log p̂. {OVER_SEEDS}"
     )
     png = figures.k_curves(bounds, variants)
