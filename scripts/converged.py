@@ -58,7 +58,7 @@ def params() -> str:
     assert isinstance(ours, dict)
     assert isinstance(changes, dict)
     text = io.StringIO()
-    YAML().dump(ours | changes, text)
+    YAML(typ="safe").dump(ours | changes, text)
     return f"# Made by `make converged`: params.yaml, changed by settings/converged.yaml.\n{text.getvalue()}"
 
 
