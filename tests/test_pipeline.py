@@ -13,7 +13,7 @@ import torch
 from browser import visit
 from checkout import Checkout, working_tree
 
-from aebench.evaluation.metrics import metrics
+from aebench.evaluation.metrics import metrics as registered
 
 PARAMS = """\
 datasets: [digits]
@@ -124,7 +124,7 @@ def test_per_image_values_are_kept_under_the_metrics_names(project: Checkout) ->
         found = json.loads((project.root / f"reports/metrics/digits/{variant}.json").read_text())
         with np.load(project.root / f"evaluations/digits/{variant}/seed-1.npz", allow_pickle=False) as arrays:
             for name, value in found["seeds"]["1"].items():
-                if metrics()[name].average:
+                if registered()[name].average:
                     assert arrays[name].shape == ((30,) if name.startswith("expost_") else (360,))
                     average = np.median if name.endswith("effective_sample_size") else np.mean
                     assert average(arrays[name]) == pytest.approx(value)
