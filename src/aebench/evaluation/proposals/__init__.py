@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal
 
 from aebench.evaluation.marginal import BatchedProposal, Budget, Marginal, split_budget
-from aebench.evaluation.proposals.laplace import fit
+from aebench.evaluation.proposals.laplace import Laplace, fit
 from aebench.evaluation.proposals.refined import refined
 from aebench.models.generative import GenerativeModel, Posterior, rsample_and_log_prob
 from aebench.models.latent_variable_model import LatentVariableModel
@@ -76,35 +75,30 @@ def _laplace(marginal: Marginal, x: Tensor, encoder: BatchedProposal, label: Ten
         return Proposals(proposal, proposal)
 
     y = torch.arange(classes, device=x.device).repeat(len(x))
-    every, start = x.repeat_interleave(classes, dim=0), _start(model, x.repeat_interleave(classes, dim=0), y, encoder.q)
+    every, begin = x.repeat_interleave(classes, dim=0), torch.arange(len(x), device=x.device) * classes
+    start = _start(model, every, y, encoder.q)
+
+    def fitted(places: Tensor, into: Laplace) -> Laplace:
+        if not len(places):
+            return into
+        return into.replaced(places, fit(model, every[places], start[places], y[places], prior))
+
     # The class that the encoder finds is fitted first, and its curvature serves for a rough fit of all: most classes
     # have next to no weight, and are not worth more.
-    first = marginal.log_q_y(encoder, x).argmax(-1)
-    place = torch.arange(len(x), device=x.device) * classes + first
-    best = fit(model, x, start[place], first, prior)
-    rough = fit(model, every, start, y, prior, best.covariance.repeat_interleave(classes, dim=0))
-    log_joint = model.log_class_shares + rough.log_evidence.view(len(x), classes)
-    chosen = log_joint.amax(-1, keepdim=True) - log_joint <= FITTED
-    places = chosen.flatten().nonzero().squeeze(1)
-    fitted = fit(model, every[places], start[places], y[places], prior)
-    log_evidence = rough.log_evidence.index_copy(0, places, fitted.log_evidence)
-    log_q_y = _log_shares(model.log_class_shares + log_evidence.view(len(x), classes))
-    proposal = BatchedProposal(_replaced(rough.q, places, fitted.q), classes, log_q_y)
+    place = begin + marginal.log_q_y(encoder, x).argmax(-1)
+    best = fit(model, x, start[place], y[place], prior)
+    found = fit(model, every, start, y, prior, best.covariance.repeat_interleave(classes, dim=0)).replaced(place, best)
+    log_joint = model.log_class_shares + found.log_evidence.view(len(x), classes)
+    likely = (log_joint.amax(-1, keepdim=True) - log_joint <= FITTED).flatten()
+    found = fitted(likely.index_fill(0, place, False).nonzero().squeeze(1), found)
+    log_q_y = _log_shares(model.log_class_shares + found.log_evidence.view(len(x), classes))
+    proposal = BatchedProposal(found.q, classes, log_q_y)
     if label is None:
         return Proposals(proposal, proposal)
     # In a call of its own: not even by rounding does the other depend on the label.
-    places = (torch.arange(len(x), device=x.device) * classes + label)[~chosen.gather(1, label[:, None]).squeeze(1)]
-    if not len(places):
-        return Proposals(proposal, proposal)
-    of_labels = fit(model, every[places], start[places], y[places], prior)
-    return Proposals(proposal, BatchedProposal(_replaced(proposal.q, places, of_labels.q), classes, log_q_y))
-
-
-def _replaced(q: Posterior, places: Tensor, by: MultivariateNormal) -> MultivariateNormal:
-    """`q`, a Gaussian of batch shape `[B]`, with those of `by` at `places`."""
-    assert isinstance(q, MultivariateNormal)
-    loc, scale_tril = q.loc.index_copy(0, places, by.loc), q.scale_tril.index_copy(0, places, by.scale_tril)
-    return MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
+    of_label = begin + label
+    rough = ~likely.index_fill(0, place, True)[of_label]
+    return Proposals(proposal, BatchedProposal(fitted(of_label[rough], found).q, classes, log_q_y))
 
 
 def _log_shares(log_joint: Tensor) -> Tensor:

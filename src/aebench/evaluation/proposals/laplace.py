@@ -44,6 +44,16 @@ class Laplace(NamedTuple):
     covariance: Tensor
     log_evidence: Tensor
 
+    def replaced(self, places: Tensor, by: "Laplace") -> "Laplace":
+        """This one, with the values of `by` at `places`, `[P]`, in the places of its own."""
+
+        def joined(ours: Tensor, theirs: Tensor) -> Tensor:
+            return ours.index_copy(0, places, theirs)
+
+        scale_tril = joined(self.q.scale_tril, by.q.scale_tril)
+        q = MultivariateNormal(joined(self.q.loc, by.q.loc), scale_tril=scale_tril, validate_args=False)
+        return Laplace(q, joined(self.covariance, by.covariance), joined(self.log_evidence, by.log_evidence))
+
 
 @torch.no_grad()
 def fit(
