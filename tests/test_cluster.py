@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from clock import slowdown
-from cluster_jobs import capability, deadly, dying, failing, slow
+from cluster_jobs import capability, deadly, dying, dying_once, failing, on_the_shelf, slow
 from conftest import ROOT
 from servers import listening, silent
 from test_evaluate import EVALUATION, config
@@ -26,7 +26,9 @@ from aebench.config import Execution
 from aebench.errors import UserError
 from aebench.evaluation.evaluate import evaluate_run
 from aebench.execution.jobs import ResultCache, run_all
+from aebench.paths import Layout
 from aebench.store import Store
+from aebench.training import cell
 from aebench.training.run import train_run
 from aebench.training.trained_run import StoredRun, TrainedRun, read_run
 
@@ -168,6 +170,28 @@ def test_the_runs_of_a_worker_that_dies_are_done_elsewhere(cluster: Cluster, tmp
         with suppress(psutil.NoSuchProcess):
             orphan = psutil.Process(int(path.name.split("-")[1]))
             assert orphan.status() == psutil.STATUS_ZOMBIE or orphan.wait(timeout=60) is None
+
+
+def test_a_run_goes_on_from_the_checkpoint_that_a_dead_worker_left(
+    cluster: Cluster, digits_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers share no disk. No epoch is trained twice, and in the end nothing is left with the scheduler."""
+    monkeypatch.setattr(cell, "INTERVAL_ON_A_CLUSTER", 0.0)
+    folder, own = tmp_path / "epochs", config("vae")
+    folder.mkdir()
+    work, cache = cell.jobs(
+        own, "digits", "data", "code", [0], Layout(tmp_path), Store(tmp_path / "store", 0), local=False
+    )
+    (name,) = work
+    names = [cache.keys[name].replace(".run", ".checkpoint"), "nothing"]
+
+    def on_cluster(jobs: dict[str, Any]) -> dict[str, Any]:
+        return run_all(jobs, digits_file, execution=cluster.execution, numerics="native", unit="epochs")
+
+    found = on_cluster({name: partial(dying_once, folder, work[name])})
+    assert found[name] == [train_run(own, "digits", 0, digits_file, lambda *_: None).files]
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+    assert on_cluster({entry: partial(on_the_shelf, entry) for entry in names}) == dict.fromkeys(names)
 
 
 def test_failures_on_a_cluster_are_the_users_to_read(cluster: Cluster, tmp_path: Path) -> None:

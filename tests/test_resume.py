@@ -11,9 +11,10 @@ from test_train import config, silent
 from aebench.config import Training
 from aebench.randomness import Streams
 from aebench.store import Store
-from aebench.training import run as run_module
+from aebench.training.cell import train_cell
+from aebench.training.checkpoints import Checkpoints
 from aebench.training.optimizers.adam import Adam
-from aebench.training.run import CheckpointWriter, train_run
+from aebench.training.run import train_run
 from aebench.training.state import Progress, TrainingState
 
 KINDS = {
@@ -29,9 +30,9 @@ class Interrupted(Exception):
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointWriter:
-    monkeypatch.setattr(run_module, "INTERVAL", 0.0)
-    return CheckpointWriter(Store(tmp_path / "store", 10**8), "key.checkpoint", tmp_path / "live.csv")
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    live = [tmp_path / f"live-{run}.csv" for run in range(3)]
+    return Checkpoints(Store(tmp_path / "store", 10**8), "key.checkpoint", interval=0, live=live)
 
 
 def settings(kind: str, epochs: int = 4, **others: object):  # type: ignore[no-untyped-def]
@@ -50,13 +51,13 @@ def until(epoch: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whenever_it_stopped_a_run_ends_the_same(kind: str, digits_file: Path, checkpoints: CheckpointWriter) -> None:
+def test_whenever_it_stopped_a_run_ends_the_same(kind: str, digits_file: Path, checkpoints: Checkpoints) -> None:
     whole = train_run(settings(kind), "digits", 0, digits_file, silent)
     seen = []
     for epoch in (1, 2, 3):  # three stops, one after the other
         with pytest.raises(Interrupted):
             train_run(settings(kind), "digits", 0, digits_file, until(epoch), checkpoints=checkpoints)
-        assert len(checkpoints.live.read_text().splitlines()) == 1 + epoch
+        assert len(checkpoints.live[0].read_text().splitlines()) == 1 + epoch
     resumed = train_run(
         settings(kind), "digits", 0, digits_file, lambda done, *_: seen.append(done), checkpoints=checkpoints
     )
@@ -66,9 +67,7 @@ def test_whenever_it_stopped_a_run_ends_the_same(kind: str, digits_file: Path, c
 
 
 @pytest.mark.parametrize("select", ["best_validation", "last"])
-def test_the_best_epoch_before_the_stop_is_remembered(
-    select: str, digits_file: Path, checkpoints: CheckpointWriter
-) -> None:
+def test_the_best_epoch_before_the_stop_is_remembered(select: str, digits_file: Path, checkpoints: Checkpoints) -> None:
     own = settings("ae", epochs=6)
     own = own.model_copy(update={"training": own.training.model_copy(update={"learning_rate": 0.3, "select": select})})
     whole = train_run(own, "digits", 0, digits_file, silent)
@@ -78,9 +77,7 @@ def test_the_best_epoch_before_the_stop_is_remembered(
 
 
 @pytest.mark.parametrize("patience", [1, 2])
-def test_a_run_stops_where_it_would_have_stopped(
-    patience: int, digits_file: Path, checkpoints: CheckpointWriter
-) -> None:
+def test_a_run_stops_where_it_would_have_stopped(patience: int, digits_file: Path, checkpoints: Checkpoints) -> None:
     """Whenever it was broken off, also between its last epoch and its end."""
     own = settings("ae", epochs=30)
     changes = {"learning_rate": 0.3, "patience": patience, "select": "last"}
@@ -96,7 +93,7 @@ def test_a_run_stops_where_it_would_have_stopped(
     assert train_run(own, "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
 
-def test_a_halved_rate_stays_halved(digits_file: Path, checkpoints: CheckpointWriter) -> None:
+def test_a_halved_rate_stays_halved(digits_file: Path, checkpoints: Checkpoints) -> None:
     own = settings("vae", epochs=12)
     changes = {"learning_rate": 0.1, "schedule": "plateau", "plateau_epochs": 1, "patience": 6}
     own = own.model_copy(update={"training": own.training.model_copy(update=changes)})
@@ -119,36 +116,36 @@ def test_a_run_that_fails_where_it_goes_on_keeps_its_last_finite_weights(stopped
 
     def begun(seed: int) -> TrainingState:
         model = tiny("ae", seed=seed)
-        return TrainingState(Progress(model), Adam(list(model.parameters())), Streams(0))
+        return TrainingState([(Progress(model), Streams(0))], Adam(list(model.parameters())))
 
     def end_epoch(state: TrainingState, loss: float) -> bool:
         with torch.no_grad():
-            for weight in state.progress.model.parameters():
+            for weight in state.runs[0][0].model.parameters():
                 weight += 1
-        return state.progress.end_epoch({"train_loss": loss, "validation_loss": loss}, 1.0, BEST, 64)
+        return state.runs[0][0].end_epoch({"train_loss": loss, "validation_loss": loss}, 1.0, BEST, 64)
 
     state = begun(0)
     assert end_epoch(state, 1.0)
     assert end_epoch(state, 2.0)
-    expected = {name: weight.clone() for name, weight in state.progress.model.state_dict().items()}
+    expected = {name: weight.clone() for name, weight in state.runs[0][0].model.state_dict().items()}
     if stopped:
         packed = state.pack()
         state = begun(1)
         assert state.load_state(packed)
     assert not end_epoch(state, math.nan)
-    assert state.progress.end().selected_epoch == 2
-    found = state.progress.model.state_dict()
+    assert state.runs[0][0].end().selected_epoch == 2
+    found = state.runs[0][0].model.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
-def test_a_checkpoint_of_another_run_is_not_used(digits_file: Path, checkpoints: CheckpointWriter) -> None:
+def test_a_checkpoint_of_another_run_is_not_used(digits_file: Path, checkpoints: Checkpoints) -> None:
     """The store looks at the name alone: what lies under it may be of another shape."""
     with pytest.raises(Interrupted):
         train_run(settings("vae"), "digits", 0, digits_file, until(2), checkpoints=checkpoints)
     whole = train_run(settings("ae"), "digits", 0, digits_file, silent)
     assert train_run(settings("ae"), "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
     for content in (b"", b"junk", (8).to_bytes(8, "little") + b'{"a": 1}'):
-        checkpoints.store.put(checkpoints.checkpoint, content)
+        checkpoints.shelf.put(checkpoints.name, content)
         assert train_run(settings("ae"), "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
 
@@ -164,29 +161,49 @@ def test_a_clock_that_is_set_back_in_training_leaves_epochs_in_order(
 
 
 def test_a_full_disk_does_not_stop_training(
-    digits_file: Path, checkpoints: CheckpointWriter, monkeypatch: pytest.MonkeyPatch
+    digits_file: Path, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints.store.folder.write_bytes(b"no folder can be made here")
+    checkpoints.shelf.folder.write_bytes(b"no folder can be made here")
     whole = train_run(settings("ae"), "digits", 0, digits_file, silent)
     assert train_run(settings("ae"), "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
 
-def test_a_state_holds_all_that_changes(digits_file: Path, checkpoints: CheckpointWriter) -> None:
+def test_runs_that_are_stacked_go_on_together(digits_file: Path, checkpoints: Checkpoints) -> None:
+    """Whenever they were broken off, and although one had ended before: it stays ended, and the others go on."""
+    own = settings("vae", epochs=30)
+    changes = {"learning_rate": 0.05, "patience": 1, "optimizer": "adamw", "weight_decay": 0.01}
+    own = own.model_copy(update={"training": own.training.model_copy(update=changes)})
+    seeds = (0, 1, 2)
+    whole = train_cell(own, "digits", seeds, digits_file, silent)
+    lengths = [len(run.files["history.csv"].splitlines()) - 1 for run in whole]
+    assert 1 < min(lengths) < max(lengths) < 30
+    for epoch in range(1, max(lengths) + 1):
+        with pytest.raises(Interrupted):
+            train_cell(own, "digits", seeds, digits_file, until(epoch), checkpoints=checkpoints)
+    assert len(checkpoints.live[0].read_text().splitlines()) > min(lengths)
+    resumed = train_cell(own, "digits", seeds, digits_file, silent, checkpoints=checkpoints)
+    assert [run.files for run in resumed] == [run.files for run in whole]
+    # What is of another number of runs is not theirs.
+    fewer = train_cell(own, "digits", seeds[:2], digits_file, silent, checkpoints=checkpoints)
+    assert len(fewer) == 2
+
+
+def test_a_state_holds_all_that_changes(digits_file: Path, checkpoints: Checkpoints) -> None:
     """Every tensor of a model in training is in its checkpoint, averages and generators too."""
     states: list[TrainingState] = []
     own = settings("dae")
-    keep = CheckpointWriter.write
+    keep = Checkpoints.write
 
-    def spy(self: CheckpointWriter, state: TrainingState) -> None:
+    def spy(self: Checkpoints, state: TrainingState) -> None:
         states.append(state)
         keep(self, state)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CheckpointWriter, "write", spy)
+        patch.setattr(Checkpoints, "write", spy)
         train_run(own, "digits", 0, digits_file, silent, checkpoints=checkpoints)
     names = set(states[-1]._tensors())
-    weights = set(states[-1].progress.model.state_dict())
-    assert {f"{part}/{name}" for part in ("weights", "best") for name in weights} <= names
-    assert {f"stream/{purpose}" for purpose in ("order", "corruption")} <= names
+    weights = set(states[-1].runs[0][0].model.state_dict())
+    assert {f"0/{part}/{name}" for part in ("weights", "best") for name in weights} <= names
+    assert {f"0/stream/{purpose}" for purpose in ("order", "corruption")} <= names
     assert sum(name.startswith("optimizer/") for name in names) == 3 * len(weights)
     assert torch.is_tensor(states[-1]._tensors()["optimizer/steps/0"])

@@ -12,12 +12,13 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from aebench import numerics as limits
 from aebench.errors import UserError
@@ -28,6 +29,8 @@ from aebench.numerics import Numerics
 
 # How many seconds a scheduler may take to be reached, and as many to answer; and how long to wait for its first worker.
 TIMEOUT = 5.0
+# And how long to wait for an entry to appear that is there already, or not at all.
+AT_ONCE = 0.1
 
 
 @contextmanager
@@ -38,6 +41,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
         UserError: Dask is not installed, nobody answers within seconds, or there are no workers.
     """
     try:
+        import dask
         from distributed import Client, KilledWorker, Security
         from distributed.comm import connect
     except ModuleNotFoundError:
@@ -60,7 +64,10 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
                 f"dask worker {address} --nthreads 1"
             ) from None
         client.subscribe_topic(topic, lambda event: messages.writer.send(Message(*event[1])))
-        sent = client.scatter(data.read_bytes(), broadcast=True)
+        # As the result of a task, the scheduler makes it anew where the workers are gone that had it; what is scattered
+        # would be lost, since the scheduler itself leaves but one copy of it after a while.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
+            sent = client.submit(bytes, data.read_bytes(), pure=False)
         call = partial(_run, numerics, identity(numerics), topic)
         lost = {
             KilledWorker: "several workers died of it, one after the other, perhaps for want of memory",
@@ -76,6 +83,35 @@ def identity(numerics: Numerics) -> dict[str, str]:
     versions = {f"version of {name}": version(name) for name in LIBRARIES}
     cpu = f"{platform.machine()} with{'' if limits.has_avx2() else 'out'} AVX2 and FMA"
     return {"version of aebench's code": code[:16], **versions, **({"CPU": cpu} if numerics == "portable" else {})}
+
+
+class SchedulerShelf:
+    """Entries that a job leaves with the scheduler of its cluster: another worker, or another stage, finds them there.
+
+    It is for use within a job. Whatever fails here costs time, never a result.
+    """
+
+    def get(self, name: str) -> bytes | None:
+        """The content of an entry; None where there is none."""
+        found: bytes | None = self._ask(name, lambda entry: entry.get(timeout=AT_ONCE))
+        return found
+
+    def put(self, name: str, content: bytes) -> bool:
+        """Keep `content` under `name`; whether that went well."""
+        return self._ask(name, lambda entry: entry.set(content) or True) is not None
+
+    def discard(self, name: str) -> None:
+        """Forget an entry."""
+        self._ask(name, lambda entry: entry.delete())
+
+    def _ask(self, name: str, what: Callable[[Any], Any]) -> Any:
+        """What the scheduler answers; None where there is no answer."""
+        from distributed import Client, Variable
+
+        # Checkpoints are far apart: a connection is not kept for them, with its thread.
+        with suppress(OSError, TimeoutError), Client(timeout=TIMEOUT, set_as_default=False) as client:
+            return what(Variable(name, client=client))
+        return None
 
 
 def _run(numerics: Numerics, expected: dict[str, str], topic: str, name: str, job: bytes, data: bytes) -> object:
@@ -95,7 +131,8 @@ def _run(numerics: Numerics, expected: dict[str, str], topic: str, name: str, jo
         [sys.executable, "-m", "aebench.execution.subprocess_worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=limits.environment(numerics) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=limits.environment(numerics)
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DASK_SCHEDULER_ADDRESS": worker.scheduler.address},
     )
     assert process.stdin
     assert process.stdout

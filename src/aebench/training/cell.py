@@ -13,11 +13,15 @@ from aebench.fingerprint import key
 from aebench.models.autoencoder import ImageSpec
 from aebench.paths import Layout
 from aebench.store import Store
-from aebench.training.run import CheckpointWriter, in_words, train_run, untrained
+from aebench.training.checkpoints import Checkpoints, none
+from aebench.training.run import in_words, train_run, untrained
 from aebench.training.trained_run import TrainedRun, pack, pack_runs, unpack_runs
 
 if TYPE_CHECKING:
     from aebench.execution.progress import Report
+
+# Seconds between checkpoints, at least: a small run would spend its time on them, and a cluster its network.
+INTERVAL, INTERVAL_ON_A_CLUSTER = 1.0, 30.0
 
 
 def jobs(
@@ -41,26 +45,36 @@ def jobs(
         seeds: one run each.
         layout: where unfinished runs show what they have.
         store: where runs are kept, and their checkpoints.
-        local: whether the workers are on this machine, and so see both.
+        local: whether the workers are on this machine, and so see both; else the scheduler of their cluster has the
+            checkpoints, and forgets each when its runs have ended.
 
     Returns:
         The jobs, each of which gives its seeds' runs, and where these are kept.
     """
     facts: dict[str, Any] = {"dataset": dataset, "data": data_sha256, "config": config.model_dump(mode="json")}
     work: dict[str, Callable[..., list[TrainedRun]]] = {}
-    keys = {}
+    keys: dict[str, str] = {}
+
+    def checkpoints(name: str, *seeds: int) -> Checkpoints:
+        if local:
+            live = [layout.live_history(dataset, config.variant, seed) for seed in seeds]
+            return Checkpoints(store, f"{keys[name]}.checkpoint", INTERVAL, live)
+        from aebench.execution.cluster import SchedulerShelf
+
+        return Checkpoints(SchedulerShelf(), f"{keys[name]}.checkpoint", INTERVAL_ON_A_CLUSTER)
+
     if config.device == "cpu":
         for seed in seeds:
             name = f"{config.variant} seed {seed}"
             keys[name] = key(code, **facts, seed=seed)
-            live = layout.live_history(dataset, config.variant, seed)
-            checkpoints = CheckpointWriter(store, f"{keys[name]}.checkpoint", live) if local else None
-            work[name] = partial(_train_one, config, dataset, seed, checkpoints)
+            work[name] = partial(_train_one, config, dataset, seed, checkpoints(name, seed))
     else:
         name = f"{config.variant} seeds {', '.join(map(str, seeds))}"
         # Rounding depends on how many are stacked.
         keys[name] = key(code, **facts, seeds=list(seeds))
-        work[name] = partial(train_cell, config, dataset, seeds)
+        work[name] = partial(train_cell, config, dataset, seeds, checkpoints=checkpoints(name, *seeds))
+    if not local:
+        work = {name: partial(_then_discard, job, checkpoints(name)) for name, job in work.items()}
     return work, ResultCache(store, {name: f"{found}.run" for name, found in keys.items()}, pack_runs, unpack_runs)
 
 
@@ -68,15 +82,30 @@ def _train_one(
     config: RunConfig,
     dataset: str,
     seed: int,
-    checkpoints: CheckpointWriter | None,
+    checkpoints: Checkpoints,
     data: Path | bytes,
     report: "Report",
 ) -> list[TrainedRun]:
     return [train_run(config, dataset, seed, data, report, checkpoints=checkpoints)]
 
 
+def _then_discard(
+    job: Callable[..., list[TrainedRun]], checkpoints: Checkpoints, data: Path | bytes, report: "Report"
+) -> list[TrainedRun]:
+    """A job whose checkpoint is where no stage could tidy up."""
+    runs = job(data, report)
+    checkpoints.discard()
+    return runs
+
+
 def train_cell(
-    config: RunConfig, dataset: str, seeds: Sequence[int], data: Path | bytes, report: "Report"
+    config: RunConfig,
+    dataset: str,
+    seeds: Sequence[int],
+    data: Path | bytes,
+    report: "Report",
+    *,
+    checkpoints: Checkpoints | None = None,
 ) -> list[TrainedRun]:
     """Train the runs of all seeds as one computation on `config.device`; the result has a run for each, in their order.
 
@@ -86,6 +115,7 @@ def train_cell(
         seeds: one a run; everything that is drawn for it is drawn from it.
         data: the data set's file, or its content.
         report: is told (epochs done, epochs in all, the losses in words of the first run that learns) after each epoch.
+        checkpoints: where the checkpoint of all of them lies and goes.
 
     Raises:
         ConfigError: the device is not there.
@@ -102,7 +132,15 @@ def train_cell(
         report(epoch, config.training.epochs, in_words(rows[0]))
 
     histories = train_stacked(
-        models, splits.train, splits.validation, config.training, seeds, device, after_epoch=after_epoch
+        models,
+        splits.train,
+        splits.validation,
+        config.training,
+        seeds,
+        device,
+        resume=checkpoints.read() if checkpoints else None,
+        after_epoch=after_epoch,
+        checkpoint=checkpoints.writer() if checkpoints else none,
     )
     return [
         pack(model.cpu(), history, config, dataset, seed, spec)

@@ -1,51 +1,21 @@
 """One run of the benchmark, from configuration to files: a variant, a data set, a seed."""
 
-import time
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aebench.config import RunConfig
 from aebench.data.datasets import load
-from aebench.errors import ConfigError, FileError
+from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
-from aebench.paths import write
 from aebench.randomness import drawing_from, generator
+from aebench.training.checkpoints import Checkpoints, none
 from aebench.training.purity import require_purity
-from aebench.training.state import TrainingState
 from aebench.training.train import train
 from aebench.training.trained_run import TrainedRun, pack
 from aebench.variants import build
 
 if TYPE_CHECKING:
     from aebench.execution.progress import Report
-    from aebench.store import Store
-
-# Checkpoints are at least so many seconds apart: a small run would spend its time on them.
-INTERVAL = 1.0
-
-
-@dataclass(frozen=True)
-class CheckpointWriter:
-    """Where an unfinished run leaves its checkpoint and its history, on a machine that will see them again.
-
-    `checkpoint` is the name of an entry in `store`, `live` the file for the history so far.
-    """
-
-    store: "Store"
-    checkpoint: str
-    live: Path
-
-    def read(self) -> bytes | None:
-        """The checkpoint that an earlier attempt left; None where there is none."""
-        return self.store.get(self.checkpoint)
-
-    def write(self, state: TrainingState) -> None:
-        """Write both; where the disk is full the run goes on without."""
-        self.store.put(self.checkpoint, state.pack())
-        with suppress(FileError):
-            write(self.live, state.progress.history.csv())
 
 
 def train_run(
@@ -55,7 +25,7 @@ def train_run(
     data: Path | bytes,
     report: "Report",
     *,
-    checkpoints: CheckpointWriter | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedRun:
     """Train one run, from its checkpoint where there is one.
 
@@ -74,16 +44,9 @@ def train_run(
     splits = load(data, dataset, config.data.validation_fraction)
     spec = ImageSpec(splits.shape, splits.class_shares)
     model = untrained(config, spec, seed)
-    written = time.monotonic()
 
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
         report(epoch, config.training.epochs, in_words(row))
-
-    def checkpoint(state: TrainingState) -> None:
-        nonlocal written
-        if checkpoints and time.monotonic() - written >= INTERVAL:
-            checkpoints.write(state)
-            written = time.monotonic()
 
     history = train(
         model,
@@ -93,7 +56,7 @@ def train_run(
         seed,
         resume=checkpoints.read() if checkpoints else None,
         after_epoch=after_epoch,
-        checkpoint=checkpoint,
+        checkpoint=checkpoints.writer() if checkpoints else none,
     )
     return pack(model, history, config, dataset, seed, spec)
 

@@ -21,7 +21,7 @@ from aebench.devices import sent
 from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.randomness import Streams
 from aebench.training.descent import Descent
-from aebench.training.state import History, Progress
+from aebench.training.state import History, Progress, TrainingState
 from aebench.training.train import validate
 
 # Batches whose noise is drawn while the device works on those before.
@@ -36,7 +36,9 @@ def train_stacked(
     seeds: Sequence[int],
     device: torch.device,
     *,
+    resume: bytes | None = None,
     after_epoch: Callable[[int, list[dict[str, float]]], None] = lambda *_: None,
+    checkpoint: Callable[[TrainingState], None] = lambda _: None,
 ) -> list[History]:
     """Train `models` in place, as `train` does each of them; S of them, the same but for their weights.
 
@@ -47,7 +49,9 @@ def train_stacked(
         config: epochs, batch size, optimiser and learning rate, when to stop, selection.
         seeds: one a model.
         device: where to compute.
+        resume: the state of these runs when they were interrupted, packed; one that is not theirs is passed over.
         after_epoch: is told the epoch and the history's row of every run that is still finite.
+        checkpoint: is given the state after each epoch after which one of them goes on.
 
     Returns:
         For each seed its history; one that diverges or stops ends where it would alone, and the others go on. An
@@ -58,9 +62,12 @@ def train_stacked(
     batch_count = -(-len(data) // config.batch_size)
     parameters = [weight for weight in weights.values() if weight.requires_grad]
     descent = Descent(config, parameters, batch_count, stacked=True)
-    held_out, going_on = validation.to(device), runs
+    state = TrainingState([(run.progress, run.streams) for run in runs], descent.optimizer)
+    if resume:
+        state.load_state(resume)
+    held_out, done = validation.to(device), max(len(run.progress.history.epochs) for run in runs)
     with _Batches(runs, data, config.batch_size, device) as batches:
-        for epoch in range(1, config.epochs + 1):
+        for epoch in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
             for model in models:
                 model.train()
@@ -76,22 +83,18 @@ def train_stacked(
                     seen[name].append(values.detach())
             means = {name: torch.cat(values, dim=1).double().mean(1).tolist() for name, values in seen.items()}
             rows = [{f"train_{name}": of_each[place] for name, of_each in means.items()} for place in range(len(runs))]
-            for run, row in zip(runs, rows, strict=True):
-                if run in going_on and len(held_out):
+            in_training = [(run, row) for run, row in zip(runs, rows, strict=True) if run.progress.goes_on]
+            for run, row in in_training:
+                if len(held_out):
                     found = validate(run.model, held_out, run.seed)
                     row |= {f"validation_{name}": value for name, value in found.items()}
             seconds, pixels = time.perf_counter() - started, data.images.shape[-1]
-            trained, going_on = (
-                going_on,
-                [
-                    run
-                    for run, row in zip(runs, rows, strict=True)
-                    if run in going_on and run.progress.end_epoch(row, seconds, config, pixels)
-                ],
-            )
-            if finite := [run.progress.history.epochs[-1] for run in trained if not run.progress.history.failed]:
+            going_on = [run.progress.end_epoch(row, seconds, config, pixels) for run, row in in_training]
+            if any(going_on):
+                checkpoint(state)
+            if finite := [row for run, row in in_training if not run.progress.history.failed]:
                 after_epoch(epoch, finite)
-            if not going_on:
+            if not any(going_on):
                 break
     return [run.progress.end() for run in runs]
 

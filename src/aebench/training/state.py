@@ -1,10 +1,10 @@
-"""A training run between two epochs: all that its rest depends on, as bytes and back."""
+"""Training between two epochs: all that its rest depends on, as bytes and back."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -54,19 +54,21 @@ class Progress:
     """A model in training with its history, and the weights with which it would end now.
 
     `best` is the validation loss of `best_weights`, −∞ where the last weights are taken, ∞ before the first epoch.
+    `goes_on`: whether there is to be another epoch, as long as epochs are left.
     """
 
     model: Autoencoder
     history: History = field(default_factory=History)
     best: float = math.inf
+    goes_on: bool = True
     best_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._latest, self.best_weights = self._weights(), self._weights()
 
-    def resume(self, history: History, best: float) -> None:
+    def resume(self, history: History, best: float, goes_on: bool) -> None:
         """Continue with the weights that the model and `best_weights` have by now."""
-        self.history, self.best, self._latest = history, best, self._weights()
+        self.history, self.best, self.goes_on, self._latest = history, best, goes_on, self._weights()
 
     def end_epoch(self, row: dict[str, float], seconds: float, config: Training, pixels: int) -> bool:
         """Add an epoch's row and choose the weights; whether to go on: the run may have diverged, or lost its patience.
@@ -81,6 +83,7 @@ class Progress:
         if reason := self._diverged(row, pixels):
             self.history.failed = f"{reason} in epoch {epoch}; try a smaller training.learning_rate"
             self.history.selected_epoch, self.best_weights = epoch - 1, self._latest
+            self.goes_on = False
             return False
         self.history.epochs.append(row)
         self.history.seconds.append(seconds)
@@ -88,7 +91,8 @@ class Progress:
         score = row["validation_loss"] if config.select == "best_validation" else -math.inf
         if score < self.best or config.select == "last":
             self.best, self.history.selected_epoch, self.best_weights = score, epoch, self._latest
-        return config.patience is None or self._epochs_without_gain() < config.patience
+        self.goes_on = config.patience is None or self._epochs_without_gain() < config.patience
+        return self.goes_on
 
     def share_of_rate(self, config: Training) -> float:
         """Of the learning rate in the next epoch, by the validation losses so far: less than 1 with `plateau` alone."""
@@ -127,43 +131,56 @@ class Progress:
 
 @dataclass
 class TrainingState:
-    """All that the rest of a run depends on: weights, history and best weights, the optimiser's, the generators."""
+    """All that the rest of a run depends on, or of several whose weights are stacked and which have one optimiser.
 
-    progress: Progress
+    `runs`: of each its weights, history and best weights, and its generators.
+    """
+
+    runs: Sequence[tuple[Progress, Streams]]
     optimizer: Optimizer
-    streams: Streams
 
     def pack(self) -> bytes:
         """Everything as the content of a safetensors file, for `load_state`."""
-        # JSON writes no infinity that every reader takes, and as a tensor the score is exact.
-        history = torch.frombuffer(bytearray(json.dumps(asdict(self.progress.history)).encode()), dtype=torch.uint8)
-        best = torch.tensor(self.progress.best, dtype=torch.float64)
-        return save({**self._tensors(), "history": history, "best": best})
+        facts = [
+            # As text, since JSON has no infinity that every reader takes.
+            {"history": asdict(progress.history), "best": progress.best.hex(), "goes_on": progress.goes_on}
+            for progress, _ in self.runs
+        ]
+        packed = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
+        return save({**{name: value.cpu() for name, value in self._tensors().items()}, "facts": packed})
 
     def load_state(self, packed: bytes) -> bool:
-        """Continue from what `pack` gave; whether it was of a run like this one: else nothing changes."""
+        """Continue from what `pack` gave; whether it was of runs like these: else nothing changes."""
         try:
             found = load(packed)
-            history = History(**json.loads(found.pop("history").numpy().tobytes()))
-            best = found.pop("best").item()
+            facts = [
+                (History(**of_run["history"]), float.fromhex(of_run["best"]), bool(of_run["goes_on"]))
+                for of_run in json.loads(found.pop("facts").numpy().tobytes())
+            ]
         except (SafetensorError, KeyError, TypeError, ValueError):
             return False
-        streams = {name.removeprefix("stream/"): found.pop(name) for name in list(found) if name.startswith("stream/")}
-        mine = {name: value for name, value in self._tensors().items() if not name.startswith("stream/")}
+        states = [_taken(found, f"{run}/stream/") for run in range(len(self.runs))]
+        mine = {name: value for name, value in self._tensors().items() if "/stream/" not in name}
         if {name: value.shape for name, value in found.items()} != {name: value.shape for name, value in mine.items()}:
             return False
         with torch.no_grad():
             for name, value in mine.items():
                 value.copy_(found[name])
-        self.streams.load_state_dict(streams)
-        self.progress.resume(history, best)
+        for (progress, streams), of_run, state in zip(self.runs, facts, states, strict=True):
+            streams.load_state_dict(state)
+            progress.resume(*of_run)
         return True
 
     def _tensors(self) -> dict[str, Tensor]:
-        parts = {
-            "weights": self.progress.model.state_dict(),
-            "best": self.progress.best_weights,
-            "optimizer": self.optimizer.state_dict(),
-            "stream": self.streams.state_dict(),
-        }
+        parts: dict[str, Mapping[str, Tensor]] = {"optimizer": self.optimizer.state_dict()}
+        for run, (progress, streams) in enumerate(self.runs):
+            parts[f"{run}/weights"] = progress.model.state_dict()
+            parts[f"{run}/best"] = progress.best_weights
+            parts[f"{run}/stream"] = streams.state_dict()
         return {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+
+
+def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, without that beginning, and no longer in `tensors`."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}

@@ -54,7 +54,7 @@ def train(
     batches = -(-len(data) // config.batch_size)
     descent = Descent(config, [weight for weight in model.parameters() if weight.requires_grad], batches)
     progress = Progress(model)
-    state = TrainingState(progress, descent.optimizer, streams)
+    state = TrainingState([(progress, streams)], descent.optimizer)
     if resume:
         state.load_state(resume)
     for epoch in range(len(progress.history.epochs) + 1, config.epochs + 1):
