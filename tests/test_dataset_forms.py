@@ -82,7 +82,10 @@ def alone(folder: Path) -> None:
     assert sizes(found) == (50, 0, 10)
     assert found.test.labels.tolist() == [0] * 5 + [1] * 5
     assert read(folder) == read(folder)
-    assert said == ["used: 60 images of 2 classes (a 30, b 30); not used: nothing", "train 50 images, test 10 images"]
+    assert said == [
+        "used: 60 images of 2 classes (a 30, b 30); not used: nothing",
+        "train 50 images, test 10 images (a sixth of each class)",
+    ]
 
 
 @row("`train/CLASS/…` and `test/CLASS/…`")
@@ -121,7 +124,10 @@ def no_test(folder: Path) -> None:
     said: list[str] = []
     assert sizes(splits(folder, said)) == (50, 40, 10)
     assert said[0] == "val is the validation split"
-    assert said[-1] == "train 50 images, validation 40 images, test 10 images"
+    assert said[-1] == (
+        "train 50 images, validation 40 images (its own; data.validation_fraction is not used), "
+        "test 10 images (a sixth of each class)"
+    )
 
 
 @row("images in folders below a class")
@@ -374,6 +380,8 @@ def validation_arrays(folder: Path) -> None:
     short = {name.replace("validation", "val"): array for name, array in arrays.items()}
     same(folder, short, arrays, "val_images and val_labels are images and labels of validation")
     same(folder, keras(short), arrays, "x_val and y_val are images and labels of validation")
+    small = {name: array[:9] if name.startswith("train") else array for name, array in arrays.items()}
+    refused(archive(folder, small), "found 9 train images, allowed: at least 10")
     few = arrays | {"validation_images": pixels(9, 6, 5), "validation_labels": np.zeros(9, int)}
     refused(archive(folder, few), "found 9 validation images, allowed: at least 10")
 

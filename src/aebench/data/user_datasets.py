@@ -80,7 +80,9 @@ def read(path: Path, log: Callable[[str], None]) -> tuple[Arrays, RawDataset]:
     stays_inside(path, path.parent)
     raw = image_folders.read(path, log) if path.is_dir() else archives.read(path, log)
     log(raw.in_words())
-    images, labels = dict(raw.images), dict(raw.labels)
+    images, labels, origin = dict(raw.images), dict(raw.labels), dict[str, str]()
+    if "validation" in images:
+        origin["validation"] = " (its own; data.validation_fraction is not used)"
     if "test" in raw.images:
         _check_counts(path, raw, "train", FEWEST_OF_A_CLASS)
         _check_counts(path, raw, "test", 1)
@@ -88,16 +90,17 @@ def read(path: Path, log: Callable[[str], None]) -> tuple[Arrays, RawDataset]:
         _check_counts(path, raw, "train", FEWEST_OF_A_CLASS + 1)
         for split, chosen in _split(raw.labels["train"], path.stem).items():
             images[split], labels[split] = raw.images["train"][chosen], raw.labels["train"][chosen]
+        origin["test"] = " (a sixth of each class)"
     if (brightest := max(int(of_split.max()) for of_split in images.values())) < 128:
         log(f"the images are dark: their brightest pixel is {brightest} of 255")
-    for split in set(SPLITS[1:]) & set(labels):
-        if len(labels[split]) < SMALLEST_SPLIT:
-            raise DataError(f"{path}: found {len(labels[split])} {split} images, allowed: at least {SMALLEST_SPLIT}")
-    log(", ".join(f"{split} {len(labels[split])} images" for split in SPLITS if split in labels))
+    sizes = {split: len(labels[split]) for split in SPLITS if split in labels}
+    for split, size in sizes.items():
+        if size < SMALLEST_SPLIT:
+            raise DataError(f"{path}: found {size} {split} images, allowed: at least {SMALLEST_SPLIT}")
+    log(", ".join(f"{split} {size} images{origin.get(split, '')}" for split, size in sizes.items()))
     arrays: Arrays = {}
-    for split in SPLITS:
-        if split in labels:
-            arrays |= {f"{split}_images": images[split], f"{split}_labels": labels[split]}
+    for split in sizes:
+        arrays |= {f"{split}_images": images[split], f"{split}_labels": labels[split]}
     return arrays, raw
 
 
