@@ -446,6 +446,10 @@ def shares(folder: Path) -> None:
     for dtype in (np.float16, np.float32, np.float64):
         same(folder, arrays | {"images": (arrays["images"] / 255).astype(dtype)}, arrays, "0 (black) to 1 (white)")
 
+    for off in (-0.4, 0.4):
+        near = np.clip((arrays["images"] + off) / 255, 0, 1)
+        same(folder, arrays | {"images": near}, arrays)
+
 
 @row("images of whole numbers to 255, in any other type")
 def whole_numbers(folder: Path) -> None:
@@ -563,6 +567,8 @@ def refused_labels(folder: Path) -> None:
         (labels.astype("datetime64[s]"), "found values of type datetime64.s., allowed: whole numbers, or text"),
     ):
         refused(archive(folder, as_usual(labels=wrong)), f"labels: {message}")
+    other = parted() | {"test_labels": np.full(30, 9)}
+    refused(archive(folder, other), "found 0 train images of the class 9, allowed: at least 2")
     two = as_usual(classes=np.array(["a", "b"]))
     refused(archive(folder, two), "found the label 2, allowed: 0 to 1, one for each class")
 
