@@ -136,6 +136,7 @@ def below_a_class(folder: Path) -> None:
     said: list[str] = []
     assert sizes(splits(folder, said)) == (50, 0, 10)
     only_line(said, "used: 60 images of 2 classes (a 36, b 24); not used: nothing")
+    only_line(said, "36 images lie in folders below their class")
     (folder / "mine" / "b" / "again").symlink_to(folder / "mine" / "b")
     refused(folder, "b/again: found the folder .*/b again, allowed: each once")
 
@@ -508,7 +509,12 @@ def shapes_of_labels(folder: Path) -> None:
 @row("other whole numbers as labels, also as floats")
 def any_whole_numbers(folder: Path) -> None:
     arrays = whole()
-    same(folder, arrays | {"labels": arrays["labels"].astype(float)}, arrays)
+    same(
+        folder,
+        arrays | {"labels": arrays["labels"].astype(float)},
+        arrays,
+        "float64 are taken as the whole numbers 0 to 2",
+    )
     same(folder, arrays | {"labels": arrays["labels"] > 0}, arrays | {"labels": (arrays["labels"] > 0) * 1})
     said: list[str] = []
     for values in ((1, 2, 3), (0, 5, 10**15), (7.0, 8.0, 90.0)):

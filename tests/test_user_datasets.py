@@ -359,7 +359,7 @@ def test_hundreds_of_classes_are_read_in_bounded_memory(tmp_path: Path) -> None:
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
     assert load(content, "mine", 0.1).classes == 700
-    assert said[0] == "used: 4200 images of 700 classes (0 6, 1 6, 2 6, 3 6, 4 6, … each 6 to 6); not used: nothing"
+    assert said[0] == "used: 4200 images of 700 classes (0 6, 1 6, 2 6, 3 6, 4 6, … each 6); not used: nothing"
     many = {"images": np.zeros((100_000, 1, 1), np.uint8), "labels": np.arange(100_000)}  # labels that are no classes
     refused(archive(tmp_path, many), "found 1 images of the class 0, allowed: at least 3")
 

@@ -107,7 +107,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
             raise ValueError(f"{info.filename} has a header of version {version[0]}.{version[1]}")
         shape, _, dtype = headers[version](stream)
         if dtype.hasobject:
-            raise ValueError(f"{info.filename} holds Python objects, which are not unpickled")
+            raise ValueError(f"{info.filename} holds Python objects, which are not unpickled; save text with dtype=str")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
             raise ValueError(f"{info.filename} claims the shape {shape}, which its size contradicts")
     with archive.open(info) as stream:

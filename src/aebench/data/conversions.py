@@ -182,6 +182,8 @@ def _plain(path: Path, name: str, array: NDArray[Any], images: int, log: Log) ->
         )
     if high >= 2**53:
         raise DataError(f"{path}: {name}: found the label {high:g}, allowed: less than 2^53")
+    if array.dtype.kind in "bf":
+        log(f"{name}: values of type {array.dtype} are taken as the whole numbers {low:g} to {high:g}")
     return array.astype(np.int64)
 
 

@@ -48,7 +48,7 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
     reader = _Reader(path)
     images = {
         split: [
-            [reader.image(file) for folder in of_split.get(name, ()) for file in tree.images(folder)]
+            [reader.image(file, folder) for folder in of_split.get(name, ()) for file in tree.images(folder)]
             for name in classes
         ]
         for split, of_split in folders.items()
@@ -174,8 +174,8 @@ class _Reader:
         self._first: tuple[Path, tuple[int, ...]] | None = None
         self._channels = 1
 
-    def image(self, path: Path) -> Images:
-        """As `[C, H, W]`, C = 1 where it is grey."""
+    def image(self, path: Path, of_class: Path) -> Images:
+        """As `[C, H, W]`, C = 1 where it is grey; `of_class` is the folder of its class."""
         stays_inside(path, self.root)
         if not path.is_file():
             raise DataError(f"{path}: found no file, allowed: an image; delete it")
@@ -190,6 +190,8 @@ class _Reader:
                 f"{path}: found {pixels.shape[2]} × {pixels.shape[1]} pixels, "
                 f"allowed: {width} × {height}, as {first} has"
             )
+        if path.parent != of_class:
+            self.notes.update(["lie in folders below their class"])
         self._channels = max(self._channels, len(pixels))
         return pixels
 

@@ -47,7 +47,7 @@ class RawDataset:
         counts = np.bincount(labels, minlength=len(self.classes))
         named = [f"{name} {count}" for name, count in zip(self.classes[:_NAMED], counts, strict=False)]
         if len(counts) > _NAMED:
-            named.append(f"… each {counts.min()} to {counts.max()}")
+            named.append(f"… each {' to '.join(map(str, sorted({counts.min(), counts.max()})))}")
         return (
             f"used: {len(labels)} images of {len(counts)} classes ({', '.join(named)}); "
             f"not used: {', '.join(self.not_used) or 'nothing'}"
