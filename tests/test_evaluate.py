@@ -175,6 +175,17 @@ def test_what_cannot_be_measured_has_a_reason(digits_file: Path, tmp_path: Path)
     assert "elbo_nats.ci95" not in two["not_defined"]
 
 
+def test_a_validation_split_of_the_data_set_s_own_is_used_and_named(digits_file: Path, tmp_path: Path) -> None:
+    arrays = load_file(digits_file)
+    own = {f"validation_{what}": arrays[f"test_{what}"][60:90] for what in ("images", "labels")}
+    data = small(digits_file, tmp_path / "data.safetensors", **own)
+    assert np.array_equal(load(data, "digits", 0.1).validation.images.reshape(-1, 1, 8, 8), own["validation_images"])
+    folder = run(data, tmp_path / "run", "ae")
+    protocol = document("digits", config("ae"), EVALUATION, {0: evaluated(folder, data)})["protocol"]
+    assert protocol["validation"] == "the data set's own split"
+    assert "validation_fraction" not in protocol
+
+
 def test_densities_are_not_defined_on_binarised_pixels(digits_file: Path, tmp_path: Path) -> None:
     from aebench.evaluation.context import Context
     from aebench.evaluation.metrics.expost import not_defined

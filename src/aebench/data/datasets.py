@@ -1,5 +1,6 @@
 """The data sets: one entry each in one table, and what a run sees of one."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +16,10 @@ from torch import Tensor
 
 from aebench.data import user_datasets
 from aebench.data.description import Arrays, Binarization, Description, describe, write
+from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT
 from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
-from aebench.data.user_datasets import FEWEST_OF_A_CLASS
 from aebench.errors import DataError
 from aebench.randomness import generator
-
-# Fewer images than this are no split to fit or to select on.
-SMALLEST_SPLIT = 50
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,10 @@ DATASETS: Mapping[str, Dataset] = {
     "fashion_mnist_binary": replace(_FASHION, binarization="stochastic"),
     "digits": Dataset((1, 8, 8), tuple("0123456789"), 1437, "none", _digits, raw="digits"),
 }
+
+
+Labelled = tuple[Tensor, Tensor]
+"""Images `[N, D]` and labels `[N]`."""
 
 
 class DatasetFacts(NamedTuple):
@@ -195,7 +197,8 @@ class Split:
 class Splits:
     """A data set as a run sees it; the three splits share no image, and are the same for every variant and seed.
 
-    `shape`: of an image, (C, H, W). `classes`: how many.
+    `shape`: of an image, (C, H, W). `classes`: how many. `own_validation`: the data set brought its validation
+    split, and none was drawn.
     """
 
     train: Split
@@ -204,6 +207,7 @@ class Splits:
     shape: tuple[int, int, int]
     classes: int
     binarization: Binarization = "none"
+    own_validation: bool = False
 
     def to(self, device: torch.device) -> "Splits":
         """The same splits on a device; the training images' dynamic binarization is fixed before."""
@@ -225,8 +229,8 @@ def held_out_images(validation_fraction: float, train_images: int) -> int:
 def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
     """The splits of the data set in `data`, a file that `fetch` made or its content.
 
-    Validation comes out of the training images. Where pixels are binarised, those of validation and test are fixed, and
-    those of training are binarized dynamically.
+    Validation is the data set's own, or comes out of the training images. Where pixels are binarised, those of
+    validation and test are fixed, and those of training are binarized dynamically.
 
     Raises:
         DataError: the file is missing or damaged, training or validation is too small, or training has too few images
@@ -235,7 +239,8 @@ def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
     try:
         content = read(data) if isinstance(data, bytes) else load_file(data)
         about = describe(data)
-        (images, labels), test = (_labelled(content, split, about) for split in ("train", "test"))
+        train, test = (_labelled(content, split, about) for split in ("train", "test"))
+        own = _labelled(content, "validation", about) if "validation_images" in content else None
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; run `dvc repro fetch@{name}`") from None
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
@@ -243,33 +248,56 @@ def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
         raise DataError(
             f"{where} is damaged ({_in_words(error)}); delete it and run `dvc repro fetch@{name}`"
         ) from None
-    held_out = held_out_images(validation_fraction, len(labels))
-    if (held_out < SMALLEST_SPLIT and validation_fraction > 0) or len(labels) - held_out < SMALLEST_SPLIT:
-        raise DataError(
-            f"{name}: found {len(labels)} training images, of which data.validation_fraction takes {held_out}, "
-            f"allowed: at least {SMALLEST_SPLIT} on both sides, or data.validation_fraction: 0"
-        )
-    order = torch.randperm(len(labels), generator=generator(name, "validation split"))
-    validation, train = order[:held_out], order[held_out:].sort().values
-    counts = torch.bincount(labels[train], minlength=len(about.classes))
+    train, validation = (train, own) if own else _hold_out(*train, name, validation_fraction)
+    counts = torch.bincount(train[1], minlength=len(about.classes))
     if counts.min() < FEWEST_OF_A_CLASS:
         label = int(counts.argmin())
         raise DataError(
             f"{name}: found {counts[label]} training images of class {about.classes[label]}, allowed: "
-            f"at least {FEWEST_OF_A_CLASS} of each class; lower data.validation_fraction or add images"
+            f"at least {FEWEST_OF_A_CLASS} of each class; add images"
         )
     dynamic = about.binarization == "stochastic"
     return Splits(
-        train=Split(images[train], labels[train], dynamic),
-        validation=Split(images[validation], labels[validation], dynamic).fixed(name, "validation"),
+        train=Split(*train, dynamic),
+        validation=Split(*validation, dynamic).fixed(name, "validation"),
         test=Split(*test, dynamic).fixed(name, "test"),
         shape=about.shape,
         classes=len(about.classes),
         binarization=about.binarization,
+        own_validation=own is not None,
     )
 
 
-def _labelled(content: Mapping[str, NDArray[np.generic]], split: str, about: Description) -> tuple[Tensor, Tensor]:
+def _hold_out(images: Tensor, labels: Tensor, name: str, fraction: float) -> tuple[Labelled, Labelled]:
+    """Training and validation images with their labels, drawn by the data set's name.
+
+    Where the draw would leave fewer than `FEWEST_OF_A_CLASS` images of a class for training, others take their place.
+    """
+    order = torch.randperm(len(labels), generator=generator(name, "validation split")).numpy()
+    free = order[~_last_of_each_class(labels.numpy()[order])]
+    validation = free[: held_out_images(fraction, len(labels))]
+    train = np.setdiff1d(order, validation)
+    if (len(validation) < SMALLEST_SPLIT and fraction > 0) or len(train) < SMALLEST_SPLIT:
+        enough = len(free) >= SMALLEST_SPLIT and len(labels) >= 2 * SMALLEST_SPLIT
+        share = math.ceil(100 * SMALLEST_SPLIT / len(labels)) / 100 if enough else None
+        raise DataError(
+            f"{name}: found {len(labels)} training images, of which data.validation_fraction takes {len(validation)}, "
+            f"allowed: at least {SMALLEST_SPLIT} on both sides; "
+            + (f"set data.validation_fraction to {share:g}" if share else "add images")
+        )
+    return (images[train], labels[train]), (images[validation], labels[validation])
+
+
+def _last_of_each_class(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a label `[N]` is among the last `FEWEST_OF_A_CLASS` of its class."""
+    by_class, counts = labels.argsort(kind="stable"), np.bincount(labels)
+    found = np.zeros(len(labels), bool)
+    for place in range(1, FEWEST_OF_A_CLASS + 1):
+        found[by_class[(counts.cumsum() - place)[counts >= place]]] = True
+    return found
+
+
+def _labelled(content: Mapping[str, NDArray[np.generic]], split: str, about: Description) -> Labelled:
     """Images `[N, D]` and labels `[N]` of one split, which agree with each other and with the description."""
     images, labels = content[f"{split}_images"], content[f"{split}_labels"]
     if images.dtype != np.uint8 or images.shape[1:] != about.shape or labels.dtype != np.int64:

@@ -1,120 +1,200 @@
 """Data sets as folders of images, a folder a class. No link is followed out of them."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
-from aebench.data.raw_dataset import SPLITS, Images, RawDataset, check_classes, check_size, reason, stays_inside
+from aebench.data import image_files
+from aebench.data.image_files import SUFFIXES
+from aebench.data.raw_dataset import SPLITS, Images, RawDataset, check_classes, split_of, stays_inside
 from aebench.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
+# What systems and programs leave in folders, beside all that is hidden.
+LEFTOVERS = (
+    *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("@eadir", "#recycle", "lost+found", "__pycache__"),
+)
 
 
 def read(path: Path, log: Callable[[str], None]) -> RawDataset:
-    """Read a folder of images: `train/CLASS/…` and `test/CLASS/…`, or `CLASS/…`; grey where all images are.
+    """Read a folder of images: `train/CLASS/…`, `test/CLASS/…` and maybe `validation/CLASS/…`, or `CLASS/…`.
+
+    The images are grey where all of them are. Those in folders below a class are of that class.
 
     Args:
         path: the folder.
-        log: gets a line about what is not used.
+        log: gets a line for each thing that was taken for another.
 
     Raises:
         DataError: the first thing that is wrong.
     """
-    folders = _folders(path)
-    parted = {"train", "test"} <= {folder.name for folder in folders}
-    if parted and len(folders) > 2:
-        others = ", ".join(folder.name for folder in folders if folder.name not in SPLITS)
-        raise DataError(f"{path}: found {others} beside train and test, allowed: no other folder")
-    roots = {split: path / split for split in SPLITS} if parted else {"": path}
-    names = {part: tuple(folder.name for folder in _folders(root)) for part, root in roots.items()}
-    if len(set(names.values())) > 1:
-        differing = ", ".join(sorted(set(names["train"]) ^ set(names["test"])))
-        raise DataError(f"{path}: found {differing} in one of train and test alone, allowed: the same classes in both")
-    classes = next(iter(names.values()))
+    tree = _Tree(path)
+    top = tree.unpacked(path, log)
+    splits = {split: tree.unpacked(folder, log) for split, folder in _splits(tree, top, log).items()}
+    folders = {split: _classes(tree, folder, log) for split, folder in splits.items()}
+    names = {split: set(of_split) for split, of_split in folders.items()}
+    train = names["train"]
+    if differing := (train ^ names.get("test", train)) | (names.get("validation", train) - train):
+        raise DataError(
+            f"{path}: found {', '.join(sorted(differing))} in one of {' and '.join(splits)} alone, "
+            "allowed: the same classes in both"
+        )
+    classes = tuple(sorted(train))
     check_classes(path, classes)
     reader = _Reader(path)
-    images = {part: [reader.images(root / name) for name in classes] for part, root in roots.items()}
-    if reader.left_out:
-        log(f"{path.name}: {reader.left_out} files are no {', '.join(SUFFIXES)} and are not used")
-    labels = {
-        part: np.repeat(np.arange(len(classes)), [len(of_class) for of_class in found])
-        for part, found in images.items()
+    images = {
+        split: [
+            [reader.image(file, folder) for folder in of_split.get(name, ()) for file in tree.images(folder)]
+            for name in classes
+        ]
+        for split, of_split in folders.items()
     }
-    stacked = {
-        part: reader.stack([image for of_class in found for image in of_class]) for part, found in images.items()
-    }
-    return RawDataset(stacked, labels, classes, {f"{path.name}/": reader.sha256.hexdigest()})
+    for split, of_split in folders.items():
+        for name, found in zip(classes, images[split], strict=True):
+            if not found and name in of_split:
+                raise DataError(
+                    f"{of_split[name][0]}: found no images, allowed: files whose names end in {', '.join(SUFFIXES)}"
+                )
+    for what, count in reader.notes.items():
+        log(f"{count} images {what}")
+    labels = {split: np.repeat(np.arange(len(classes)), list(map(len, found))) for split, found in images.items()}
+    stacked = {split: reader.stack([one for of_class in found for one in of_class]) for split, found in images.items()}
+    return RawDataset(stacked, labels, classes, {f"{path.name}/": reader.sha256.hexdigest()}, tree.not_used())
 
 
-def _folders(path: Path) -> list[Path]:
-    found = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-    for entry in found:
-        stays_inside(entry, path)
+def _splits(tree: "_Tree", top: Path, log: Callable[[str], None]) -> dict[str, Path]:
+    """The folder of each split; all of it is `train` where its folders are classes."""
+    folders = tree.folders(top)
+    named = {folder.name: split_of(folder.name) for folder in folders}
+    splits = [split for split in named.values() if split]
+    of_splits = " and ".join(sorted((name for name, split in named.items() if split), key=_order))
+    if splits and "train" not in splits and len(splits) == len(named):
+        raise DataError(
+            f"{top}: found {of_splits} without train, allowed: train, test and maybe validation, or classes"
+        )
+    if "train" not in splits or (len(splits) == 1 and len(named) > 1):  # a train may be a class beside a bus
+        return {"train": top}
+    if others := ", ".join(name for name, split in named.items() if not split):
+        raise DataError(f"{top}: found {others} beside {of_splits}, allowed: no other folder")
+    if len(set(splits)) < len(splits):
+        raise DataError(f"{top}: found {of_splits}, of which two are the same split, allowed: one folder a split")
+    for name, split in named.items():
+        if name != split:
+            log(f"{name} is the {split} split")
+    return {split: folder for split in SPLITS for folder in folders if named[folder.name] == split}
+
+
+def _classes(tree: "_Tree", split: Path, log: Callable[[str], None]) -> dict[str, list[Path]]:
+    """The folders of each class: several, where their names differ in the form of Unicode alone."""
+    found: dict[str, list[Path]] = {}
+    for folder in tree.folders(split):
+        inside = [split_of(below.name) for below in tree.folders(folder)]
+        if "train" in inside and all(inside):
+            raise DataError(f"{folder}: found splits inside a class, allowed: classes inside the splits; swap the two")
+        found.setdefault(normalize("NFC", folder.name), []).append(folder)
+    for name, folders in found.items():
+        if len(folders) > 1:
+            log(f"{len(folders)} folders in {split.name} that differ in the form of Unicode alone are the class {name}")
     return found
 
 
-class _Reader:
-    """Reads images, all of one size; grey as long as each of them is."""
+def _order(name: str) -> int:
+    return SPLITS.index(split_of(name) or "train")
+
+
+class _Tree:
+    """The folders and files of a data set, without what systems leave there, and what is not used of them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.left_out = 0
+        self._entries: dict[Path, tuple[list[Path], list[Path]]] = {}
+        self._seen: dict[Path, Path] = {}
+        self._leftovers = 0
+        self._used = set[Path]()
+
+    def folders(self, folder: Path) -> list[Path]:
+        return self._listed(folder)[0]
+
+    def unpacked(self, folder: Path, log: Callable[[str], None]) -> Path:
+        """The folder itself, or the lone one inside it that holds what should lie there."""
+        while len(inside := self.folders(folder)) == 1 and self.folders(inside[0]):
+            if split_of(inside[0].name) not in (None, split_of(folder.name)):
+                break
+            folder = inside[0]
+            log(f"the folders in {folder.relative_to(self.root)} are taken, one level deeper than they should lie")
+        return folder
+
+    def images(self, folder: Path) -> Iterator[Path]:
+        """The images of a class, by name, then those in the folders below it."""
+        below, files = self._listed(folder)
+        for path in files:
+            if path.suffix.lower() in SUFFIXES:
+                self._used.add(path)
+                yield path
+        for inside in below:
+            yield from self.images(inside)
+
+    def not_used(self) -> tuple[str, ...]:
+        """Kinds of files with their numbers, e.g. `2 .txt`."""
+        others = [path for _, files in self._entries.values() for path in files if path not in self._used]
+        kinds = Counter(
+            "images that lie in no class" if path.suffix.lower() in SUFFIXES else path.suffix or "without a suffix"
+            for path in others
+        )
+        if self._leftovers:
+            kinds["hidden or left there by a system"] = self._leftovers
+        return tuple(f"{count} {kind}" for kind, count in kinds.items())
+
+    def _listed(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """Folders and files in a folder, by name."""
+        if folder not in self._entries:
+            stays_inside(folder, self.root)
+            if (other := self._seen.setdefault(folder.resolve(), folder)) != folder:
+                raise DataError(f"{folder}: found the folder {other} again, allowed: each once; delete the link")
+            folders, files = self._entries[folder] = [], []
+            for entry in sorted(folder.iterdir()):
+                if entry.name.startswith(".") or entry.name.casefold() in LEFTOVERS:
+                    self._leftovers += 1
+                else:
+                    (folders if entry.is_dir() else files).append(entry)
+        return self._entries[folder]
+
+
+class _Reader:
+    """Reads images, all of one size."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self.sha256 = hashlib.sha256()
-        self._first: tuple[Path, tuple[int, int]] | None = None
-        self._grey = True
+        self.notes = Counter[str]()
+        self._first: tuple[Path, tuple[int, ...]] | None = None
+        self._channels = 1
 
-    def images(self, folder: Path) -> list[Images]:
-        """Those of one class, `[H, W, 3]` each, in the order of their names."""
-        found = []
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.suffix.lower() not in SUFFIXES:
-                self.left_out += 1
-                continue
-            stays_inside(path, self.root)
-            found.append(self._image(path))
-        if not found:
-            raise DataError(f"{folder}: found no images, allowed: files whose names end in {', '.join(SUFFIXES)}")
-        return found
-
-    def stack(self, images: Sequence[Images]) -> Images:
-        """As `[N, C, H, W]`, C = 1 where all images are grey."""
-        channels = 1 if self._grey else 3
-        return np.stack([image[..., :channels].transpose(2, 0, 1) for image in images])
-
-    def _image(self, path: Path) -> Images:
-        from PIL import Image
-
+    def image(self, path: Path, of_class: Path) -> Images:
+        """As `[C, H, W]`, C = 1 where it is grey; `of_class` is the folder of its class."""
+        stays_inside(path, self.root)
         if not path.is_file():
             raise DataError(f"{path}: found no file, allowed: an image; delete it")
-        try:
-            content = path.read_bytes()
-            with Image.open(path, formats=FORMATS) as image:
-                self._check_size(path, image.size)
-                if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-                    raise DataError(f"{path}: found pixels of the kind {image.mode}, allowed: grey or RGB, 8 bits each")
-                if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                    raise DataError(f"{path}: found transparent pixels, allowed: opaque ones")
-                pixels = np.array(image.convert("RGB"))
-        except DataError:
-            raise
-        except Exception as error:  # readers of images fail in many ways
-            raise DataError(f"{path} cannot be read as an image: {reason(error)}; mend or delete it") from None
+        content = path.read_bytes()
+        pixels = image_files.read(path, content, lambda note: self.notes.update([note]))
         self.sha256.update(f"{path.relative_to(self.root).as_posix()}\0{len(content)}\0".encode() + content)
-        self._grey = self._grey and bool((pixels == pixels[..., :1]).all())
+        if self._first is None:
+            self._first = path, pixels.shape[1:]
+        first, (height, width) = self._first
+        if pixels.shape[1:] != (height, width):
+            raise DataError(
+                f"{path}: found {pixels.shape[2]} × {pixels.shape[1]} pixels, "
+                f"allowed: {width} × {height}, as {first} has"
+            )
+        if path.parent != of_class:
+            self.notes.update(["lie in folders below their class"])
+        self._channels = max(self._channels, len(pixels))
         return pixels
 
-    def _check_size(self, path: Path, size: tuple[int, int]) -> None:
-        """Before anything is decoded."""
-        check_size(path, (3, *size[::-1]))
-        if self._first is None:
-            self._first = path, size
-        first, expected = self._first
-        if size != expected:
-            raise DataError(
-                f"{path}: found {size[0]} × {size[1]} pixels, allowed: {expected[0]} × {expected[1]}, as {first} has"
-            )
+    def stack(self, images: list[Images]) -> Images:
+        """As `[N, C, H, W]`, C = 1 where all images that were read are grey."""
+        return np.stack([np.broadcast_to(image, (self._channels, *image.shape[1:])) for image in images])

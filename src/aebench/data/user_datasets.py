@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from aebench.config import NAME
 from aebench.data import archives, image_folders
 from aebench.data.description import Arrays, Binarization
-from aebench.data.raw_dataset import SPLITS, Labels, RawDataset, stays_inside
+from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, SPLITS, Labels, RawDataset, stays_inside
 from aebench.errors import DataError
 from aebench.randomness import generator
 
 # Where nothing says which images are for testing, one in so many of each class.
 TEST_SHARE = 6
-# A share of fewer test images says nothing, nor does a class of fewer training images.
-FEWEST_TEST_IMAGES, FEWEST_OF_A_CLASS = 10, 2
 
 
 @dataclass(frozen=True)
@@ -70,29 +68,38 @@ def read(path: Path, log: Callable[[str], None]) -> tuple[Arrays, RawDataset]:
 
     Args:
         path: an archive or a folder of images.
-        log: gets a line about what is left out.
+        log: gets lines about what is used, what is not, and what was taken for what.
 
     Returns:
-        `{train,test}_images` uint8 `[N, C, H, W]` and `{train,test}_labels` int64 `[N]`, and the files' `RawDataset`.
+        `{train,test}_images` uint8 `[N, C, H, W]` and `{train,test}_labels` int64 `[N]`, the same of `validation` where
+        the files have such a split, and the files' `RawDataset`.
 
     Raises:
         DataError: the first thing that is wrong.
     """
     stays_inside(path, path.parent)
     raw = image_folders.read(path, log) if path.is_dir() else archives.read(path, log)
-    images, labels = raw.images, raw.labels
-    if "" in images:
-        _check_counts(path, raw, "", FEWEST_OF_A_CLASS + 1)
-        chosen = _split(labels[""], path.stem)
-        images = {split: images[""][chosen[split]] for split in SPLITS}
-        labels = {split: labels[""][chosen[split]] for split in SPLITS}
-    else:
+    log(raw.in_words())
+    images, labels, origin = dict(raw.images), dict(raw.labels), dict[str, str]()
+    if "validation" in images:
+        origin["validation"] = " (its own; data.validation_fraction is not used)"
+    if "test" in raw.images:
         _check_counts(path, raw, "train", FEWEST_OF_A_CLASS)
         _check_counts(path, raw, "test", 1)
-    if len(labels["test"]) < FEWEST_TEST_IMAGES:
-        raise DataError(f"{path}: found {len(labels['test'])} test images, allowed: at least {FEWEST_TEST_IMAGES}")
+    else:
+        _check_counts(path, raw, "train", FEWEST_OF_A_CLASS + 1)
+        for split, chosen in _split(raw.labels["train"], path.stem).items():
+            images[split], labels[split] = raw.images["train"][chosen], raw.labels["train"][chosen]
+        origin["test"] = " (a sixth of each class)"
+    if (brightest := max(int(of_split.max()) for of_split in images.values())) < 128:
+        log(f"the images are dark: their brightest pixel is {brightest} of 255")
+    sizes = {split: len(labels[split]) for split in SPLITS if split in labels}
+    for split, size in sizes.items():
+        if size < SMALLEST_SPLIT:
+            raise DataError(f"{path}: found {size} {split} images, allowed: at least {SMALLEST_SPLIT}")
+    log(", ".join(f"{split} {size} images{origin.get(split, '')}" for split, size in sizes.items()))
     arrays: Arrays = {}
-    for split in SPLITS:
+    for split in sizes:
         arrays |= {f"{split}_images": images[split], f"{split}_labels": labels[split]}
     return arrays, raw
 
@@ -101,8 +108,10 @@ def _check_counts(path: Path, raw: RawDataset, split: str, fewest: int) -> None:
     counts = np.bincount(raw.labels[split], minlength=len(raw.classes))
     label = int(counts.argmin())
     if counts[label] < fewest:
-        what = f"{counts[label]} {split} images".replace("  ", " ")
-        raise DataError(f"{path}: found {what} of the class {raw.classes[label]}, allowed: at least {fewest}")
+        of_split = f"{split} images" if "test" in raw.images else "images"
+        raise DataError(
+            f"{path}: found {counts[label]} {of_split} of the class {raw.classes[label]}, allowed: at least {fewest}"
+        )
 
 
 def _split(labels: Labels, name: str) -> dict[str, NDArray[np.int64]]:

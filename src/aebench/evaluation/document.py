@@ -31,13 +31,14 @@ def document(
         if not is_mean:
             reasons[f"{metric}.ci95_images"] = "is not a mean over images"
     any_run = next(iter(results.values()))
+    facts = (any_run.conditional_parts, any_run.own_validation)
     images = len(first.arrays["labels"]) if first else 0
     return {
         "dataset": dataset,
         "variant": config.variant,
         "kind": config.model.kind,
         "parameters": any_run.parameters,
-        "protocol": protocol(any_run.binarization, config, evaluation, images, any_run.conditional_parts)
+        "protocol": protocol(any_run.binarization, config, evaluation, images, *facts)
         | {"seeds": len(runs), "selected_epoch": {str(seed): run.selected_epoch for seed, run in runs.items()}},
         "seeds": {str(seed): run.metrics for seed, run in runs.items()},
         "failed": failed,

@@ -46,6 +46,7 @@ class Evaluated:
     parameters: int
     conditional_parts: tuple[str, ...]
     binarization: Binarization
+    own_validation: bool
     selected_epoch: int
     weights_sha256: str
 
@@ -68,6 +69,7 @@ class Failed:
     parameters: int
     conditional_parts: tuple[str, ...]
     binarization: Binarization
+    own_validation: bool
     weights_sha256: str
 
     def pack(self) -> bytes:
@@ -116,8 +118,15 @@ def evaluate(
             device=device,
         )
     except Diverged as error:
-        model, binarization = run.model(), load(data, dataset, validation_fraction).binarization
-        return Failed(str(error), _parameters(model), _conditional_parts(model), binarization, run.weights_sha256)
+        model, splits = run.model(), load(data, dataset, validation_fraction)
+        return Failed(
+            str(error),
+            parameters=_parameters(model),
+            conditional_parts=_conditional_parts(model),
+            binarization=splits.binarization,
+            own_validation=splits.own_validation,
+            weights_sha256=run.weights_sha256,
+        )
 
 
 def _parameters(model: Autoencoder) -> int:
@@ -193,6 +202,7 @@ def evaluate_run(
         parameters=_parameters(model),
         conditional_parts=_conditional_parts(model),
         binarization=splits.binarization,
+        own_validation=splits.own_validation,
         selected_epoch=run.selected_epoch,
         weights_sha256=run.weights_sha256,
     )

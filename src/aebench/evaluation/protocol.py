@@ -46,13 +46,13 @@ def protocol(
     evaluation: Evaluation,
     images: int,
     conditional_parts: tuple[str, ...],
+    own_validation: bool,
 ) -> dict[str, Any]:
     """What the numbers of one variant were measured on, and how."""
     found: dict[str, Any] = {
         "split": "test",
         "images": images,
         "binarization": binarization_note(binarization),
-        "validation_fraction": config.data.validation_fraction,
         "selection": config.training.select,
         "training": config.training.model_dump(mode="json"),
         "network": config.network.model_dump(mode="json"),
@@ -63,6 +63,10 @@ def protocol(
         "probe_codes": "of the clean image, without its label"
         + (", averaged over p(y)" if "posterior" in conditional_parts else ""),
     }
+    if own_validation:
+        found["validation"] = "the data set's own split"
+    else:
+        found["validation_fraction"] = config.data.validation_fraction
     if isinstance(config.model, PixelLikelihood):
         likelihood = config.model.likelihood
         found |= {

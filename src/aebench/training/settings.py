@@ -6,7 +6,8 @@ from pathlib import Path
 
 from aebench import yaml
 from aebench.config import Block, Network, Params, PixelLikelihood, Training, VariantConfig
-from aebench.data.datasets import SMALLEST_SPLIT, DatasetFacts, facts, held_out_images
+from aebench.data.datasets import DatasetFacts, facts, held_out_images
+from aebench.data.raw_dataset import SMALLEST_SPLIT
 from aebench.errors import ConfigError, plain, show
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
