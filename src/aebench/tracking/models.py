@@ -50,10 +50,12 @@ def save(folder: Path, target: Path, example: NDArray[np.float32], of: Model | N
             copy = Path(scratch) / source.relative_to(_SOURCE)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+        for name in (WEIGHTS, CONFIG):  # copies: in place they may be links into DVC's cache, which MLflow refuses
+            shutil.copyfile(folder / name, Path(scratch) / name)
         mlflow.pyfunc.save_model(
             target,
             python_model=pyfunc_model.__file__,
-            artifacts={"weights": str(folder / WEIGHTS), "config": str(folder / CONFIG)},
+            artifacts={"weights": str(Path(scratch) / WEIGHTS), "config": str(Path(scratch) / CONFIG)},
             code_paths=[str(Path(scratch) / "aebench")],
             signature=pyfunc_model.signature(example.shape[1]),
             input_example=example,
