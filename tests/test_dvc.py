@@ -320,12 +320,28 @@ def shallow_clone(project: Checkout, root: Path) -> Path:
     return root
 
 
+def clone_with_line_ends_of_windows(project: Checkout, root: Path) -> Path:
+    project.git("clone", "--quiet", "-c", "core.autocrlf=true", str(project.root), str(root))
+    return root
+
+
 def through_a_link(project: Checkout, root: Path) -> Path:
     root.with_name("linked").symlink_to(shallow_clone(project, root))
     return root.with_name("linked")
 
 
-@pytest.mark.parametrize("place", [archive, in_another_repository, worktree, submodule, shallow_clone, through_a_link])
+@pytest.mark.parametrize(
+    "place",
+    [
+        archive,
+        in_another_repository,
+        worktree,
+        submodule,
+        shallow_clone,
+        clone_with_line_ends_of_windows,
+        through_a_link,
+    ],
+)
 def test_wherever_a_checkout_lies_dvc_runs_it(
     project: Checkout, tmp_path: Path, place: Callable[[Checkout, Path], Path]
 ) -> None:
