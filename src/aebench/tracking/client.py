@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 from alembic.util import CommandError
@@ -18,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aebench.errors import FileError
 from aebench.interrupts import handled
 from aebench.paths import Layout
-from aebench.tracking.address import database_files
+from aebench.tracking.address import database_files, refusal, without_password
 from aebench.tracking.timeouts import StoreTimeout, TimeoutProxy, deferred_interrupts
 
 CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.superseded", "aebench.failed"
@@ -28,7 +29,7 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the U
 WAIT = 15  # seconds for another sync to end
 # What SQLite, SQLAlchemy and alembic say of a file that is no database of MLflow's, or is one no more.
 DAMAGE = (
-    *("file is not a database", "disk image is malformed", "no such table", "no such column", "locate revision"),
+    *("file is not a database", "disk image is malformed", "no such table", "no such column"),
     *("already exists", "duplicate column"),
 )
 
@@ -38,13 +39,14 @@ class StoreError(Exception):
 
 
 @contextmanager
-def store_session(home: Path) -> Iterator[None]:
+def store_session(home: Path, address: str) -> Iterator[None]:
     """Inside the block no other process is at the store; whatever this one does wrong there is a `StoreError`.
 
     Processes that create one database at the same time damage it.
 
     Args:
         home: the checkout whose store it is.
+        address: the store's; what is secret in it stands in no error.
 
     Raises:
         FileError: the checkout may not be written to.
@@ -62,12 +64,20 @@ def store_session(home: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
+    except ImportError as error:  # of what the address asks for, as `postgresql:` does
+        raise StoreError(f"its address needs a package that is not installed here: {error.name}") from error
     except (StoreTimeout, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-        raise StoreError(_in_a_line(error)) from error
+        raise StoreError(without_password(_in_a_line(error), address)[:300]) from error
 
 
 def connect(address: str) -> TimeoutProxy:
-    """A client of the store that is not waited for long, unless it is a database, whose transactions end."""
+    """A client of the store that is not waited for long, unless it is a database, whose transactions end.
+
+    Raises:
+        StoreError: there can be no store at this address.
+    """
+    if reason := refusal(address):
+        raise StoreError(reason)
     if not address.startswith("sqlite:"):
         return TimeoutProxy(MlflowClient(address))
     _make(make_url(address))
@@ -92,9 +102,14 @@ def _in_a_line(error: BaseException) -> str:
         return "its database is locked by another program"
     if "disk I/O error" in text or "disk is full" in text:
         return "its disk is full, or fails"
+    if "locate revision" in text:
+        return (
+            f"its database was last used by a newer MLflow than {version('mlflow')}, which is installed here; install "
+            "that one, or call `python stages/track.py rebuild`, which sets the database aside and fills a new one"
+        )
     if any(sign in text for sign in DAMAGE):
         return "its database is damaged; `python stages/track.py rebuild` sets it aside and fills a new one"
-    return text[:200]
+    return text
 
 
 def experiment_id(client: TimeoutProxy, name: str, artifacts: Path | None) -> str:

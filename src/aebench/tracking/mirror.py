@@ -59,7 +59,7 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
         FileError: the checkout may not be written to.
         StoreError: the store cannot be reached, or does not do as it is asked.
     """
-    with store_session(home):
+    with store_session(home, address):
         client, artifacts = connect(address), home / "mlruns" if address.startswith("sqlite:") else None
         experiments: dict[str, _Experiment] = {}
         for cell in cells:
