@@ -37,7 +37,7 @@ def test_an_address_where_no_store_can_be_is_refused(address: str, said: str) ->
 @pytest.mark.parametrize(
     ("address", "secrets"),
     [
-        ("http://me:secret@host:5000", ["secret", "me:"]),
+        ("http://me:secret@host:5000", ["secret"]),
         ("http://me:s@cret@host:5000", ["s@cret", "cret@host", "cret"]),
         ("http://me:s%40cret@host:5000/path", ["s%40cret", "s@cret"]),
         ("http://me:s/cret@host", ["s/cret", "cret@host"]),
