@@ -1,6 +1,7 @@
 """The store: a client of it, opened by one process at a time, and whatever it does wrong as one kind of error."""
 
 import logging
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import mlflow
 from alembic.util import CommandError
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
@@ -102,7 +104,7 @@ def _in_a_line(error: BaseException) -> str:
         return "its database is locked by another program"
     if "disk I/O error" in text or "disk is full" in text:
         return "its disk is full, or fails"
-    if "locate revision" in text:
+    if "locate revision" in text or _of_a_newer_mlflow(text):
         return (
             f"its database was last used by a newer MLflow than {version('mlflow')}, which is installed here; install "
             "that one, or call `python stages/track.py rebuild`, which sets the database aside and fills a new one"
@@ -110,6 +112,13 @@ def _in_a_line(error: BaseException) -> str:
     if any(sign in text for sign in DAMAGE):
         return "its database is damaged; `python stages/track.py rebuild` sets it aside and fills a new one"
     return text
+
+
+def _of_a_newer_mlflow(text: str) -> bool:
+    """Whether MLflow, which calls every other schema out of date, says so of one that it does not know."""
+    found = re.search(r"out-of-date database schema \(found version (\w+)", text)
+    known = Path(mlflow.__file__).with_name("store") / "db_migrations" / "versions"
+    return found is not None and not list(known.glob(f"{found[1]}_*.py"))
 
 
 def experiment_id(client: TimeoutProxy, name: str, artifacts: Path | None) -> str:
