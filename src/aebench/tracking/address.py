@@ -35,7 +35,12 @@ def main_checkout(layout: Layout) -> Path:
 
 def tracking_uri(layout: Layout) -> str:
     """The store: `MLFLOW_TRACKING_URI`, or the project's own database."""
-    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{main_checkout(layout) / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or own_database(main_checkout(layout))
+
+
+def own_database(home: Path) -> str:
+    """The address of the database that belongs to a checkout."""
+    return f"sqlite:///{home / 'mlflow.db'}"
 
 
 def refusal(address: str) -> str:
@@ -76,7 +81,7 @@ def set_aside(layout: Layout) -> Path | None:
         DataError: `MLFLOW_TRACKING_URI` names a store that is not a file of this project.
     """
     database = main_checkout(layout) / "mlflow.db"
-    if tracking_uri(layout) != f"sqlite:///{database}":
+    if tracking_uri(layout) != own_database(database.parent):
         raise DataError("rebuild: MLFLOW_TRACKING_URI names the store, allowed: the project's own mlflow.db")
     if not database.exists():
         return None

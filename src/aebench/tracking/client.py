@@ -21,7 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from aebench.errors import FileError
 from aebench.interrupts import handled
 from aebench.paths import Layout
-from aebench.tracking.address import database_files, refusal, without_password
+from aebench.tracking.address import database_files, own_database, refusal, without_password
+from aebench.tracking.moved import follow
 from aebench.tracking.timeouts import StoreTimeout, TimeoutProxy, deferred_interrupts
 
 CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.superseded", "aebench.failed"
@@ -72,8 +73,12 @@ def store_session(home: Path, address: str) -> Iterator[None]:
         raise StoreError(without_password(_in_a_line(error), address)[:300]) from error
 
 
-def connect(address: str) -> TimeoutProxy:
+def connect(address: str, home: Path) -> TimeoutProxy:
     """A client of the store that is not waited for long, unless it is a database, whose transactions end.
+
+    Args:
+        address: the store's.
+        home: the checkout whose own database follows it where it was moved.
 
     Raises:
         StoreError: there can be no store at this address.
@@ -82,6 +87,8 @@ def connect(address: str) -> TimeoutProxy:
         raise StoreError(reason)
     if not address.startswith("sqlite:"):
         return TimeoutProxy(MlflowClient(address))
+    if address == own_database(home):
+        follow(home / "mlflow.db", home / "mlruns")
     _make(make_url(address))
     return TimeoutProxy(MlflowClient(address), None)
 

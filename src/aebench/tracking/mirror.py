@@ -60,7 +60,7 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
         StoreError: the store cannot be reached, or does not do as it is asked.
     """
     with store_session(home, address):
-        client, artifacts = connect(address), home / "mlruns" if address.startswith("sqlite:") else None
+        client, artifacts = connect(address, home), home / "mlruns" if address.startswith("sqlite:") else None
         experiments: dict[str, _Experiment] = {}
         for cell in cells:
             if cell.dataset not in experiments:

@@ -54,7 +54,7 @@ class Watch:
         """
         self._params, self._layout = params, layout
         with store_session(main_checkout(layout), tracking_uri(layout)):
-            self._client = connect(tracking_uri(layout))
+            self._client = connect(tracking_uri(layout), main_checkout(layout))
         self._shown: dict[Path, _Shown] = {}
 
     def look(self) -> list[str]:
