@@ -40,24 +40,29 @@ class SyncState:
         return {"fingerprint": self._fingerprint, "store": self._held()}
 
     def _held(self) -> list[list[str]] | str:
-        """What a database and its artifacts hold, read without mlflow; a server is believed to keep what it got."""
+        """What a database holds, read without mlflow; a server is believed to keep what it got."""
         if self.database is None:
             return self.address
         if not (self.database.is_file() and self.artifacts.is_dir()):
             return []
-        files = sorted(str(path.relative_to(self.artifacts)) for path in self.artifacts.rglob("*"))
         with closing(sqlite3.connect(f"file:{quote(str(self.database))}?mode=ro", timeout=1, uri=True)) as database:
             rows = [list(map(str, row)) for query in _HELD for row in database.execute(query)]
-        return [*sorted(rows), [sha256("\n".join(files).encode())]]
+        return sorted(rows)
+
+    def _files(self) -> set[str]:
+        """The files of a database's artifacts."""
+        return {str(path.relative_to(self.artifacts)) for path in self.artifacts.rglob("*")} if self.database else set()
 
     def complete(self) -> bool:
         """Whether the store holds what lies here, as of the last sync from here."""
         try:
-            return bool(json.loads(self.path.read_bytes()) == self._note())
-        except (OSError, ValueError, RecursionError, sqlite3.Error):
+            note = json.loads(self.path.read_bytes())
+            files = set(note.pop("files"))
+            return bool(note == self._note()) and files <= self._files()  # who loads a model leaves some beside it
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, sqlite3.Error):
             return False
 
     def remember(self) -> None:
         """Note that the store holds all that lies here."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self._note()))
+        self.path.write_text(json.dumps(self._note() | {"files": sorted(self._files())}))
