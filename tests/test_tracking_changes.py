@@ -1,7 +1,9 @@
 """What somebody changes in a store, or moves, comes back with the next sync, each once."""
 
+import re
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -138,9 +140,17 @@ def test_a_database_of_a_newer_mlflow_is_not_called_damaged(results: Results, tm
     ],
 )
 def test_an_address_without_a_store_is_a_warning(results: Results, tmp_path: Path, address: str, said: str) -> None:
-    import re
-
     checkout = results.copy(tmp_path / "checkout")
     (line,) = checkout.track("always", MLFLOW_TRACKING_URI=address).splitlines()
     assert re.fullmatch(rf"warning: MLflow at \S+ was not synced, the next sync tries again: {said}", line)
     assert "cret" not in line
+
+
+def test_a_user_without_a_name_or_a_home_syncs(results: Results, tmp_path: Path) -> None:
+    """As where a container is started with an id that nobody has."""
+    checkout = results.copy(tmp_path / "checkout")
+    (tmp_path / "sitecustomize.py").write_text("import pwd\ndef nobody(*_): raise KeyError\npwd.getpwuid = nobody\n")
+    unnamed = ("env", *(f"--unset={name}" for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")))
+    done = checkout.run(*unnamed, sys.executable, "stages/track.py", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "6 runs added" in done.stderr

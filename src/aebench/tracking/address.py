@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from itertools import count
 from pathlib import Path
 from urllib.parse import unquote
@@ -23,9 +24,13 @@ _BY_NAME = ("databricks", "databricks-uc", "uc")
 
 
 def limit_waiting() -> None:
-    """Let MLflow give up soon; before it is imported."""
+    """Let MLflow give up soon; before it is imported, which an unnamed user's want of a home folder would prevent."""
     for name, value in _LIMITS.items():
         os.environ.setdefault(name, value)
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def main_checkout(layout: Layout) -> Path:
