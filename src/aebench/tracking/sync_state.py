@@ -21,6 +21,7 @@ _HELD = (
         on tags.name = versions.name and tags.version = versions.version where tags.key = '{KEY}'
         and versions.current_stage != 'Deleted_Internal'""",
     "select name, alias, version from registered_model_aliases",
+    "select name, artifact_location from experiments",  # it is another's where the checkout was moved and is back
 )
 
 
