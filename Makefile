@@ -21,6 +21,7 @@ repro: $(READY) ## run the benchmark: what is out of date, and nothing else
 	@begun=$$(date +%s); \
 	$(RUN) python stages/check.py && \
 	$(RUN) python scripts/unlock.py && \
+	$(RUN) python scripts/scm.py && \
 	$(RUN) dvc repro && \
 	echo "$$begun $$(date +%s)" > .aebench/repro && \
 	$(RUN) python scripts/readme.py

@@ -4,11 +4,13 @@ import json
 import re
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from checkout import Checkout, checkout
+from conftest import RESULTS
 from hypothesis import HealthCheck, given, settings
 from mutations import TEXT, as_yaml, contents, trees
 
@@ -164,6 +166,36 @@ def test_a_mistake_is_one_line(tmp_path: Path, mistake: str) -> None:
     assert said
     assert re.match(LINE, said), said
     assert said.isprintable()
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "line ends of Windows": lambda text: text.replace("\n", "\r\n"),
+    "a mark of Windows's editors": lambda text: f"\ufeff{text}",
+    "a number without a point": lambda text: text.replace("1.0e-3", "1e-3"),
+    "lists with dashes": lambda text: text.replace("seeds: [0, 1]", "seeds:\n- 0\n- 1"),
+    "a document's ends": lambda text: f"---\n{text}...\n",
+    "merge keys": lambda text: text.replace("cvae: {kind: cvae}", "cvae: {<<: {kind: cvae}}"),
+    "an anchor": lambda text: text.replace("kind: ae", "kind: &a ae"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_same_settings_may_be_spelt_in_other_ways(tmp_path: Path, spelling: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(RESULTS.encode())
+    expected = read_params(path)
+    assert SPELLINGS[spelling](RESULTS) != RESULTS
+    path.write_bytes(SPELLINGS[spelling](RESULTS).encode())
+    assert read_params(path) == expected
+
+
+def test_a_seed_is_any_number_of_63_bits(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(RESULTS.replace("seeds: [0, 1]", f"seeds: [0, {2**63 - 1}]"))
+    assert read_params(path).seeds == (0, 2**63 - 1)
+    path.write_text(RESULTS.replace("seeds: [0, 1]", f"seeds: [0, {2**63}]"))
+    with pytest.raises(ConfigError, match=rf"seeds\[1\]: found {2**63}, allowed: less than {2**63}"):
+        read_params(path)
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,10 @@ def test_after_a_change_it_checks_all_and_then_again_nothing(
             appended("src/aebench/variants/ae.py", "def f(:\n"),
             r"src/aebench/variants/ae.py, line \d+: not valid Python: ",
         ),
+        (
+            lambda root: (root / "src/aebench/variants/mine.py").write_text("def helper():\n    return 1\n"),
+            "src/aebench/variants/mine.py: found no class Config that extends VariantConfig, allowed: ",
+        ),
         (appended("params.yaml", "more: 1\n"), "params.yaml: more: unknown key, allowed: "),
         (lambda root: (root / "datasets" / "digits").mkdir(), "has the name of a built-in data set"),
     ],
@@ -125,6 +129,7 @@ def test_what_is_wrong_is_one_line_each_time_until_it_is_mended(
             assert re.search(f"^error: .*{said}", line)
     finally:
         project.git("checkout", "--quiet", "src")
+        project.git("clean", "--quiet", "--force", "src")
         (project.root / "params.yaml").write_text(RESULTS)
         shutil.rmtree(project.root / "datasets" / "digits", ignore_errors=True)
     assert "pydantic" not in imported(project)

@@ -1,11 +1,13 @@
 """DVC as its users know it: differences, plots, experiments in copies, a remote; on a small data set of one's own."""
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +246,117 @@ def test_no_environment_needs_to_be_active(project: Checkout, tmp_path: Path) ->
     assert done.returncode != 0
     assert "lacks the dependencies of aebench; run `make repro`, which sets .venv up" in done.stderr
     out(project, "dvc", "checkout")
+
+
+def stage(project: Checkout, *command: str) -> None:
+    done = project.run(*project.unprivileged(sys.executable, f"stages/{command[0]}.py", *command[1:]))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["hardlink", "symlink"])
+def test_a_cache_of_links_stays_what_it_is(project: Checkout, tmp_path: Path, kind: str) -> None:
+    """It lies elsewhere; the data set is added to it, and each stage is run by hand with other data and settings."""
+    project.git("clone", "--quiet", str(project.root), str(tmp_path / "clone"))
+    clone, cache = Checkout(tmp_path / "clone"), tmp_path / "cache"
+    shutil.copytree(project.root / ".dvc" / "cache" / "files", cache / "files")
+    shutil.copy(project.root / "datasets" / "dots.npz", clone.root / "datasets")
+    out(clone, "dvc", "config", "--local", "cache.type", kind)
+    out(clone, "dvc", "cache", "dir", "--local", str(cache))
+    out(clone, "dvc", "add", "--quiet", "datasets/dots.npz")
+    out(clone, "dvc", "checkout")
+    linked = [clone.root / name for name in clone.snapshot() if (clone.root / name).is_symlink() is (kind == "symlink")]
+    assert clone.root / "runs/dots/vae/seed-0/model.safetensors" in linked
+    for path in cache.rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+    stage(clone, "fetch", "dots")  # from the link
+    stage(clone, "track", "always")
+    with np.load(clone.root / "datasets" / "dots.npz") as arrays:
+        other = {**arrays, "images": 255 - arrays["images"]}
+    (clone.root / "datasets" / "dots.npz").unlink()
+    np.savez(clone.root / "datasets" / "dots.npz", **other)
+    clone.edit("params.yaml", "objective: elbo, beta: 1.0", "objective: elbo, beta: 4.0")
+    before = clone.snapshot()
+    for command in (("check",), ("fetch", "dots"), ("train", "dots", "vae"), ("report",)):
+        stage(clone, *command)
+    after = clone.snapshot()
+    for name in ("data/dots.safetensors", "runs/dots/vae/seed-0/model.safetensors", "reports/index.html"):
+        assert after[name] != before[name]
+    for path in cache.rglob("*"):
+        if path.is_file():
+            digest = f"{path.parent.name}{path.name.removesuffix('.dir')}"
+            assert hashlib.md5(path.read_bytes()).hexdigest() == digest, path
+
+
+def archive(project: Checkout, root: Path) -> Path:
+    """What "Download ZIP" gives."""
+    root.mkdir(parents=True)
+    subprocess.run(f"git -C '{project.root}' archive HEAD | tar x -C '{root}'", shell=True, check=True)
+    return root
+
+
+def in_another_repository(project: Checkout, root: Path) -> Path:
+    root.mkdir()
+    Checkout(root).git("init", "--quiet")
+    archive(project, root / "vendored")
+    Checkout(root).commit("vendored")
+    return root / "vendored"
+
+
+def worktree(project: Checkout, root: Path) -> Path:
+    project.git("worktree", "add", "--quiet", "--detach", str(root))
+    return root
+
+
+def submodule(project: Checkout, root: Path) -> Path:
+    root.mkdir()
+    Checkout(root).git("init", "--quiet")
+    Checkout(root).git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(project.root), "part")
+    return root / "part"
+
+
+def shallow_clone(project: Checkout, root: Path) -> Path:
+    project.git("clone", "--quiet", "--depth", "1", f"file://{project.root}", str(root))
+    return root
+
+
+def clone_with_line_ends_of_windows(project: Checkout, root: Path) -> Path:
+    project.git("clone", "--quiet", "-c", "core.autocrlf=true", str(project.root), str(root))
+    return root
+
+
+def through_a_link(project: Checkout, root: Path) -> Path:
+    root.with_name("linked").symlink_to(shallow_clone(project, root))
+    return root.with_name("linked")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        archive,
+        in_another_repository,
+        worktree,
+        submodule,
+        shallow_clone,
+        clone_with_line_ends_of_windows,
+        through_a_link,
+    ],
+)
+def test_wherever_a_checkout_lies_dvc_runs_it(
+    project: Checkout, tmp_path: Path, place: Callable[[Checkout, Path], Path]
+) -> None:
+    """DVC's cache has its results, so that they come back unless something there makes them stale."""
+    there = Checkout(place(project, tmp_path / "place"))
+    shutil.copy(project.root / "datasets" / "dots.npz", there.root / "datasets")
+    out(there, "dvc", "cache", "dir", "--local", str(project.root / ".dvc" / "cache"))
+    out(there, sys.executable, "scripts/scm.py")
+    done = there.run("dvc", "repro", "--pull", "report", PWD=str(there.root))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"Running stage '(.*)':", done.stdout) == ["check"]
+    assert there.snapshot() == project.snapshot()
+    if place is not archive:
+        assert there.git("status", "--porcelain", "--", ".") == ""
+        return
+    there.git("init", "--quiet")  # now there is a repository, and DVC is to know it
+    out(there, sys.executable, "scripts/scm.py")
+    assert "no_scm" not in (there.root / ".dvc" / "config.local").read_text()

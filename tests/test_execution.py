@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,6 +58,16 @@ def ending(data: Path, report: Report) -> None:
 
 def dying(data: Path, report: Report) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def too_large(data: Path, report: Report, library: str) -> None:
+    np.empty(2**55) if library == "numpy" else torch.empty(2**60)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_a_job_that_finds_too_little_memory_is_one_line(data: Path, library: str) -> None:
+    with pytest.raises(UserError, match=r"^vae seed 0: there is not enough memory \(.*llocate.*\); try fewer "):
+        run({"vae seed 0": partial(too_large, library=library)}, data, 1)
 
 
 def test_results_come_in_the_order_of_the_jobs_whichever_ends_first(data: Path) -> None:

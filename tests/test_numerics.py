@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,14 @@ def test_only_cpus_with_avx2_are_told_to_use_it(
     assert numerics.has_avx2() is found
     assert ("ATEN_CPU_CAPABILITY" in numerics.environment("portable")) is found
     assert "ATEN_CPU_CAPABILITY" not in numerics.environment("native")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core, to which all is bound")
+def test_no_setting_of_a_cluster_s_binds_all_workers_to_one_core() -> None:
+    script = (
+        SCRIPT.partition("print")[0] + "torch.rand(300, 300) @ torch.rand(300, 300); print(os.sched_getaffinity(0))"
+    )
+    binding = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores", "GOMP_CPU_AFFINITY": "0"}
+    command = [sys.executable, "-c", script, "native"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **binding}, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{os.sched_getaffinity(0)}\n"

@@ -168,6 +168,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_was_finite(digits: Spl
     assert all(bool((left[name] == weight).all()) for name, weight in after_second.items() if name != spoilt)
 
 
+@pytest.mark.parametrize("sigma", [5e-324, 1e-310, 1e-40])
+def test_a_sigma_that_workers_take_for_0_is_a_run_that_diverges(digits_file: Path, sigma: float) -> None:
+    settings = config("vae", likelihood="gaussian", sigma=sigma)
+    torch.set_flush_denormal(True)
+    try:
+        run = train_run(settings, "digits", 0, digits_file, silent)
+        variants.restore(json.loads(run.files["config.json"]), run.files["model.safetensors"])
+    finally:
+        torch.set_flush_denormal(False)
+    assert re.match(r"train_\w+ is (nan|inf) in epoch 1; try a smaller", run.failed)
+
+
 def test_a_loss_that_rises_without_end_has_diverged(digits: Splits) -> None:
     settings = Training(epochs=5, batch_size=50, learning_rate=1e-3, select="last")
 

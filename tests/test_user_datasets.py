@@ -1,5 +1,6 @@
 """The user's own data sets: what they may be, and what each mistake is answered with."""
 
+import hashlib
 import io
 import os
 import re
@@ -296,6 +297,19 @@ def test_no_link_leads_out(tmp_path: Path) -> None:
     refused(tmp_path / "datasets", "train/circle leads out of")
     (tmp_path / "datasets" / "linked").symlink_to(tmp_path / "circle")
     refused(tmp_path / "datasets", "linked leads out of datasets/", "linked")
+
+
+def test_a_link_into_a_cache_of_dvcs_is_what_it_leads_to(tmp_path: Path) -> None:
+    """As `dvc add` leaves files where `cache.type` is symlink; the cache may lie on another disk."""
+    folder = images(tmp_path / "datasets")
+    before = read(folder)
+    for path in sorted((folder / "mine").rglob("*.png")):
+        digest = hashlib.md5(path.read_bytes()).hexdigest()
+        cached = tmp_path / "disk" / "files" / "md5" / digest[:2] / digest[2:]
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(cached)
+        path.symlink_to(cached)
+    assert read(folder) == before
 
 
 def test_names(tmp_path: Path) -> None:

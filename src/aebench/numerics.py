@@ -16,6 +16,9 @@ Numerics = Literal["portable", "native"]
 # A run uses one thread: its result then depends neither on the number of cores nor on how many runs share them.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+# What clusters set binds the first thread to one core, and with it every worker that is forked from this process.
+_BINDING = {"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"}
+
 # Keep freed memory: handing large arrays back to the system and faulting them in anew costs a tenth of the time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
 
@@ -45,7 +48,7 @@ def has_avx2() -> bool:
 
 def environment(numerics: Numerics) -> dict[str, str]:
     """This process's environment with the limits for `numerics` in it, for a process that is to be started."""
-    outside = {name: value for name, value in os.environ.items() if name not in _AVX2}
+    outside = {name: value for name, value in os.environ.items() if name not in _AVX2.keys() | _BINDING}
     limits = _AVX2 if numerics == "portable" and has_avx2() else {}  # torch would run AVX2 code where there is none
     return outside | _ONE_THREAD | _MEMORY | {_CHOSEN: numerics} | limits
 

@@ -171,12 +171,21 @@ class Layout:
 def write(path: Path, content: bytes | str) -> None:
     """Write a file into its folder, which is made where it is missing.
 
+    The content is written beside and renamed: the file is there whole or as it was, and one that is a link, as DVC
+    makes them into its cache, gives way to a file of its own.
+
     Raises:
         FileError: the disk is full, or the folder may not be written to.
     """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with _one_line(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        try:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def remove(path: Path) -> None:

@@ -1,10 +1,17 @@
 """Packages whose files are choices: a file that is added is one more, under its name."""
 
 import pkgutil
+import traceback
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
+from typing import TypeVar
+
+from aebench.errors import UserError, plain
+
+C = TypeVar("C")
 
 
 @cache
@@ -15,7 +22,46 @@ def modules(package: str) -> Mapping[str, ModuleType]:
 
     Args:
         package: its full name, e.g. `aebench.variants`; it says `modules(__name__)` of itself.
+
+    Raises:
+        UserError: a file cannot be imported.
     """
     found = (module.name for module in pkgutil.iter_modules(import_module(package).__path__))
     names = sorted(name for name in found if not name.startswith("_"))
-    return {name: import_module(f"{package}.{name}") for name in names}
+    return {name: _imported(f"{package}.{name}") for name in names}
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except Exception as error:  # whatever a file does that somebody else has written
+        spec = find_spec(name)
+        file = str(spec.origin if spec else name)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        where = f"{file}, line {lines[-1]}" if lines else file
+        raise UserError(f"{where}: cannot be imported: {type(error).__name__}: {plain(error)}") from error
+
+
+def configurations(package: str, base: type[C], *functions: str) -> dict[str, type[C]]:
+    """For each module in a package the class named `Config` in it.
+
+    Args:
+        package: its full name.
+        base: what each `Config` extends.
+        functions: what else each module must have.
+
+    Raises:
+        UserError: a file cannot be imported, or lacks something.
+    """
+    found: dict[str, type[C]] = {}
+    for name, module in modules(package).items():
+        config = getattr(module, "Config", None)
+        if not (isinstance(config, type) and issubclass(config, base)):
+            raise UserError(
+                f"{module.__file__}: found no class Config that extends {base.__name__}, "
+                "allowed: with one, or under a name with _ in front, as a helper's"
+            )
+        if missing := [function for function in functions if not callable(getattr(module, function, None))]:
+            raise UserError(f"{module.__file__}: found no function {missing[0]}, allowed: with one")
+        found[name] = config
+    return found

@@ -1,6 +1,7 @@
 """What the user's own files hold, and what is allowed of them, in whichever form they come."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ SMALLEST_SPLIT, FEWEST_OF_A_CLASS = 10, 2
 LARGEST = 2**20
 # So many classes are named in a line.
 _NAMED = 5
+# Where a DVC cache keeps a file: under the MD5 of its content, so that only who has it can name it.
+_CACHED = re.compile("[0-9a-f]{2}/[0-9a-f]{30}")
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,13 @@ def split_of(name: str) -> str | None:
 
 
 def stays_inside(path: Path, folder: Path) -> None:
-    """Refuse a link that leads out of `folder`.
+    """Refuse a link that leads out of `folder`, unless it leads to what its own name says: a file in a DVC cache.
 
     Raises:
         DataError: `path` is such a link.
     """
-    if not path.resolve().is_relative_to(folder.resolve()):
+    target = path.resolve()
+    if not target.is_relative_to(folder.resolve()) and not _CACHED.fullmatch("/".join(target.parts[-2:])):
         raise DataError(f"{path} leads out of {folder.name}/, allowed: files inside it; copy them there")
 
 

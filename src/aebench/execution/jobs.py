@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from aebench.config import Device, Execution
-from aebench.errors import UserError
+from aebench.errors import UserError, plain
 from aebench.execution.engine import Data, Engine
 from aebench.execution.progress import Report, display
 from aebench.interrupts import handled
@@ -129,7 +129,15 @@ def _write_record(record: Path, started_at: float, seconds: Mapping[str, float],
 def _timed(call: Callable[[str, Any, Any], Any], name: str, job: Any, data: Any) -> tuple[float, Any]:
     """In a worker: a job with the seconds that it took."""
     started = time.perf_counter()
-    result = call(name, job, data)
+    try:
+        result = call(name, job, data)
+    except (MemoryError, RuntimeError) as error:  # torch has a class of its own for the memory of a GPU alone
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        raise UserError(
+            f"{name}: there is not enough memory ({plain(error)}); try fewer execution.workers, "
+            "or smaller settings, such as fewer samples, a smaller batch or narrower layers"
+        ) from None
     return time.perf_counter() - started, result
 
 

@@ -1,12 +1,15 @@
 """The store: a client of it, opened by one process at a time, and whatever it does wrong as one kind of error."""
 
 import logging
+import re
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 
+import mlflow
 from alembic.util import CommandError
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
@@ -18,7 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from aebench.errors import FileError
 from aebench.interrupts import handled
 from aebench.paths import Layout
-from aebench.tracking.address import database_files
+from aebench.tracking.address import database_files, own_database, refusal, without_password
+from aebench.tracking.moved import follow
 from aebench.tracking.timeouts import StoreTimeout, TimeoutProxy, deferred_interrupts
 
 CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.superseded", "aebench.failed"
@@ -28,7 +32,7 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the U
 WAIT = 15  # seconds for another sync to end
 # What SQLite, SQLAlchemy and alembic say of a file that is no database of MLflow's, or is one no more.
 DAMAGE = (
-    *("file is not a database", "disk image is malformed", "no such table", "no such column", "locate revision"),
+    *("file is not a database", "disk image is malformed", "no such table", "no such column"),
     *("already exists", "duplicate column"),
 )
 
@@ -38,13 +42,14 @@ class StoreError(Exception):
 
 
 @contextmanager
-def store_session(home: Path) -> Iterator[None]:
+def store_session(home: Path, address: str) -> Iterator[None]:
     """Inside the block no other process is at the store; whatever this one does wrong there is a `StoreError`.
 
     Processes that create one database at the same time damage it.
 
     Args:
         home: the checkout whose store it is.
+        address: the store's; what is secret in it stands in no error.
 
     Raises:
         FileError: the checkout may not be written to.
@@ -62,14 +67,28 @@ def store_session(home: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
+    except ImportError as error:  # of what the address asks for, as `postgresql:` does
+        raise StoreError(f"its address needs a package that is not installed here: {error.name}") from error
     except (StoreTimeout, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-        raise StoreError(_in_a_line(error)) from error
+        raise StoreError(without_password(_in_a_line(error), address)[:300]) from error
 
 
-def connect(address: str) -> TimeoutProxy:
-    """A client of the store that is not waited for long, unless it is a database, whose transactions end."""
+def connect(address: str, home: Path) -> TimeoutProxy:
+    """A client of the store that is not waited for long, unless it is a database, whose transactions end.
+
+    Args:
+        address: the store's.
+        home: the checkout whose own database follows it where it was moved.
+
+    Raises:
+        StoreError: there can be no store at this address.
+    """
+    if reason := refusal(address):
+        raise StoreError(reason)
     if not address.startswith("sqlite:"):
         return TimeoutProxy(MlflowClient(address))
+    if address == own_database(home):
+        follow(home / "mlflow.db", home / "mlruns")
     _make(make_url(address))
     return TimeoutProxy(MlflowClient(address), None)
 
@@ -92,9 +111,21 @@ def _in_a_line(error: BaseException) -> str:
         return "its database is locked by another program"
     if "disk I/O error" in text or "disk is full" in text:
         return "its disk is full, or fails"
+    if "locate revision" in text or _of_a_newer_mlflow(text):
+        return (
+            f"its database was last used by a newer MLflow than {version('mlflow')}, which is installed here; install "
+            "that one, or call `python stages/track.py rebuild`, which sets the database aside and fills a new one"
+        )
     if any(sign in text for sign in DAMAGE):
         return "its database is damaged; `python stages/track.py rebuild` sets it aside and fills a new one"
-    return text[:200]
+    return text
+
+
+def _of_a_newer_mlflow(text: str) -> bool:
+    """Whether MLflow, which calls every other schema out of date, says so of one that it does not know."""
+    found = re.search(r"out-of-date database schema \(found version (\w+)", text)
+    known = Path(mlflow.__file__).with_name("store") / "db_migrations" / "versions"
+    return found is not None and not list(known.glob(f"{found[1]}_*.py"))
 
 
 def experiment_id(client: TimeoutProxy, name: str, artifacts: Path | None) -> str:

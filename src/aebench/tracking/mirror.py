@@ -59,8 +59,8 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
         FileError: the checkout may not be written to.
         StoreError: the store cannot be reached, or does not do as it is asked.
     """
-    with store_session(home):
-        client, artifacts = connect(address), home / "mlruns" if address.startswith("sqlite:") else None
+    with store_session(home, address):
+        client, artifacts = connect(address, home), home / "mlruns" if address.startswith("sqlite:") else None
         experiments: dict[str, _Experiment] = {}
         for cell in cells:
             if cell.dataset not in experiments:
@@ -114,6 +114,8 @@ class _Experiment:
                 with self._new_run(f"{cell.variant} seed {run.seed}", run.key, run, tags) as child:
                     self._log(child, run.settings(), {**run.metrics, **run.wall_times()}, run.epochs())
                     self._log_files(child, run)
+            elif not self._has_files(child, run):  # somebody has removed some
+                self._log_files(child, run)
             self.client.set_tag(child, PARENT, parent)
             self._replace_live(f"{name}/seed-{run.seed}", run.layout.live_history(run.dataset, run.variant, run.seed))
             ids[run.seed] = child
@@ -189,6 +191,11 @@ class _Experiment:
         self.client.log_batch(run_id, params=[Param(name, value) for name, value in settings.items()])
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+    def _has_files(self, run_id: str, run: SeedRun) -> bool:
+        """Whether a run still has all that was logged, as far as its top folder shows."""
+        wanted = {WEIGHTS, CONFIG, HISTORY} if run.failed else {WEIGHTS, CONFIG, HISTORY, "pictures"}
+        return wanted <= {file.path for file in self.client.list_artifacts(run_id)}
 
     def _log_files(self, run_id: str, run: SeedRun) -> None:
         """Weights, configuration, history and, unless it has failed, pictures."""

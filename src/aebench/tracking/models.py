@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow.pyfunc
 import numpy as np
 from mlflow.entities import LoggedModelOutput
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from numpy.typing import NDArray
@@ -50,10 +51,12 @@ def save(folder: Path, target: Path, example: NDArray[np.float32], of: Model | N
             copy = Path(scratch) / source.relative_to(_SOURCE)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+        for name in (WEIGHTS, CONFIG):  # copies: in place they may be links into DVC's cache, which MLflow refuses
+            shutil.copyfile(folder / name, Path(scratch) / name)
         mlflow.pyfunc.save_model(
             target,
             python_model=pyfunc_model.__file__,
-            artifacts={"weights": str(folder / WEIGHTS), "config": str(folder / CONFIG)},
+            artifacts={"weights": str(Path(scratch) / WEIGHTS), "config": str(Path(scratch) / CONFIG)},
             code_paths=[str(Path(scratch) / "aebench")],
             signature=pyfunc_model.signature(example.shape[1]),
             input_example=example,
@@ -86,15 +89,29 @@ def register(client: TimeoutProxy, experiment_id: str, run_id: str, run: SeedRun
             raise
         model = client.create_registered_model(name, description=run.description())
         versions = []
-    found = next((each.version for each in versions if (each.run_id, each.tags.get(KEY)) == (run_id, run.key)), None)
+    found = next((each for each in versions if (each.run_id, each.tags.get(KEY)) == (run_id, run.key)), None)
+    if found and not _is_whole(client, found):
+        client.delete_model_version(name, found.version)
+        found = None
     if found is None:
         for broken_off in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
             client.delete_logged_model(broken_off.model_id)
         uri, model_id = _log(client, experiment_id, run_id, run, name)
         tags = {KEY: run.key, "aebench.seed": str(run.seed)}
-        found = client.create_model_version(name, uri, run_id, tags=tags, model_id=model_id).version
-    if current and str(model.aliases.get(CURRENT)) != str(found):
-        client.set_registered_model_alias(name, CURRENT, found)
+        found = client.create_model_version(name, uri, run_id, tags=tags, model_id=model_id)
+    if current and str(model.aliases.get(CURRENT)) != str(found.version):
+        client.set_registered_model_alias(name, CURRENT, found.version)
+
+
+def _is_whole(client: TimeoutProxy, version: ModelVersion) -> bool:
+    """Whether the files of a version's model are there, as far as their top folder shows."""
+    try:
+        files = client.list_logged_model_artifacts(version.source.removeprefix("models:/"))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return {"MLmodel", "artifacts", "code"} <= {file.path for file in files}
 
 
 def _log(client: TimeoutProxy, experiment_id: str, run_id: str, run: SeedRun, name: str) -> tuple[str, str]:

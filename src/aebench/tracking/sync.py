@@ -1,12 +1,11 @@
 """A sync from beginning to end: what lies here, to the store, and a line about it."""
 
-import re
 import sqlite3
 from collections.abc import Callable
 
 from aebench.config import Params
 from aebench.paths import Layout
-from aebench.tracking.address import limit_waiting, main_checkout
+from aebench.tracking.address import limit_waiting, main_checkout, without_password
 from aebench.tracking.sync_state import SyncState
 
 
@@ -33,7 +32,7 @@ def sync(params: Params, layout: Layout, log: Callable[[str], None]) -> bool:
     from aebench.tracking.mirror import mirror
 
     state = SyncState(layout)
-    shown = re.sub(r"//[^/@]*@", "//", state.address)  # without a password
+    shown = without_password(state.address, state.address)
     try:
         added, kept = mirror(cells, params.tracking.experiment, state.address, main_checkout(layout), layout)
     except StoreError as error:

@@ -53,8 +53,8 @@ class Watch:
             StoreError: the database cannot be opened.
         """
         self._params, self._layout = params, layout
-        with store_session(main_checkout(layout)):
-            self._client = connect(tracking_uri(layout))
+        with store_session(main_checkout(layout), tracking_uri(layout)):
+            self._client = connect(tracking_uri(layout), main_checkout(layout))
         self._shown: dict[Path, _Shown] = {}
 
     def look(self) -> list[str]:
@@ -65,7 +65,7 @@ class Watch:
             StoreError: the store did not do its part; the next look does what this one left.
         """
         said: list[str] = []
-        with store_session(main_checkout(self._layout)):
+        with store_session(main_checkout(self._layout), tracking_uri(self._layout)):
             present = self._layout.live_histories()
             for path in present:
                 rows = _rows(path)
@@ -89,7 +89,7 @@ class Watch:
         Raises:
             StoreError: the store did not do its part.
         """
-        with store_session(main_checkout(self._layout)):
+        with store_session(main_checkout(self._layout), tracking_uri(self._layout)):
             for path in list(self._shown):
                 self._end(path)
 

@@ -8,18 +8,18 @@ import torch
 from safetensors.torch import load
 
 from aebench.config import Network, PixelLikelihood, VariantConfig
-from aebench.errors import ConfigError
+from aebench.errors import ConfigError, UserError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
 from aebench.parsing import parse_network, parse_variant
-from aebench.plugins import modules
+from aebench.plugins import configurations, modules
 
 
 def kinds() -> dict[str, type[VariantConfig]]:
     """For every variant its configuration, the class named `Config` in its file."""
-    return {name: module.Config for name, module in modules(__name__).items()}
+    return configurations(__name__, VariantConfig)
 
 
 def configuration(block: object, where: str = "") -> VariantConfig:
@@ -36,22 +36,24 @@ def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencod
 
     Raises:
         ConfigError: the network does not fit the images.
-        TypeError: the variant's file promises what it does not keep.
+        UserError: the variant's file promises what it does not keep.
     """
     if misfit := network.misfit(spec.shape):
         raise ConfigError(f"network.{misfit}")
     module = modules(__name__)[config.kind]
-    (model,) = (
+    models = [
         member
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, Autoencoder) and member.__module__ == module.__name__
-    )
-    built: Autoencoder = model(config, network, spec)
+    ]
+    if len(models) != 1:
+        raise UserError(f"{module.__file__}: found {len(models)} classes that extend Autoencoder, allowed: one")
+    built: Autoencoder = models[0](config, network, spec)
     with_prior = isinstance(built, LatentVariableModel)
     if with_prior and not isinstance(config, PixelLikelihood):
-        raise TypeError(f"variants/{config.kind}.py: a LatentVariableModel's Config must extend PixelLikelihood")
+        raise UserError(f"{module.__file__}: a LatentVariableModel's Config must extend PixelLikelihood")
     if built.conditional_parts and not with_prior:
-        raise TypeError(f"variants/{config.kind}.py: what conditions on labels must be a LatentVariableModel")
+        raise UserError(f"{module.__file__}: what conditions on labels must be a LatentVariableModel")
     return built
 
 
@@ -59,7 +61,7 @@ def restore(description: Mapping[str, Any], weights: bytes) -> Autoencoder:
     """A trained model in evaluation mode, from the content of its run's `config.json` and `model.safetensors`.
 
     Raises:
-        ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, ConfigError, SafetensorError: they are
+        ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, UserError, SafetensorError: they are
             damaged, or of another version.
     """
     if unknown := {"network", "training"}.intersection(description["model"]):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aebench.config import LikelihoodConfig
-from aebench.plugins import modules
+from aebench.plugins import configurations, modules
 
 
 class Likelihood(ABC):
@@ -69,7 +69,7 @@ class PixelDistribution(nn.Module):
 
 def likelihoods() -> dict[str, type[LikelihoodConfig]]:
     """For every likelihood its configuration, the class named `Config` in its file."""
-    return {name: module.Config for name, module in modules(__name__).items()}
+    return configurations(__name__, LikelihoodConfig, "make")
 
 
 def make(config: LikelihoodConfig) -> PixelDistribution:

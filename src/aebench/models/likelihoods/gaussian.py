@@ -22,7 +22,7 @@ def _sigma(value: object) -> object:
     if value == "learned":
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
-        return value
+        return max(value, sys.float_info.min)  # smaller numbers are 0 to a worker; either makes training diverge
     raise ValueError("allowed: learned, or a number greater than 0")
 
 

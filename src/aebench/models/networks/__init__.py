@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aebench.config import Network
-from aebench.plugins import modules
+from aebench.plugins import configurations, modules
 
 Shape = tuple[int, int, int]
 """Of an image: (C, H, W)."""
@@ -25,7 +25,7 @@ Shape = tuple[int, int, int]
 
 def architectures() -> dict[str, type[Network]]:
     """For every network its configuration, the class named `Config` in its file."""
-    return {name: module.Config for name, module in modules(__name__).items()}
+    return configurations(__name__, Network, "encoder", "decoder")
 
 
 def encoder(config: Network, shape: Shape, outputs: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from aebench.config import Training
-from aebench.plugins import modules
+from aebench.plugins import configurations, modules
 
 
 class Optimizer(Protocol):
@@ -32,7 +32,7 @@ class Optimizer(Protocol):
 
 def optimizers() -> dict[str, type[Training]]:
     """For every optimiser its configuration, the class named `Config` in its file."""
-    return {name: module.Config for name, module in modules(__name__).items()}
+    return configurations(__name__, Training, "make")
 
 
 def make(config: Training, parameters: Sequence[Tensor], *, stacked: bool) -> Optimizer:
