@@ -120,7 +120,7 @@ def test_models_of_the_literatures_shapes(tmp_path: Path) -> None:
         if with_labels:
             assert mean["elbo_nats"] < mean["elbo_given_label_nats"] < mean["iw_log_likelihood_given_label_nats"] < 0
             assert mean["generative_accuracy"] > 0.3  # of ten classes
-        assert f"| **{kind}**{' †' * with_labels} |" in comparison
+        assert f"| **{kind}**{' †' * with_labels}" in comparison
     contract = ("-m", "pytest", "-o", "addopts=", "tests/test_variants.py", "-k", " or ".join(kinds))
     done = project.run(sys.executable, *contract, PYTHONPATH=str(project.root / "src"))
     assert done.returncode == 0, done.stdout
