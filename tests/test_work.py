@@ -40,14 +40,14 @@ def test_a_stage_whose_dvc_was_killed_writes_before_the_next_begins_which_leaves
     project: Checkout,
 ) -> None:
     """The first is stopped in its writing: nobody reads the pipe that is in a file's place."""
-    runtimes = [project.root / ".aebench" / "runtime" / "digits" / "ae" / f"seed-{seed}.json" for seed in (0, 1)]
-    runtimes[0].parent.mkdir(parents=True)
-    for runtime in runtimes:
-        os.mkfifo(runtime)
+    folder = project.root / ".aebench" / "runtime" / "digits" / "ae"
+    folder.mkdir(parents=True)
     with_seeds(project, "[0, 1, 3]")
     with project.start(sys.executable, "stages/train.py", *CELL) as orphan:
-        runtimes[0].read_bytes()
-        runtimes[0].unlink()
+        pipes = [folder / f".seed-{seed}.json.{orphan.pid}.partial" for seed in (0, 1)]
+        for pipe in pipes:
+            os.mkfifo(pipe)
+        pipes[0].read_bytes()
         with_seeds(project, "[0, 1, 2]")
         with pytest.raises(Timeout):
             FileLock(project.root / ".aebench" / "store" / "train-digits-ae.lock").acquire(timeout=0)
@@ -55,8 +55,7 @@ def test_a_stage_whose_dvc_was_killed_writes_before_the_next_begins_which_leaves
             assert following.stdout
             said = following.stdout.readline()
             assert said == "store: another process works on train-digits-ae; waiting for it to end\n"
-            runtimes[1].read_bytes()
-            runtimes[1].unlink()
+            pipes[1].read_bytes()
             assert "taken from the store: ae seed 0, ae seed 1\n" in following.stdout.read()
             assert following.wait() == 0
         assert orphan.wait() == 0
