@@ -56,6 +56,7 @@ NEUTRAL = {
         "gt.Scalar",
         "gt.Tensor",
         "index.Tensor",
+        "index_fill.int_Scalar",
         "index_copy",
         "index_put",
         "le.Scalar",
