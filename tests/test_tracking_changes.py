@@ -72,25 +72,33 @@ def files_of_a_model(client: MlflowClient) -> None:
     shutil.rmtree(client.get_logged_model(model).artifact_location.removeprefix("file://"))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+CHANGES: dict[str, list[Callable[[MlflowClient], object]]] = {
+    "files of a run and of a model, an alias": [
         files_of_a_run,
-        one_file,
         files_of_a_model,
         lambda client: client.delete_registered_model_alias(MODEL, "current"),
+    ],
+    "a file, a version, the name of the experiment": [
+        one_file,
         lambda client: client.delete_model_version(MODEL, client.get_model_version_by_alias(MODEL, "current").version),
-        lambda client: client.delete_registered_model(MODEL),
-        lambda client: client.rename_registered_model(MODEL, "my-nice-name"),
-        lambda client: client.delete_run(some_run(client)),
-        lambda client: client.delete_tag(some_run(client), "aebench.key"),
-        lambda client: client.delete_experiment(experiment(client)),
         lambda client: client.rename_experiment(experiment(client), "my nice name"),
     ],
-    ids=lambda change: "".join(change.__code__.co_names[-2:]),
-)
-def test_what_somebody_deletes_or_renames_comes_back(synced: Results, change: Callable[[MlflowClient], object]) -> None:
-    change(MlflowClient(synced.store))
+    "a run and its model": [
+        lambda client: client.delete_run(some_run(client)),
+        lambda client: client.delete_registered_model(MODEL),
+    ],
+    "a tag and the name of a model": [
+        lambda client: client.delete_tag(some_run(client), "aebench.key"),
+        lambda client: client.rename_registered_model(MODEL, "my-nice-name"),
+    ],
+    "the experiment": [lambda client: client.delete_experiment(experiment(client))],
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_somebody_deletes_or_renames_comes_back(synced: Results, what: str) -> None:
+    for change in CHANGES[what]:
+        change(MlflowClient(synced.store))
     assert synced.track().startswith(f"MLflow at {synced.store}: ")
     check(synced)
 
