@@ -33,6 +33,8 @@ def named(
     names = [f"variants.{kind}", f"models.networks.{architecture}", f"training.optimizers.{optimizer}"]
     if kind in ("vae", "cvae"):
         names.append(f"models.likelihoods.{likelihood}")
+    if kind == "vae":
+        names += ["models.priors.standard_normal", "models.posteriors.diagonal", "models.objectives.elbo"]
     return tuple(f"aebench.{name}" for name in names)
 
 
@@ -130,7 +132,9 @@ def test_a_new_metric_counts_for_what_measures_and_shows_it(project: Layout) -> 
         ("evaluation/likelihoods.py", "import torch", "import torch as torch", EVALUATE | {"report"}),
         ("evaluation/metrics/codes.py", "scale=100", "scale=1", EVALUATE | {"report"}),
         ("evaluation/metrics/active_units.py", "> ACTIVE", ">= ACTIVE", EVALUATE | {"report"}),
-        ("variants/vae.py", ".chunk(2, dim=-1)", ".chunk(2, dim=1)", {"train/vae", "evaluate/vae"}),
+        ("variants/vae.py", "self.encoder(x)", "self.encoder(-x)", {"train/vae", "evaluate/vae"}),
+        ("models/posteriors/diagonal.py", "2 * latent_dim", "3 * latent_dim", {"train/vae", "evaluate/vae"}),
+        ("models/objectives/iwae.py", "softmax(0)", "softmax(1)", set()),
         ("variants/__init__.py", "model.eval()", "model", ALL),
         ("training/train.py", "epoch=epoch", "epoch=None", TRAIN),
         ("training/stacked.py", "import torch", "import torch as torch", TRAIN),
@@ -270,7 +274,7 @@ STAGES = (("fetch",), ("baseline",), ("train", "vae"), ("evaluate", "vae"), ("re
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[str, ...], set[Path]]]:
     """A checkout, and for each stage the files whose code was executed in it and its workers, or read as a template.
 
-    It has one variant, network, optimiser and likelihood only: each stage imports all that there are.
+    It has one variant, network, optimiser and part of each kind only: each stage imports all that there are.
     """
     spy = tmp_path_factory.mktemp("spy")
     (spy / "sitecustomize.py").write_text(SPY)
@@ -279,6 +283,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[
         ("variants", "vae.py"),
         ("models/networks", "mlp.py"),
         ("models/likelihoods", "gaussian.py"),  # the ex-post density's
+        ("models/priors", "standard_normal.py"),
+        ("models/posteriors", "diagonal.py"),
+        ("models/objectives", "elbo.py"),
         ("training/optimizers", "adam.py"),
     ):
         for path in (made.root / "src" / "aebench" / folder).iterdir():

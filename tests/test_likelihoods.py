@@ -72,8 +72,8 @@ def test_it_says_what_it_is_on_which_data(name: str) -> None:
 def test_its_settings_have_other_names_than_those_of_a_variant_in_whose_block_they_stand(clash: str) -> None:
     """Whether or not anybody has chosen it; a variant without a likelihood may use the name."""
     mine = create_model("Mine", __base__=LikelihoodConfig, **{clash: (float, 1.0)})  # type: ignore[call-overload]
-    kinds, known = {name: variants.kinds()[name] for name in ("ae", "vae")}, {**likelihoods(), "mine": mine}
-    message = f"{clash}: found as a setting of both the variant vae and the likelihood mine, "
+    kinds, known = {name: variants.kinds()[name] for name in ("ae", "cvae")}, {"likelihood": {"mine": mine}}
+    message = f"{clash}: found as a setting of both the variant cvae and the likelihood mine, "
     for kind in kinds:
         with pytest.raises(ConfigError, match=f"^{message}"):
             parse_variant(kinds, known, {"kind": kind}, "models.mine")

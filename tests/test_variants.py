@@ -16,6 +16,9 @@ from aebench.models.labels import inferred_label
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
+from aebench.models.objectives import objectives
+from aebench.models.posteriors import posteriors
+from aebench.models.priors import priors
 from aebench.randomness import Streams, drawing_from, generator
 from aebench.training.purity import require_purity
 
@@ -25,7 +28,25 @@ KINDS = sorted(variants.kinds())
 SETTINGS: dict[str, dict[str, object]] = {
     **{kind: {"kind": kind} for kind in KINDS},
     "cvae, concat": {"kind": "cvae", "conditioning": "concat"},
-    "vae, iwae": {"kind": "vae", "objective": "iwae", "samples": 3},
+    "cvae, learned_prior": {"kind": "cvae", "conditioning": "learned_prior"},
+    # Every prior, posterior and objective.
+    **{
+        f"vae, {part}, {name}": {"kind": "vae", part: name, **config.EXAMPLE}
+        for part, of_part in (("prior", priors()), ("posterior", posteriors()), ("objective", objectives()))
+        for name, config in sorted(of_part.items())
+    },
+    **{
+        f"vae, iwae, {gradient}, {posterior}": {
+            **{"kind": "vae", "objective": "iwae", "samples": 3},
+            **{"gradient": gradient, "posterior": posterior},
+        }
+        for gradient in ("stl", "dreg")
+        for posterior in ("diagonal", "full_covariance")
+    },
+    "vae, log-variances": {"kind": "vae", "log_variance_range": [-6.0, 2.0]},
+    "hvae, vampprior": {"kind": "hvae", "prior": "vampprior", "pseudo_inputs": 3},
+    "hvae, conv": {"kind": "hvae", "architecture": "conv"},
+    "hvae, iwae": {"kind": "hvae", "objective": "iwae", "samples": 3},
     "vae, Gaussian": {"kind": "vae", "likelihood": "gaussian", "sigma": 0.1},
     # Every likelihood, and one with two outputs a pixel with all that may stand beside it.
     **{

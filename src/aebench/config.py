@@ -20,7 +20,7 @@ from aebench.errors import ConfigError
 from aebench.numerics import Numerics
 
 # YAML gives lists; frozen values are tuples.
-_from_list = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+from_list = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 
 
 def _workers(value: object) -> object:
@@ -57,11 +57,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Line = Annotated[str, AfterValidator(_line)]
-Widths = Annotated[tuple[Width, ...], _from_list, Field(max_length=100)]
+Widths = Annotated[tuple[Width, ...], from_list, Field(max_length=100)]
 LearningRate = Annotated[float, Field(gt=0)]
 Selection = Literal["best_validation", "last"]
 Device = Literal["cpu", "cuda"]
 Settings = Mapping[str, object]
+FOLDERS = {"likelihood": "likelihoods", "prior": "priors", "posterior": "posteriors", "objective": "objectives"}
+"""Of a variant's parts, by their keys: where in `models/` their files are."""
 
 
 class Block(BaseModel):
@@ -154,15 +156,25 @@ class Corruption(Block):
         return self
 
 
-class LikelihoodConfig(Block):
+class Part(Block):
+    """What a variant is made of by name: a likelihood, a prior, and so on, each a file of a folder in `models/`.
+
+    `EXAMPLE`: what must stand beside its name; the tests use it. `DEFAULT`: the name where none is given.
+    """
+
+    EXAMPLE: ClassVar[Settings] = {}
+    DEFAULT: ClassVar[str]
+
+
+class LikelihoodConfig(Part):
     """A p(x|z); each file in `models/likelihoods/` extends it with its settings.
 
     `OUTPUTS`: how many values a pixel the decoder gives. `GREY`, `BINARIZED`: what a number in nats is on such pixels.
     `OF_8_BITS`: whether it is a probability of the 256 values of an 8-bit pixel. `REFUSED`: why binarised pixels cannot
-    have it; empty where they can. `EXAMPLE`: what must stand beside its name; the tests use it.
+    have it; empty where they can.
     """
 
-    EXAMPLE: ClassVar[Settings] = {}
+    DEFAULT = "bernoulli"
     OUTPUTS: ClassVar[int] = 1
     GREY: ClassVar[str]
     BINARIZED: ClassVar[str] = ""
@@ -176,17 +188,73 @@ class LikelihoodConfig(Block):
         return self.BINARIZED if binarized else self.GREY
 
 
-class PixelLikelihood(Block):
-    """Which p(x|z) a variant has. Its name and its settings stand in the variant's block, beside the variant's own."""
+class PriorConfig(Part):
+    """A p(z); each file in `models/priors/` extends it with its settings."""
 
-    likelihood: SerializeAsAny[LikelihoodConfig]
+    DEFAULT = "standard_normal"
+
+    prior: str
+
+    @property
+    def posteriors(self) -> tuple[str, ...]:
+        """The posteriors that it can be had with; empty where that is any."""
+        return ()
+
+
+class PosteriorConfig(Part):
+    """A q(z|x); each file in `models/posteriors/` extends it with its settings."""
+
+    DEFAULT = "diagonal"
+
+    posterior: str
+
+
+class ObjectiveConfig(Part):
+    """What training maximises; each file in `models/objectives/` extends it with its settings.
+
+    `beta`: the weight of the divergence (Higgins et al. 2017), which rises linearly over the warm-up epochs.
+    """
+
+    DEFAULT = "elbo"
+
+    objective: str
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    beta_warmup_epochs: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """How many draws of noise an image has in the loss, as a shape: empty for one."""
+        return ()
+
+    @property
+    def posteriors(self) -> tuple[str, ...]:
+        """The posteriors that it can be had with; empty where that is any."""
+        return ()
+
+
+class Parts(Block):
+    """What has parts: their names and settings stand in the variant's block, beside the variant's own."""
 
     @model_serializer(mode="wrap")
     def _as_in_the_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         block: dict[str, object] = handler(self)
-        of_likelihood = block["likelihood"]
-        assert isinstance(of_likelihood, dict)
-        return {**block, **of_likelihood}
+        for key in part_types(type(self)):
+            of_part = block[key]
+            assert isinstance(of_part, dict)
+            block |= of_part
+        return block
+
+
+class PixelLikelihood(Parts):
+    """Which p(x|z) a variant has."""
+
+    likelihood: SerializeAsAny[LikelihoodConfig]
+
+
+def part_types(block: type[Block]) -> dict[str, type[Part]]:
+    """The parts of a block by their keys."""
+    annotations = {key: field.annotation for key, field in block.model_fields.items()}
+    return {key: of for key, of in annotations.items() if isinstance(of, type) and issubclass(of, Part)}
 
 
 class Expost(Block):
@@ -249,9 +317,9 @@ class RunConfig(Block):
 class Params(Block):
     """The whole of params.yaml."""
 
-    datasets: Annotated[tuple[Name, ...], _from_list, Field(min_length=1)]
-    variants: Annotated[tuple[str, ...], _from_list, Field(min_length=1)]
-    seeds: Annotated[tuple[Seed, ...], _from_list, Field(min_length=1)]
+    datasets: Annotated[tuple[Name, ...], from_list, Field(min_length=1)]
+    variants: Annotated[tuple[str, ...], from_list, Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], from_list, Field(min_length=1)]
     numerics: Numerics
     device: Device
     data: Data
@@ -263,7 +331,7 @@ class Params(Block):
     tracking: Tracking
 
     def modules(self) -> dict[str, tuple[str, ...]]:
-        """For each variant the modules that are imported by names: of its kind, network, optimiser and likelihood."""
+        """For each variant the modules that are imported by names: of its kind, network, optimiser and parts."""
         return {variant: self._modules(variant) for variant in self.variants}
 
     def _modules(self, variant: str) -> tuple[str, ...]:
@@ -273,9 +341,8 @@ class Params(Block):
             f"aebench.models.networks.{run.network.architecture}",
             f"aebench.training.optimizers.{run.training.optimizer}",
         )
-        if isinstance(run.model, PixelLikelihood):
-            modules += (f"aebench.models.likelihoods.{run.model.likelihood.likelihood}",)
-        return modules
+        chosen = {key: getattr(getattr(run.model, key), key) for key in part_types(type(run.model))}
+        return modules + tuple(f"aebench.models.{FOLDERS[key]}.{name}" for key, name in chosen.items())
 
     def run(self, variant: str) -> RunConfig:
         """The configuration of `variant`'s runs: what all variants share, and what its block overrides of that."""

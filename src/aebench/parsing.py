@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from aebench.config import EXPERIMENT, NAME, Block, LikelihoodConfig, Network, PixelLikelihood, VariantConfig
+from aebench.config import EXPERIMENT, NAME, Block, Network, Part, VariantConfig, part_types
 from aebench.errors import ConfigError, plain, show
 
 B = TypeVar("B", bound=Block)
+Registries = Mapping[str, Mapping[str, type[Part]]]
+"""Parts of variants by their key, such as `likelihood`, and their name."""
 
 # What pydantic calls by Python's names, in those of YAML.
 _TYPES = {
@@ -44,7 +46,7 @@ def parse(block: type[B], value: object, where: str = "", besides: Iterable[str]
         found = f"found {show(error['input'])}"
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
-            known = dict.fromkeys((*_fields(block, location[:-1]), *(besides if len(location) == 1 else ())))
+            known = dict.fromkeys((*(besides if len(location) == 1 else ()), *_fields(block, location[:-1])))
             text = f"unknown key, {allowed(str(location[-1]), known)}"
         elif error["type"] == "invalid_key":
             text = f"unknown key, allowed: {', '.join(_fields(block, location[:-1]))}"
@@ -93,53 +95,68 @@ def parse_network(architectures: Mapping[str, type[Network]], value: object, whe
 
 
 def parse_variant(
-    kinds: Mapping[str, type[VariantConfig]],
-    likelihoods: Mapping[str, type[LikelihoodConfig]],
-    value: object,
-    where: str = "",
+    kinds: Mapping[str, type[VariantConfig]], parts: Registries, value: object, where: str = ""
 ) -> VariantConfig:
     """The configuration of a variant; `where` is the key under which it stands.
+
+    Args:
+        kinds: the variants.
+        parts: by key, such as `likelihood`, what a variant can be made of.
+        value: the block.
+        where: the key under which it stands.
 
     Raises:
         ConfigError: one line about the first thing that is wrong.
     """
-    _refuse_shared_keys(kinds, likelihoods)
+    _refuse_shared_keys(kinds, parts)
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping with a kind")
     kind = kinds[_name(kinds, "kind", value, where)]
-    if not issubclass(kind, PixelLikelihood):
-        return parse(kind, value, where)
-    own = kind.model_fields.keys() - {"likelihood"}
-    likelihood, rest = _likelihood(likelihoods, {key: of_key for key, of_key in value.items() if key not in own}, where)
-    rest |= {key: of_key for key, of_key in value.items() if key in own}
-    return parse(kind, {**rest, "likelihood": likelihood}, where, besides=type(likelihood).model_fields)
+    own = part_types(kind)
+    rest: dict[object, object] = dict(value)
+    found: dict[object, object] = {}
+    known = [key for key in kind.model_fields if key not in own]
+    for key, of_key in own.items():
+        names = [name for name in rest if name not in known and name in _settings(parts[key])]
+        settings = {name: rest.pop(name) for name in names}
+        part = _part(parts[key], key, of_key.DEFAULT, settings, where)
+        known += type(part).model_fields
+        found[key] = part
+    return parse(kind, {**rest, **found}, where, besides=known)
 
 
-def _refuse_shared_keys(
-    kinds: Mapping[str, type[VariantConfig]], likelihoods: Mapping[str, type[LikelihoodConfig]]
-) -> None:
-    """The settings of a variant and of any likelihood stand in one block, so none of them may have one name."""
-    for (kind, of_kind), (likelihood, of_likelihood) in product(kinds.items(), likelihoods.items()):
-        shared = of_kind.model_fields.keys() & of_likelihood.model_fields.keys() - {"likelihood"}
-        if shared and issubclass(of_kind, PixelLikelihood):
-            raise ConfigError(
-                f"{min(shared)}: found as a setting of both the variant {kind} and the likelihood {likelihood}, "
-                "allowed: of one of them, for both stand in one block"
-            )
+def _settings(registry: Mapping[str, type[Part]]) -> set[object]:
+    """The settings of all parts of a kind."""
+    return {name for part in registry.values() for name in part.model_fields}
 
 
-def _likelihood(
-    likelihoods: Mapping[str, type[LikelihoodConfig]], block: Mapping[object, object], where: str
-) -> tuple[LikelihoodConfig, dict[object, object]]:
-    """The likelihood in a variant's block, with its settings, and what else stands there."""
-    name = _name(likelihoods, "likelihood", block, where, default="bernoulli")
-    owners = {key: [name for name, of_one in likelihoods.items() if key in of_one.model_fields] for key in block}
-    for key, found in block.items():
-        if owners[key] and name not in owners[key] and found is not None:
-            with_others = f"allowed: with likelihood: {', '.join(owners[key])}"
-            raise ConfigError(f"{_within(where)}{key}: found {show(found)} with {name}, {with_others}")
-    own = {key: found for key, found in block.items() if name in owners[key]}
-    return parse(likelihoods[name], own, where), {key: block[key] for key in block if not owners[key]}
+def _refuse_shared_keys(kinds: Mapping[str, type[VariantConfig]], parts: Registries) -> None:
+    """The settings of a variant and of its parts stand in one block, so no two of them may have one name."""
+    for kind, of_kind in kinds.items():
+        own = part_types(of_kind)
+        owners = [("variant", kind, set(of_kind.model_fields) - set(own))]
+        for key in own:
+            every = [(key, name, set(part.model_fields) - {key}) for name, part in parts[key].items()]
+            for (what, name, settings), (other, its_name, its_settings) in product(owners, every):
+                if shared := settings & its_settings:
+                    raise ConfigError(
+                        f"{min(shared)}: found as a setting of both the {what} {name} and the {other} {its_name}, "
+                        "allowed: of one of them, for both stand in one block"
+                    )
+            owners += every
+
+
+def _part(
+    registry: Mapping[str, type[Part]], key: str, default: str, block: Mapping[object, object], where: str
+) -> Part:
+    """One of a variant's parts, from those keys of the variant's block that some such part has."""
+    name = _name(registry, key, block, where, default=default)
+    for setting, found in block.items():
+        owners = [name for name, part in registry.items() if setting in part.model_fields]
+        if name not in owners and found is not None:
+            others = f"allowed: with {key}: {', '.join(owners)}"
+            raise ConfigError(f"{_within(where)}{setting}: found {show(found)} with {name}, {others}")
+    return parse(registry[name], {key: block[key] for key in block if key in registry[name].model_fields}, where)
 
 
 def parse_named(blocks: Mapping[str, type[B]], key: str, value: object, where: str, *, default: str | None = None) -> B:

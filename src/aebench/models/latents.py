@@ -1,11 +1,14 @@
 """p(z), p(z|y) and q(z|x): torch distributions over latents of L dimensions, event shape `[L]`."""
 
 import math
-from typing import final
+from collections.abc import Sequence
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal
+
+from aebench.models.generative import Posterior
 
 
 def diagonal_normal(mean: Tensor, log_variance: Tensor) -> Independent[Normal]:
@@ -18,9 +21,53 @@ def unit_normal(mean: Tensor) -> Independent[Normal]:
     return Independent(Normal(mean, torch.ones_like(mean), validate_args=False), 1, validate_args=False)
 
 
+def log_normal(z: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """log N(z; mean, scale²) of each number, in nats, shapes that broadcast."""
+    return -0.5 * ((z - mean) / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
+
+
 def reparameterised(q: Independent[Normal], noise: Tensor) -> Tensor:
     """z = μ + σ·ε, which is a sample of q for ε ~ N(0, I), `[..., B, L]` both (Kingma & Welling 2014, §2.4)."""
     return q.base_dist.loc + noise * q.base_dist.scale
+
+
+@runtime_checkable
+class FromNoise(Protocol):
+    """q(z|x) that makes its samples of standard normal noise, and scores them."""
+
+    def of(self, noise: Tensor, /) -> tuple[Tensor, Tensor]:
+        """z and log q(z|x) in nats, `[..., B, L]` → `[..., B, L]` and `[..., B]`."""
+
+
+def drawn(q: Posterior, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+    """z ~ q, made of standard normal noise, `[..., B, L]` both, and log q(z) `[..., B]` where it comes with z.
+
+    Raises:
+        TypeError: it is not known how q's samples are made.
+    """
+    if isinstance(q, FromNoise):
+        return q.of(noise)
+    if isinstance(q, MultivariateNormal):
+        z = q.loc + (q.scale_tril * noise.unsqueeze(-2)).sum(-1)
+        log_volume = q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return z, -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_volume
+    if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
+        return reparameterised(q, noise), None
+    raise TypeError(f"it is not known how noise becomes a sample of a {type(q).__name__}")
+
+
+def stopped(q: Posterior) -> Distribution:
+    """q with parameters that have no gradient.
+
+    Raises:
+        TypeError: it has no density at a given point.
+    """
+    if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
+        fixed = Normal(q.base_dist.loc.detach(), q.base_dist.scale.detach(), validate_args=False)
+        return Independent(fixed, 1, validate_args=False)
+    if isinstance(q, MultivariateNormal):
+        return MultivariateNormal(q.loc.detach(), scale_tril=q.scale_tril.detach(), validate_args=False)
+    raise TypeError(f"a {type(q).__name__} has no density at a given point")
 
 
 @final
@@ -40,3 +87,35 @@ class UnitNormalMixture(MixtureSameFamily):
         constant = self.mixture_distribution.logits - 0.5 * self._means.square().sum(-1)
         each_class = torch.logsumexp(z @ self._means.T + constant, dim=-1)
         return each_class - 0.5 * z.square().sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
+
+
+@final
+class NormalMixture(MixtureSameFamily):
+    """Σ_c weight_c N(mean_c, diag scale_c²): means and scales `[C, L]`, log_weights `[C]`; event shape `[L]`.
+
+    With hundreds of components their densities are matrix products, in double precision, since the square is
+    multiplied out.
+    """
+
+    def __init__(self, means: Tensor, scales: Tensor, log_weights: Tensor) -> None:
+        components = Independent(Normal(means, scales, validate_args=False), 1, validate_args=False)
+        super().__init__(Categorical(logits=log_weights, validate_args=False), components, validate_args=False)
+        self._means, self._scales = means, scales
+        precisions = scales.double().square().reciprocal()
+        weighted = precisions * means.double()
+        self._factors = torch.cat([weighted, -0.5 * precisions], dim=-1)
+        log_volumes = scales.double().log().sum(-1) + 0.5 * means.shape[-1] * math.log(2 * math.pi)
+        log_shares = log_weights.double().log_softmax(-1)
+        self._constant = log_shares - log_volumes - 0.5 * (weighted * means.double()).sum(-1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log Σ_c weight_c N(z; mean_c, diag scale_c²) in nats, `[..., L]` → `[...]`."""
+        powers = torch.cat([z.double(), z.double().square()], dim=-1)
+        return torch.logsumexp(powers @ self._factors.mT + self._constant, dim=-1).to(z)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """`[*sample_shape, L]`, drawn from torch's global generator: the component, then one of its samples."""
+        ends = self.mixture_distribution.logits.double().exp().cumsum(-1)
+        uniform = torch.rand(*sample_shape, 1, dtype=torch.float64).to(ends.device)
+        chosen = (uniform * ends[-1] >= ends[:-1]).sum(-1)
+        return torch.normal(self._means[chosen], self._scales[chosen])

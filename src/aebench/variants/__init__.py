@@ -13,7 +13,10 @@ from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
-from aebench.parsing import parse_network, parse_variant
+from aebench.models.objectives import objectives
+from aebench.models.posteriors import posteriors
+from aebench.models.priors import priors
+from aebench.parsing import Registries, parse_network, parse_variant
 from aebench.plugins import configurations, modules
 
 
@@ -28,7 +31,13 @@ def configuration(block: object, where: str = "") -> VariantConfig:
     Raises:
         ConfigError: one line about the first thing that is wrong.
     """
-    return parse_variant(kinds(), likelihoods(), block, where)
+    parts: Registries = {
+        "likelihood": likelihoods(),
+        "prior": priors(),
+        "posterior": posteriors(),
+        "objective": objectives(),
+    }
+    return parse_variant(kinds(), parts, block, where)
 
 
 def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencoder:

@@ -1,67 +1,74 @@
-"""VAE: maximise the evidence lower bound (Kingma & Welling 2014) or the importance-weighted one (Burda et al. 2016)."""
+"""VAE: a prior, a posterior, a likelihood and an objective, each by its name (Kingma & Welling 2014).
+
+As they are by default they are the paper's: N(0, I), a diagonal Gaussian, and the evidence lower bound.
+"""
 
 from typing import Literal, final
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import SerializeAsAny, model_validator
 from torch import Tensor
-from torch.distributions import Independent, Normal
 
-from aebench.config import Network, PixelLikelihood, VariantConfig
+from aebench.config import (
+    Network,
+    ObjectiveConfig,
+    PixelLikelihood,
+    PosteriorConfig,
+    PriorConfig,
+    VariantConfig,
+)
+from aebench.models import likelihoods, objectives, posteriors, priors
 from aebench.models.autoencoder import ImageSpec, Noise
+from aebench.models.generative import Posterior, Prior
 from aebench.models.latent_variable_model import LatentVariableModel
-from aebench.models.latents import diagonal_normal, reparameterised, unit_normal
-from aebench.models.likelihoods import Likelihood, make
+from aebench.models.likelihoods import Likelihood
 from aebench.models.networks import decoder, encoder
-from aebench.models.objectives import importance_weighted_loss, kl_weight, variational_loss
 from aebench.randomness import Streams
 
 
 class Config(VariantConfig, PixelLikelihood):
-    """What is maximised, and the weight of the KL divergence.
-
-    `objective`: the ELBO, or (`iwae`) the importance-weighted bound from `samples` samples, which has no such weight.
-    β (Higgins et al. 2017) rises linearly over the warm-up epochs.
-    """
+    """What it is made of; not every posterior goes with every prior and objective."""
 
     kind: Literal["vae"]
-    objective: Literal["elbo", "iwae"] = "elbo"
-    samples: int = Field(default=1, ge=1, le=100_000_000)
-    beta: float = Field(default=1.0, ge=0)
-    beta_warmup_epochs: int = Field(default=0, ge=0, le=100_000_000)
+    prior: SerializeAsAny[PriorConfig]
+    posterior: SerializeAsAny[PosteriorConfig]
+    objective: SerializeAsAny[ObjectiveConfig]
 
     @model_validator(mode="after")
-    def _one_objective(self) -> "Config":
-        if self.objective == "elbo" and self.samples != 1:
-            raise ValueError(f"samples: found {self.samples} with objective elbo, allowed: 1, or objective: iwae")
-        if self.objective == "iwae":  # it has no KL term to weigh
-            for key, value, allowed in (("beta", self.beta, 1), ("beta_warmup_epochs", self.beta_warmup_epochs, 0)):
-                if value != allowed:
-                    raise ValueError(f"{key}: found {value} with objective iwae, allowed: {allowed}")
+    def _parts_that_fit(self) -> "Config":
+        found = self.posterior.posterior
+        for part, name, allowed in (
+            ("prior", self.prior.prior, self.prior.posteriors),
+            ("objective", self.objective.objective, self.objective.posteriors),
+        ):
+            if allowed and found not in allowed:
+                raise ValueError(f"posterior: found {found} with {part} {name}, allowed: {', '.join(allowed)}")
         return self
 
 
 @final
 class VAE(LatentVariableModel):
-    """q(z|x) = N(μ(x), diag σ²(x)), p(z) = N(0, I)."""
-
-    origin: Tensor
+    """q(z|x), p(z), p(x|z)."""
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
-        self.config, self.warmup_epochs = config, config.beta_warmup_epochs
-        self.encoder = encoder(network, spec.shape, 2 * network.latent_dim)
+        self.objective, self.warmup_epochs = config.objective, config.objective.beta_warmup_epochs
+        self.latent_dim = network.latent_dim
+        self.to_posterior = posteriors.make(config.posterior, network.latent_dim)
+        self.encoder = encoder(network, spec.shape, self.to_posterior.inputs)
         self.decoder = decoder(network, spec.shape, config.likelihood.OUTPUTS)
-        self.pixels = make(config.likelihood)
-        self.register_buffer("origin", torch.zeros(network.latent_dim), persistent=False)
+        self.pixels = likelihoods.make(config.likelihood)
+        self.to_prior = priors.make(config.prior, network.latent_dim, spec)
 
-    def prior(self, y: Tensor | None = None) -> Independent[Normal]:
-        """N(0, I)."""
-        return unit_normal(self.origin)
+    def prior(self, y: Tensor | None = None) -> Prior:
+        """p(z)."""
+        prior: Prior = self.to_prior(self.posterior)
+        return prior
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> Independent[Normal]:
-        """N(μ(x), diag σ²(x))."""
-        return diagonal_normal(*self.encoder(x).chunk(2, dim=-1))
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> Posterior:
+        """q(z|x)."""
+        q: Posterior = self.to_posterior(self.encoder(x))
+        return q
 
     def likelihood(self, z: Tensor, y: Tensor | None = None) -> Likelihood:
         """p(x|z)."""
@@ -69,15 +76,10 @@ class VAE(LatentVariableModel):
         return likelihood
 
     def noise(self, size: int, streams: Streams) -> Noise:
-        """Standard normal ε for the samples of q(z|x): `[B, L]`, or `[k, B, L]` for k samples of `iwae`."""
-        samples = (self.config.samples,) if self.config.objective == "iwae" else ()
-        return (torch.randn(*samples, size, len(self.origin), generator=streams["noise"]),)
+        """Standard normal ε for the samples of q(z|x): `[*draws, B, L]`."""
+        return (torch.randn(*self.objective.draws, size, self.latent_dim, generator=streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
-        """−E_q log p(x|z) + β KL(q‖p), or minus the importance-weighted bound: nats, `[B]`."""
-        q = self.posterior(x)
-        terms = (q, self.prior(), self.likelihood, x, reparameterised(q, *noise))
-        if self.config.objective == "iwae":
-            return importance_weighted_loss(*terms)
-        beta = kl_weight(self.config.beta, self.config.beta_warmup_epochs, epoch)
-        return variational_loss(*terms, beta=beta)
+        """That of the objective: nats, `[B]`."""
+        (epsilon,) = noise
+        return objectives.loss(self.objective, self, x, y, epsilon, epoch)

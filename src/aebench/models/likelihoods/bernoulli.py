@@ -4,9 +4,11 @@ For grey pixels in [0, 1] `log_prob` is the negative cross-entropy. That is no n
 x is less than one, so such numbers compare only with each other and are labelled wherever they appear.
 """
 
-from typing import Literal, final
+import math
+from typing import Annotated, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,17 +17,21 @@ from aebench.models.likelihoods import Likelihood, PixelDistribution, positive, 
 
 
 class Config(LikelihoodConfig):
-    """It has no settings of its own."""
+    """`smallest_probability`: ε, where the probabilities of both values of a pixel are kept at least so large."""
 
     GREY = "cross-entropy on grey pixels: not a normalised likelihood, comparable only with its like"
     BINARIZED = "a likelihood of the binarised pixels"
 
     likelihood: Literal["bernoulli"] = "bernoulli"
+    smallest_probability: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
 
 def make(config: Config) -> PixelDistribution:
     """It learns nothing itself."""
-    return PixelDistribution(Bernoulli)
+    if config.smallest_probability == 0:
+        return PixelDistribution(Bernoulli)
+    limit = math.log1p(-config.smallest_probability) - math.log(config.smallest_probability)
+    return PixelDistribution(lambda output: Bernoulli(output.clamp(-limit, limit)))
 
 
 @final

@@ -40,8 +40,36 @@ def decoder(config: Network, shape: Shape, outputs: int = 1) -> nn.Sequential:
     return network
 
 
+class _Entrance(nn.Module):
+    """A network to whose first layer's output something is added: what stands beside its input."""
+
+    def __init__(self, network: nn.Sequential) -> None:
+        """`network` takes the input alone.
+
+        Raises:
+            TypeError: its first layer with weights is neither linear nor a convolution.
+        """
+        super().__init__()
+        self.network = network
+        self._first = next(place for place, layer in enumerate(network) if any(True for _ in layer.parameters()))
+        first = network[self._first]
+        if not isinstance(first, nn.Linear | nn.Conv2d):
+            raise TypeError(f"a label enters by an nn.Linear or an nn.Conv2d, found {type(first).__name__} at first")
+        self._outputs, self._inputs = first.weight.shape[0], first.weight[0].numel()
+        self._of_pixel = (None,) * (first.weight.dim() - 2)
+
+    def _entered(self, values: Tensor, beside: Tensor) -> Tensor:
+        """`[..., in]`, and what is added to each of the first layer's outputs, `[..., outputs]` → `[..., out]`."""
+        hidden = values
+        for place, layer in enumerate(self.network):
+            hidden = layer(hidden)
+            if place == self._first:
+                hidden = hidden + beside[(..., *self._of_pixel)]
+        return hidden
+
+
 @final
-class Conditional(nn.Module):
+class Conditional(_Entrance):
     """A network that takes a label's one-hot code beside its input.
 
     The code's columns in the first layer's weights amount to a bias for each class, and are kept as such; beside an
@@ -54,22 +82,28 @@ class Conditional(nn.Module):
         Raises:
             TypeError: its first layer with weights is neither linear nor a convolution.
         """
-        super().__init__()
-        self.network = network
-        self._first = next(place for place, layer in enumerate(network) if any(True for _ in layer.parameters()))
-        first = network[self._first]
-        if not isinstance(first, nn.Linear | nn.Conv2d):
-            raise TypeError(f"a label enters by an nn.Linear or an nn.Conv2d, found {type(first).__name__} at first")
-        outputs, inputs = first.weight.shape[0], first.weight[0].numel()
-        bound = (inputs + classes) ** -0.5  # as torch draws the weights of so many inputs
-        self.of_class = nn.Parameter(torch.empty(classes, outputs).uniform_(-bound, bound))
-        self._of_pixel = (None,) * (first.weight.dim() - 2)
+        super().__init__(network)
+        bound = (self._inputs + classes) ** -0.5  # as torch draws the weights of so many inputs
+        self.of_class = nn.Parameter(torch.empty(classes, self._outputs).uniform_(-bound, bound))
 
     def forward(self, values: Tensor, y: Tensor) -> Tensor:
         """`[..., in]` and labels `[...]`, broadcast against each other → `[..., out]`."""
-        hidden = values
-        for place, layer in enumerate(self.network):
-            hidden = layer(hidden)
-            if place == self._first:
-                hidden = hidden + F.embedding(y, self.of_class)[(..., *self._of_pixel)]
-        return hidden
+        return self._entered(values, F.embedding(y, self.of_class))
+
+
+@final
+class Beside(_Entrance):
+    """A network that takes a vector beside its input, as `Conditional` takes a label."""
+
+    def __init__(self, network: nn.Sequential, size: int) -> None:
+        """`size`: of the vector.
+
+        Raises:
+            TypeError: the network's first layer with weights is neither linear nor a convolution.
+        """
+        super().__init__(network)
+        self.of_vector = nn.Linear(size, self._outputs, bias=False)
+
+    def forward(self, values: Tensor, vector: Tensor) -> Tensor:
+        """`[..., in]` and `[..., size]`, broadcast against each other → `[..., out]`."""
+        return self._entered(values, self.of_vector(vector))

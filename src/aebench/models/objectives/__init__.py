@@ -1,5 +1,8 @@
 """The quantities that are optimised and estimated, as the papers write them.
 
+Every file here is an objective, and its name is the `objective` that params.yaml gives to a variant. A file holds
+`Config`, an `aebench.config.ObjectiveConfig` with its own settings, and `loss(config, model, x, y, noise, beta)`.
+
 Shapes: B images of D pixels, latents of L dimensions, K samples. Everything is summed over pixels and latents
 and returned for each image; the mean over images is taken once, by the caller. Unit: nats, except squared errors.
 """
@@ -10,15 +13,52 @@ from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
+from pydantic import model_validator
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aebench.models.generative import Posterior, Prior, divergence
+from aebench.config import ObjectiveConfig
+from aebench.models.generative import GenerativeModel, Posterior, Prior, divergence
 from aebench.models.likelihoods import Likelihood
+from aebench.plugins import configurations, modules
 
 Values = TypeVar("Values", float, Tensor, NDArray[Any])
 
 _EPSILON = torch.finfo(torch.float32).eps
+
+
+class Unweighted(ObjectiveConfig):
+    """One that has no divergence to weigh."""
+
+    @model_validator(mode="after")
+    def _no_weight(self) -> "Unweighted":
+        for key, value, allowed in (("beta", self.beta, 1), ("beta_warmup_epochs", self.beta_warmup_epochs, 0)):
+            if value != allowed:
+                raise ValueError(f"{key}: found {value} with objective {self.objective}, allowed: {allowed}")
+        return self
+
+
+def objectives() -> dict[str, type[ObjectiveConfig]]:
+    """For every objective its configuration, the class named `Config` in its file."""
+    return configurations(__name__, ObjectiveConfig, "loss")
+
+
+def loss(
+    config: ObjectiveConfig, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, epoch: int | None
+) -> dict[str, Tensor]:
+    """The loss of each image and its parts, nats, `[B]` each; `loss` is what training minimises.
+
+    Args:
+        config: which one.
+        model: its prior, posterior and likelihood.
+        x: `[B, D]`.
+        y: `[B]`, which the model conditions on or leaves alone.
+        noise: standard normal, `[*config.draws, B, L]`.
+        epoch: from 1, for the warm-up; None: after it.
+    """
+    beta = kl_weight(config.beta, config.beta_warmup_epochs, epoch)
+    terms: dict[str, Tensor] = modules(__name__)[config.objective].loss(config, model, x, y, noise, beta)
+    return terms
 
 
 def squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -87,7 +127,7 @@ def variational_loss(
     distortion = -likelihood(z).log_prob(x)
 
     def log_ratio() -> Tensor:
-        return (prior.log_prob(z) - (_log_prob(q, z) if log_q is None else log_q))[None]
+        return (prior.log_prob(z) - (log_prob(q, z) if log_q is None else log_q))[None]
 
     rate = divergence(q, prior, log_ratio)
     return {"loss": distortion + beta * rate, "distortion_nats": distortion, "rate_nats": rate}
@@ -110,7 +150,7 @@ def importance_weighted_loss(
         each; the loss is at most the sum of the other two in expectation.
     """
     log_px_given_z = likelihood(z).log_prob(x)
-    log_p, log_q = prior.log_prob(z), _log_prob(q, z) if log_q is None else log_q
+    log_p, log_q = prior.log_prob(z), log_prob(q, z) if log_q is None else log_q
     return {
         "loss": -importance_weighted_bound(log_px_given_z + log_p - log_q),
         "distortion_nats": -log_px_given_z.mean(0),
@@ -118,7 +158,12 @@ def importance_weighted_loss(
     }
 
 
-def _log_prob(q: Posterior, z: Tensor) -> Tensor:
+def log_prob(q: Posterior, z: Tensor) -> Tensor:
+    """log q(z) in nats, `[..., B, L]` → `[..., B]`.
+
+    Raises:
+        TypeError: q tells it of its own samples alone.
+    """
     if not isinstance(q, Distribution):
         raise TypeError(f"log_q is needed: {type(q).__name__} tells no density of a given z")
     return q.log_prob(z)
