@@ -1,6 +1,5 @@
 """The data sets, built-in ones and the user's own, and what a run sees of one."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from aebench.data.binarization import binarized
 from aebench.data.builtin import DATASETS
 from aebench.data.description import Arrays, Binarization, Description, describe, write
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, reason
-from aebench.data.sources import local_folder, obtain
+from aebench.data.sources import checksum, local_folder, obtain
 from aebench.errors import DataError
 from aebench.randomness import generator
 
@@ -62,7 +61,7 @@ def fetch(
     Args:
         name: a key of `DATASETS`, or the name of a data set in `folders`.
         raw: the folder that holds the folders of raw files.
-        source_dir: the user's folder, looked into before any network.
+        source_dir: the user's folder, looked into before any network, and before it one in it of the raw files' name.
         log: gets one line for every source that was tried.
         folders: where the user's own data sets lie.
 
@@ -83,13 +82,17 @@ def _fetch_built_in(
     name: str, raw: Path, source_dir: Path | None, log: Callable[[str], None]
 ) -> tuple[Arrays, Description]:
     dataset, folder = DATASETS[name], raw / DATASETS[name].raw
-    first = (local_folder(source_dir, f"execution.source_dir {source_dir}"),) if source_dir else ()
+    # Files of several data sets have the same names; whoever has more than one of them puts each into its own folder.
+    own = [source_dir / dataset.raw, source_dir] if source_dir else []
+    first = [
+        local_folder(place, f"execution.source_dir {place}") for place in own if place == source_dir or place.is_dir()
+    ]
     obtain(dataset.files, folder, (*first, *dataset.sources()), log)
     try:
         arrays = dataset.load(folder)
     except Exception as error:  # readers of many formats fail in many ways
         raise DataError(f"{name}: the files in {folder} cannot be read: {reason(error)}") from None
-    files = {file.name: hashlib.sha256((folder / file.name).read_bytes()).hexdigest() for file in dataset.files}
+    files = {file.name: checksum(folder / file.name) for file in dataset.files}
     return arrays, Description(dataset.shape, dataset.classes, dataset.binarization, files)
 
 

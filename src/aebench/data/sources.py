@@ -95,8 +95,13 @@ def _holds(folder: Path, file: RawFile) -> bool:
     path = folder / file.name
     if not path.is_file() or path.stat().st_size != file.size:
         return False
+    return checksum(path, file.algorithm) == file.checksum
+
+
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Of a file, in hex."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, file.algorithm).hexdigest() == file.checksum
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def _verified(file: RawFile, content: bytes) -> bytes:

@@ -34,7 +34,7 @@ class UserDataset:
 
 
 def find(folders: Iterable[Path], taken: Iterable[str]) -> dict[str, UserDataset]:
-    """The data sets in `folders` by name, and again binarised as `BINARIZED` has it; the first folder that has one wins.
+    """The data sets in `folders` by name, and binarised by the names of `BINARIZED`; the first folder with one wins.
 
     Raises:
         DataError: two claim one name, or one has a name in `taken`.
