@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,11 +15,12 @@ from safetensors.torch import save_file as save_weights
 
 from aebench.config import Data, Evaluation, Expost, RunConfig, Training
 from aebench.data.datasets import load
-from aebench.data.description import describe, write
+from aebench.data.description import Binarization, describe, write
 from aebench.errors import DataError, TrainingError
 from aebench.evaluation.cell import jobs
 from aebench.evaluation.document import document
 from aebench.evaluation.evaluate import Evaluated, evaluate_run
+from aebench.evaluation.protocol import protocol as protocol_of
 from aebench.evaluation.statistics import NEEDS_SEEDS
 from aebench.store import Store
 from aebench.training.run import train_run
@@ -189,14 +190,10 @@ def test_a_validation_split_of_the_data_set_s_own_is_used_and_named(digits_file:
     assert "validation_fraction" not in protocol
 
 
-def test_the_protocol_says_what_was_held_out_and_how_pixels_are_binarised(digits_file: Path, tmp_path: Path) -> None:
-    data = small(digits_file, tmp_path / "data.safetensors")
-    found = evaluated(run(data, tmp_path / "run", "ae"), data)
-
-    def protocol(held_out: Data, **changes: Any) -> dict[str, Any]:
+def test_the_protocol_says_what_was_held_out_and_how_pixels_are_binarised() -> None:
+    def protocol(held_out: Data, way: Binarization = "none") -> dict[str, Any]:
         of_run = config("ae").model_copy(update={"data": held_out})
-        written: dict[str, Any] = document("digits", of_run, EVALUATION, {0: replace(found, **changes)})["protocol"]
-        return written
+        return protocol_of(way, of_run, EVALUATION, 60, (), own_validation=False)
 
     plain = protocol(Data(validation_fraction=0.1))
     assert plain["validation_fraction"] == 0.1
@@ -204,10 +201,7 @@ def test_the_protocol_says_what_was_held_out_and_how_pixels_are_binarised(digits
     last = protocol(Data(validation_images=100, validation="last"))
     assert (last["validation"], last["validation_images"]) == ("last", 100)
     assert "validation_fraction" not in last
-    notes = {
-        way: protocol(Data(validation_images=100), binarization=way)["binarization"]
-        for way in ("none", "stochastic", "fixed", "threshold")
-    }
+    notes = {way: protocol(Data(validation_images=100), way)["binarization"] for way in get_args(Binarization)}
     assert len(set(notes.values())) == 4
     assert all(note.startswith(f"{way} (") for way, note in notes.items())
 
