@@ -63,6 +63,11 @@ BAD: list[tuple[Edit, str]] = [
     (put("data.validation_fraction", 0), "data.validation_fraction: found 0 while .* best_validation"),
     (put("data.validation_fraction", 1e-6), "data.validation_fraction: found 1e-06, which takes 0 of the 60000"),
     (put("data.validation_fraction", 0.9999), "data.validation_fraction: found 0.9999, which takes 59994 of the 60000"),
+    (
+        put("datasets", ["mnist_binry"]),
+        r"datasets\[0\]: found 'mnist_binry', allowed: fashion_mnist, .*, svhn \(did you mean mnist_binary\?\); "
+        "grey ones also as NAME_binary, NAME_binary_fixed, NAME_binary_threshold; or NAME where datasets/ holds",
+    ),
     (put("data", {}), "data.validation_fraction: missing, allowed: a share, or validation_images in its place"),
     (
         put("data.validation_images", 100),

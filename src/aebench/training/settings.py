@@ -7,6 +7,7 @@ from pathlib import Path
 from aebench import yaml
 from aebench.config import Block, Network, Params, PixelLikelihood, Training, VariantConfig
 from aebench.data.datasets import DatasetFacts, facts
+from aebench.data.description import BINARIZED
 from aebench.data.raw_dataset import SMALLEST_SPLIT
 from aebench.errors import ConfigError, plain, show
 from aebench.models.likelihoods import likelihoods
@@ -16,7 +17,10 @@ from aebench.training.optimizers import optimizers
 from aebench.variants import configuration
 
 # What else is allowed, by key.
-_BESIDES = {"datasets": "; or NAME where datasets/ holds NAME.npz or a folder NAME of images"}
+_BESIDES = {
+    "datasets": f"; grey ones also as {', '.join(f'NAME{suffix}' for suffix in BINARIZED)}; "
+    "or NAME where datasets/ holds NAME.npz or a folder NAME of images"
+}
 
 Parsers = Mapping[str, Callable[[object, str], Block]]
 
@@ -98,7 +102,8 @@ def _check_names(params: Params, datasets: Mapping[str, DatasetFacts]) -> None:
             if value in seen:
                 raise ConfigError(f"{key}[{position}]: found {show(value)} twice, allowed: each once")
             if known is not None and value not in known:
-                others = allowed(str(value), map(str, known)) + _BESIDES.get(key, "")
+                listed = [str(name) for name in known if key != "datasets" or not datasets[str(name)].binarized]
+                others = allowed(str(value), listed, map(str, known)) + _BESIDES.get(key, "")
                 raise ConfigError(f"{key}[{position}]: found {show(value)}, {others}")
             seen.add(value)
 
