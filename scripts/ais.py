@@ -64,7 +64,7 @@ def main() -> None:
     model, dataset = stored.model().requires_grad_(False), stored.description["dataset"]
     if not isinstance(model, LatentVariableModel):
         raise TrainingError(f"{arguments.run}: a model without p(z) has no log p(x)")
-    test = load(Layout(ROOT).data(dataset), dataset, stored.description["data"]["validation_fraction"]).test
+    test = load(Layout(ROOT).data(dataset), dataset, 0.0).test  # which does not depend on what is held out
     x, marginal = test.pixels(slice(0, arguments.images)), Marginal(model)
     print(f"{arguments.run}, the first {len(x)} test images")
     print(f"annealing with {arguments.chains} chains and {arguments.temperatures} temperatures")

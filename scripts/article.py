@@ -46,7 +46,7 @@ def main() -> None:
     data = layout.scratch / f"article-{name}.safetensors"
     data.parent.mkdir(exist_ok=True)
     data.write_bytes(datasets.fetch(name, layout.raw, source, print))
-    splits = datasets.load(data, name, settings.data.validation_fraction)
+    splits = datasets.load(data, name, settings.data)
     with drawing_from(generator(seed, "weights")):
         spec = ImageSpec(splits.shape, splits.class_shares)
         model = variants.build(settings.model, settings.network, spec)

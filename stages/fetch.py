@@ -20,7 +20,7 @@ def fetch(dataset: str) -> None:
         lambda line: print(f"{dataset}: {line}", file=sys.stderr),
         _stage.LAYOUT.datasets,
     )
-    datasets.load(content, dataset, params.data.validation_fraction)  # what no run could use stops here
+    datasets.load(content, dataset, params.data)  # what no run could use stops here
     _stage.write(_stage.LAYOUT.data(dataset), content)
 
 

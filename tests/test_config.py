@@ -63,6 +63,25 @@ BAD: list[tuple[Edit, str]] = [
     (put("data.validation_fraction", 0), "data.validation_fraction: found 0 while .* best_validation"),
     (put("data.validation_fraction", 1e-6), "data.validation_fraction: found 1e-06, which takes 0 of the 60000"),
     (put("data.validation_fraction", 0.9999), "data.validation_fraction: found 0.9999, which takes 59994 of the 60000"),
+    (
+        put("datasets", ["mnist_binry"]),
+        r"datasets\[0\]: found 'mnist_binry', allowed: fashion_mnist, .*, svhn \(did you mean mnist_binary\?\); "
+        "grey ones also as NAME_binary, NAME_binary_fixed, NAME_binary_threshold; or NAME where datasets/ holds",
+    ),
+    (put("data", {}), "data.validation_fraction: missing, allowed: a share, or validation_images in its place"),
+    (
+        put("data.validation_images", 100),
+        "data.validation_images: found 100 beside validation_fraction 0.1, allowed: one of the two",
+    ),
+    (put("data.validation", "first"), "data.validation: found 'first', allowed: random, last"),
+    (put("data", {"validation_images": 10000.0}), "data.validation_images: found 10000.0, allowed: a whole number"),
+    (put("data", {"validation_images": -1}), "data.validation_images: found -1, allowed: greater than or equal to 0"),
+    (put("data", {"validation_images": 0}), "data.validation_images: found 0 while .*, allowed: a number above 0, or"),
+    (
+        put("data", {"validation_images": 60_000}),
+        "data.validation_images: found 60000 of the 60000 training images of fashion_mnist, allowed: 0, or a number "
+        "that leaves 10 images on both sides",
+    ),
     (put("network.latent_dim", 10**10), "network.latent_dim: found 10000000000, allowed: less than or equal to 65536"),
     (put("training.4", 1), "training.4: unknown key"),
     (
@@ -310,6 +329,21 @@ def test_no_validation_split_goes_with_the_last_epoch(edited: Callable[[Edit], P
         content["training"]["select"] = "last"
 
     assert check(edited(change)).data.validation_fraction == 0
+
+
+def test_what_is_held_out_is_written_down_as_it_was_set(edited: Callable[[Edit], Path]) -> None:
+    for block in (
+        {"validation_fraction": 0.1},
+        {"validation_images": 10_000},
+        {"validation_images": 10_000, "validation": "last"},
+        {"validation_fraction": 0.2, "validation": "last"},
+    ):
+        run = check(edited(put("data", block))).run("vae")
+        for written in (run.model_dump(mode="json"), run.model_dump(mode="json", exclude_none=True)):
+            assert written["data"] == block
+    # What is the default changes no run's key.
+    spelt_out = {"validation_fraction": 0.1, "validation": "random", "validation_images": None}
+    assert check(edited(put("data", spelt_out))).data.model_dump() == {"validation_fraction": 0.1}
 
 
 def test_each_likelihood_goes_with_grey_pixels(edited: Callable[[Edit], Path]) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,11 +15,14 @@ from safetensors.torch import save_file as save_weights
 
 from aebench.config import Data, Evaluation, Expost, RunConfig, Training
 from aebench.data.datasets import load
-from aebench.data.description import describe, write
+from aebench.data.description import Binarization, describe, write
 from aebench.errors import DataError, TrainingError
+from aebench.evaluation.cell import jobs
 from aebench.evaluation.document import document
 from aebench.evaluation.evaluate import Evaluated, evaluate_run
+from aebench.evaluation.protocol import protocol as protocol_of
 from aebench.evaluation.statistics import NEEDS_SEEDS
+from aebench.store import Store
 from aebench.training.run import train_run
 from aebench.training.trained_run import read_run
 
@@ -184,6 +188,37 @@ def test_a_validation_split_of_the_data_set_s_own_is_used_and_named(digits_file:
     protocol = document("digits", config("ae"), EVALUATION, {0: evaluated(folder, data)})["protocol"]
     assert protocol["validation"] == "the data set's own split"
     assert "validation_fraction" not in protocol
+
+
+def test_the_protocol_says_what_was_held_out_and_how_pixels_are_binarised() -> None:
+    def protocol(held_out: Data, way: Binarization = "none") -> dict[str, Any]:
+        of_run = config("ae").model_copy(update={"data": held_out})
+        return protocol_of(way, of_run, EVALUATION, 60, (), own_validation=False)
+
+    plain = protocol(Data(validation_fraction=0.1))
+    assert plain["validation_fraction"] == 0.1
+    assert not {"validation", "validation_images"} & set(plain)
+    last = protocol(Data(validation_images=100, validation="last"))
+    assert (last["validation"], last["validation_images"]) == ("last", 100)
+    assert "validation_fraction" not in last
+    notes = {way: protocol(Data(validation_images=100), way)["binarization"] for way in get_args(Binarization)}
+    assert len(set(notes.values())) == 4
+    assert all(note.startswith(f"{way} (") for way, note in notes.items())
+
+
+def test_a_run_of_the_last_images_is_evaluated_on_its_own_split(digits_file: Path, tmp_path: Path) -> None:
+    held_out = Data(validation_images=200, validation="last")
+    of_run = config("ae").model_copy(update={"data": held_out})
+    train_run(of_run, "digits", 0, digits_file, lambda *_: None).write(tmp_path / "run")
+    stored = read_run(tmp_path / "run")
+    assert stored.description["data"] == {"validation_images": 200, "validation": "last"}
+    alone = EVALUATION.model_copy(update={"expost": Expost(images=0, importance_samples=60)})
+    work, _ = jobs({0: stored}, alone, "digits", "hash", "code", Store(tmp_path / "store", 10**9))
+    (job,) = work.values()
+    found, random = job(digits_file, lambda *_: None), evaluated(tmp_path / "run", digits_file, alone)
+    assert isinstance(found, Evaluated)
+    assert np.array_equal(found.per_image["reconstruction_mse"], random.per_image["reconstruction_mse"])
+    assert not np.array_equal(found.per_image["knn_accuracy"], random.per_image["knn_accuracy"])
 
 
 def test_densities_are_not_defined_on_binarised_pixels(digits_file: Path, tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ def test_binarised_pixels_by_name(tmp_path: Path) -> None:
     assert set(splits.test.pixels(slice(None)).unique().tolist()) == {0.0, 1.0}
     grey = load(read(folder), "mine", 0)
     assert np.array_equal(grey.train.images, splits.train.images)
+    for name, way in (("mine_binary_fixed", "fixed"), ("mine_binary_threshold", "threshold")):
+        assert facts([folder])[name].binarized
+        binary = load(read(folder, name), name, 0)
+        assert (binary.binarization, binary.train.dynamic_binarization) == (way, False)
+        for split in (binary.train, binary.test):
+            assert set(split.pixels(slice(None)).unique().tolist()) == {0.0, 1.0}
+    whites = load(read(folder, "mine_binary_threshold"), "mine_binary_threshold", 0).train.images == 255
+    assert np.array_equal(whites, grey.train.images >= 128)
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -324,8 +332,10 @@ def test_names(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"mine\.npz: found mine beside it, allowed: one data set a name"):
         facts([tmp_path])
     (tmp_path / "mine").rename(tmp_path / "mine_binary")
-    with pytest.raises(DataError, match="mine_binary: that is how mine with binarised pixels is called"):
-        facts([tmp_path])
+    for name in ("mine_binary", "mine_binary_fixed", "mine_binary_threshold"):
+        next(tmp_path.glob("mine_*")).rename(tmp_path / name)
+        with pytest.raises(DataError, match=f"{name}: that is how mine with binarised pixels is called"):
+            facts([tmp_path])
 
 
 def test_the_first_folder_wins(tmp_path: Path) -> None:

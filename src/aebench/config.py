@@ -73,9 +73,46 @@ class Block(BaseModel):
 
 
 class Data(Block):
-    """What share of the training images is held out for validation."""
+    """Which of the training images are held out for validation.
 
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)]
+    `validation_fraction`: what share of them; or `validation_images`: how many. `validation`: drawn at `random`, once
+    for all variants and seeds, or the `last` of the data set's own order, as a published split may have it.
+    """
+
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
+    validation_images: Annotated[int, Field(ge=0, le=100_000_000)] | None = None
+    validation: Literal["random", "last"] = "random"
+
+    @model_validator(mode="after")
+    def _a_share_or_a_number(self) -> "Data":
+        if self.validation_fraction is None and self.validation_images is None:
+            raise ValueError("validation_fraction: missing, allowed: a share, or validation_images in its place")
+        if self.validation_fraction is not None and self.validation_images is not None:
+            found = f"found {self.validation_images} beside validation_fraction {self.validation_fraction}"
+            raise ValueError(f"validation_images: {found}, allowed: one of the two")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without what is left at its default: files and keys of runs are what they were before it could be set."""
+        block: dict[str, object] = handler(self)
+        return {key: value for key, value in block.items() if value != type(self).model_fields[key].default}
+
+    @property
+    def key(self) -> str:
+        """The key that says how many."""
+        return "validation_fraction" if self.validation_images is None else "validation_images"
+
+    @property
+    def any(self) -> bool:
+        """Whether images are to be held out."""
+        return bool(getattr(self, self.key))
+
+    def images(self, train_images: int) -> int:
+        """How many of so many training images are held out; a share is rounded to the nearest whole number."""
+        if self.validation_images is not None:
+            return self.validation_images
+        return round((self.validation_fraction or 0) * train_images)
 
 
 class Network(Block):

@@ -77,10 +77,10 @@ def _fields(block: type[Block], location: Iterable[int | str]) -> list[str]:
     return list(block.model_fields)
 
 
-def allowed(found: str, names: Iterable[str] | str) -> str:
-    """The allowed names, and the nearest to `found` first where one is near."""
+def allowed(found: str, names: Iterable[str] | str, unlisted: Iterable[str] = ()) -> str:
+    """The allowed names, and the nearest to `found` of them and of those `unlisted` where one is near."""
     known = [name.strip().strip("'") for name in (names.split(",") if isinstance(names, str) else map(str, names))]
-    near = difflib.get_close_matches(found, known, n=1)
+    near = difflib.get_close_matches(found, [*known, *unlisted], n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"allowed: {', '.join(known)}{hint}"
 

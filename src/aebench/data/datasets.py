@@ -1,4 +1,4 @@
-"""The data sets: one entry each in one table, and what a run sees of one."""
+"""The data sets, built-in ones and the user's own, and what a run sees of one."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -14,95 +14,15 @@ from safetensors.numpy import load as read
 from safetensors.numpy import load_file
 from torch import Tensor
 
+from aebench.config import Data
 from aebench.data import user_datasets
+from aebench.data.binarization import binarized
+from aebench.data.builtin import DATASETS
 from aebench.data.description import Arrays, Binarization, Description, describe, write
-from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT
-from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
+from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, reason
+from aebench.data.sources import checksum, local_folder, obtain
 from aebench.errors import DataError
 from aebench.randomness import generator
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """One built-in data set; its fields are those of `Description`, and where its images come from."""
-
-    shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-    train_images: int
-    binarization: Binarization
-    load: Callable[[Path], Arrays]
-    """From the folder of raw files: `{train,test}_images` uint8 `[N, C, H, W]`, `{train,test}_labels` int64 `[N]`."""
-    raw: str
-    """The folder of its raw files; data sets that are made of the same files share it."""
-    files: tuple[RawFile, ...] = ()
-    sources: Callable[[], tuple[Source, ...]] = tuple
-
-
-def _fashion_mnist(folder: Path) -> Arrays:
-    def read(name: str, header: int) -> NDArray[np.uint8]:
-        # The content is verified, so its header needs no parsing: images have four numbers there, labels two.
-        return np.frombuffer((folder / name).read_bytes(), np.uint8, offset=header)
-
-    return {
-        "train_images": read("train-images-idx3-ubyte", 16).reshape(-1, 1, 28, 28),
-        "train_labels": read("train-labels-idx1-ubyte", 8).astype(np.int64),
-        "test_images": read("t10k-images-idx3-ubyte", 16).reshape(-1, 1, 28, 28),
-        "test_labels": read("t10k-labels-idx1-ubyte", 8).astype(np.int64),
-    }
-
-
-def _digits(_: Path) -> Arrays:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    labels = digits.target.astype(np.int64)
-    order = torch.randperm(len(labels), generator=generator("digits", "split")).numpy()
-    test, train = order[:360], order[360:]
-    return {
-        "train_images": images[train],
-        "train_labels": labels[train],
-        "test_images": images[test],
-        "test_labels": labels[test],
-    }
-
-
-_FASHION_CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
-_FASHION_FILES = tuple(
-    RawFile(*row)
-    for row in (
-        ("train-images-idx3-ubyte", 47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
-        ("train-labels-idx1-ubyte", 60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
-        ("t10k-images-idx3-ubyte", 7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
-        ("t10k-labels-idx1-ubyte", 10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
-    )
-)
-
-
-def _fashion_sources() -> tuple[Source, ...]:
-    return torchvision_mirrors(), debian_package("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
-
-
-_FASHION = Dataset(
-    shape=(1, 28, 28),
-    classes=_FASHION_CLASSES,
-    train_images=60_000,
-    binarization="none",
-    load=_fashion_mnist,
-    raw="fashion_mnist",
-    files=_FASHION_FILES,
-    sources=_fashion_sources,
-)
-
-DATASETS: Mapping[str, Dataset] = {
-    "fashion_mnist": _FASHION,
-    "fashion_mnist_binary": replace(_FASHION, binarization="stochastic"),
-    "digits": Dataset((1, 8, 8), tuple("0123456789"), 1437, "none", _digits, raw="digits"),
-}
-
 
 Labelled = tuple[Tensor, Tensor]
 """Images `[N, D]` and labels `[N]`."""
@@ -141,24 +61,39 @@ def fetch(
     Args:
         name: a key of `DATASETS`, or the name of a data set in `folders`.
         raw: the folder that holds the folders of raw files.
-        source_dir: the user's folder, looked into before any network.
+        source_dir: the user's folder, looked into before any network, and before it one in it of the raw files' name.
         log: gets one line for every source that was tried.
         folders: where the user's own data sets lie.
 
     Raises:
         DataError: no source has the files, or the user's files are not in order.
     """
-    if name not in DATASETS:
+    if name in DATASETS:
+        arrays, description = _fetch_built_in(name, raw, source_dir, log)
+    else:
         user_dataset = user_datasets.find(folders, taken=DATASETS)[name]
         arrays, found = user_datasets.read(user_dataset.path, log)
         shape = arrays["train_images"].shape[1:]
-        return write(arrays, Description(shape, found.classes, user_dataset.binarization, found.files))
-    dataset = DATASETS[name]
-    first = (local_folder(source_dir, f"execution.source_dir {source_dir}"),) if source_dir else ()
-    obtain(dataset.files, raw / dataset.raw, (*first, *dataset.sources()), log)
-    files = {file.name: file.sha256 for file in dataset.files}
-    description = Description(dataset.shape, dataset.classes, dataset.binarization, files)
-    return write(dataset.load(raw / dataset.raw), description)
+        description = Description(shape, found.classes, user_dataset.binarization, found.files)
+    return write(binarized(arrays, description.binarization, name), description)
+
+
+def _fetch_built_in(
+    name: str, raw: Path, source_dir: Path | None, log: Callable[[str], None]
+) -> tuple[Arrays, Description]:
+    dataset, folder = DATASETS[name], raw / DATASETS[name].raw
+    # Files of several data sets have the same names; whoever has more than one of them puts each into its own folder.
+    own = [source_dir / dataset.raw, source_dir] if source_dir else []
+    first = [
+        local_folder(place, f"execution.source_dir {place}") for place in own if place == source_dir or place.is_dir()
+    ]
+    obtain(dataset.files, folder, (*first, *dataset.sources()), log)
+    try:
+        arrays = dataset.load(folder)
+    except Exception as error:  # readers of many formats fail in many ways
+        raise DataError(f"{name}: the files in {folder} cannot be read: {reason(error)}") from None
+    files = {file.name: checksum(folder / file.name) for file in dataset.files}
+    return arrays, Description(dataset.shape, dataset.classes, dataset.binarization, files)
 
 
 @dataclass(frozen=True)
@@ -221,16 +156,16 @@ class Splits:
         return tuple((counts.double() / len(self.train)).tolist())
 
 
-def held_out_images(validation_fraction: float, train_images: int) -> int:
-    """How many of the training images are validation images, rounded to the nearest whole number."""
-    return round(validation_fraction * train_images)
+def load(data: Path | bytes, name: str, held_out: Data | float) -> Splits:
+    """The splits of the data set `name`.
 
+    Where pixels are drawn with each use, those of validation and test are fixed here.
 
-def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
-    """The splits of the data set in `data`, a file that `fetch` made or its content.
-
-    Validation is the data set's own, or comes out of the training images. Where pixels are binarised, those of
-    validation and test are fixed, and those of training are binarized dynamically.
+    Args:
+        data: a file that `fetch` made, or its content.
+        name: of the data set.
+        held_out: which of the training images are for validation, where the data set brings none: the block `data` of
+            params.yaml, or a share of them, drawn at random.
 
     Raises:
         DataError: the file is missing or damaged, training or validation is too small, or training has too few images
@@ -248,13 +183,14 @@ def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
         raise DataError(
             f"{where} is damaged ({_in_words(error)}); delete it and run `dvc repro fetch@{name}`"
         ) from None
-    train, validation = (train, own) if own else _hold_out(*train, name, validation_fraction)
+    held_out = held_out if isinstance(held_out, Data) else Data(validation_fraction=held_out)
+    train, validation = (train, own) if own else _hold_out(*train, name, held_out)
     counts = torch.bincount(train[1], minlength=len(about.classes))
     if counts.min() < FEWEST_OF_A_CLASS:
-        label = int(counts.argmin())
+        label, last = int(counts.argmin()), own is None and held_out.validation == "last"
         raise DataError(
             f"{name}: found {counts[label]} training images of class {about.classes[label]}, allowed: "
-            f"at least {FEWEST_OF_A_CLASS} of each class; add images"
+            f"at least {FEWEST_OF_A_CLASS} of each class; add images{', or set data.validation to random' * last}"
         )
     dynamic = about.binarization == "stochastic"
     return Splits(
@@ -268,22 +204,33 @@ def load(data: Path | bytes, name: str, validation_fraction: float) -> Splits:
     )
 
 
-def _hold_out(images: Tensor, labels: Tensor, name: str, fraction: float) -> tuple[Labelled, Labelled]:
-    """Training and validation images with their labels, drawn by the data set's name.
+def _hold_out(images: Tensor, labels: Tensor, name: str, held_out: Data) -> tuple[Labelled, Labelled]:
+    """Training and validation images with their labels.
 
-    Where the draw would leave fewer than `FEWEST_OF_A_CLASS` images of a class for training, others take their place.
+    Validation images are the last ones, or drawn by the data set's name. Where the draw would leave fewer than
+    `FEWEST_OF_A_CLASS` images of a class for training, others take their place.
     """
-    order = torch.randperm(len(labels), generator=generator(name, "validation split")).numpy()
-    free = order[~_last_of_each_class(labels.numpy()[order])]
-    validation = free[: held_out_images(fraction, len(labels))]
-    train = np.setdiff1d(order, validation)
-    if (len(validation) < SMALLEST_SPLIT and fraction > 0) or len(train) < SMALLEST_SPLIT:
+    wanted = held_out.images(len(labels))
+    if held_out.validation == "last":
+        free = np.arange(len(labels))
+        validation = free[max(0, len(labels) - wanted) :]
+    else:
+        order = torch.randperm(len(labels), generator=generator(name, "validation split")).numpy()
+        free = order[~_last_of_each_class(labels.numpy()[order])]
+        validation = free[:wanted]
+    train = np.setdiff1d(np.arange(len(labels)), validation)
+    if (held_out.any and len(validation) < SMALLEST_SPLIT) or len(train) < SMALLEST_SPLIT:
         enough = len(free) >= SMALLEST_SPLIT and len(labels) >= 2 * SMALLEST_SPLIT
-        share = math.ceil(100 * SMALLEST_SPLIT / len(labels)) / 100 if enough else None
+        share = math.ceil(100 * SMALLEST_SPLIT / len(labels)) / 100
+        mend = f"set data.{held_out.key} to {SMALLEST_SPLIT if held_out.validation_images else f'{share:g}'}"
         raise DataError(
-            f"{name}: found {len(labels)} training images, of which data.validation_fraction takes {len(validation)}, "
-            f"allowed: at least {SMALLEST_SPLIT} on both sides; "
-            + (f"set data.validation_fraction to {share:g}" if share else "add images")
+            f"{name}: found {len(labels)} training images, of which data.{held_out.key} takes {len(validation)}, "
+            f"allowed: at least {SMALLEST_SPLIT} on both sides; {mend if enough else 'add images'}"
+        )
+    if held_out.validation_images is not None and len(validation) < wanted:
+        raise DataError(
+            f"data.validation_images: found {wanted}, allowed: at most {len(free)} of the {len(labels)} training "
+            f"images of {name}, so that {FEWEST_OF_A_CLASS} of each class are left"
         )
     return (images[train], labels[train]), (images[validation], labels[validation])
 

@@ -1,16 +1,23 @@
 """What a data file says of itself, in its header: whoever has the file needs no table beside it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
 Arrays = dict[str, NDArray[np.generic]]
-Binarization = Literal["none", "stochastic"]
+Binarization = Literal["none", "stochastic", "fixed", "threshold"]
+BINARIZED: Mapping[str, Binarization] = {
+    "_binary": "stochastic",
+    "_binary_fixed": "fixed",
+    "_binary_threshold": "threshold",
+}
+"""The ways to binarise the pixels of a data set, by what its name then ends with."""
 
 # safetensors keeps several entries in no order, so that the same content would not be the same bytes: it has one.
 _ENTRY = "aebench"
@@ -21,9 +28,12 @@ class Description:
     """One data set, as its data file describes it.
 
     `shape` is that of an image, (C, H, W); `classes` are their names, in the order of the labels; `binarization` is how
-    the pixels are used: `none` (grey in [0, 1]), or `stochastic` (each pixel is 1 with its grey value as probability:
-    anew in each epoch of training, once and for all in validation and test); `files` are the SHA-256 of the raw files
-    by name.
+    the pixels are used; `files` are the SHA-256 of the raw files by name.
+
+    Pixels are grey in [0, 1] (`none`), or each is 1 with its grey value as probability: drawn anew in each epoch of
+    training, once and for all in validation and test (`stochastic`; Salakhutdinov & Murray 2008), or once and for all
+    everywhere (`fixed`; Larochelle & Murray 2011). Or each is 1 from a grey value of 0.5 on (`threshold`). What is the
+    same everywhere is what the data file holds.
     """
 
     shape: tuple[int, int, int]
@@ -57,6 +67,6 @@ def describe(data: Path | bytes) -> Description:
             header = stream.read(min(length, data.stat().st_size))
     found = json.loads(json.loads(header)["__metadata__"][_ENTRY])
     channels, height, width = found["shape"]
-    if found["binarization"] not in ("none", "stochastic"):
+    if found["binarization"] not in get_args(Binarization):
         raise ValueError(f"binarization is {found['binarization']!r}")
     return Description((channels, height, width), tuple(found["classes"]), found["binarization"], found["files"])

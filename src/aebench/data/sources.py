@@ -1,4 +1,4 @@
-"""Where raw files come from. A file counts as found only when its content has the SHA-256 that the table gives.
+"""Where raw files come from. A file counts as found only when its content has the checksum that the table gives.
 
 The chain: files already there, the user's folder, torchvision's mirrors, the operating system's package archive.
 Nothing is parsed before it is verified, and a file appears in its folder whole or not at all.
@@ -11,23 +11,43 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 
+from aebench.data.unpacking import inflate
 from aebench.errors import DataError
+
+_IN_WORDS = {"md5": "MD5", "sha256": "SHA-256"}
+# So many bytes a second come from a server at least, else it is given up.
+_SLOWEST = 200_000
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """One file of a data set: its decompressed content is `size` bytes with this SHA-256."""
+    """One file of a data set as it is kept: a name, its size in bytes, and a checksum in hex.
+
+    A `packed` file is kept as it was published, and known by the MD5 that torchvision lists. Any other is kept
+    decompressed, and known by the SHA-256 of that, since who passes it on may have compressed it anew.
+    """
 
     name: str
     size: int
-    sha256: str
+    checksum: str
+    packed: bool = False
+
+    @property
+    def algorithm(self) -> str:
+        """Of the checksum, as `hashlib` calls it."""
+        return "md5" if self.packed else "sha256"
+
+    @property
+    def published(self) -> str:
+        """The name under which servers and packages have it."""
+        return self.name if self.packed else f"{self.name}.gz"
 
 
 @dataclass(frozen=True)
@@ -66,35 +86,36 @@ def obtain(files: Iterable[RawFile], folder: Path, sources: Iterable[Source], lo
     if missing:
         raise DataError(
             f"no source has {', '.join(file.name for file in missing)} ({'; '.join(reasons) or 'no source'}). "
-            f"Place the files, plain or with .gz, in a folder and name it in params.yaml as execution.source_dir, "
-            f"or place them decompressed in {folder}"
+            f"Place the files{', plain or with .gz,' if not missing[0].packed else ''} in a folder and name it in "
+            f"params.yaml as execution.source_dir, or place them under these names in {folder}"
         )
 
 
 def _holds(folder: Path, file: RawFile) -> bool:
     path = folder / file.name
-    return path.is_file() and path.stat().st_size == file.size and _sha256(path.read_bytes()) == file.sha256
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    return checksum(path, file.algorithm) == file.checksum
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def _verified(file: RawFile, content: bytes) -> bytes:
-    """The decompressed content, never more than a byte beyond the size that is expected."""
-    if content[:2] == b"\x1f\x8b":
-        unpacker = zlib.decompressobj(wbits=31)  # of gzip; takes memory as it unpacks, not beforehand
+    """The content as it is kept, never more than a byte beyond the size that is expected."""
+    if content[:2] == b"\x1f\x8b" and not file.packed:
         try:
-            content = unpacker.decompress(content, file.size + 1)
-        except zlib.error as error:
-            raise DataError(f"{file.name}: damaged gzip ({error})") from None
-        if not unpacker.eof and len(content) <= file.size:
-            raise DataError(f"{file.name}: damaged gzip (it breaks off)")
+            content = inflate(content, file.size)
+        except ValueError as error:
+            raise DataError(f"{file.name}: {error}") from None
     if len(content) != file.size:
         size = "more" if len(content) > file.size else f"{len(content)}"
         raise DataError(f"{file.name}: {size} bytes, expected {file.size}")
-    if _sha256(content) != file.sha256:
-        raise DataError(f"{file.name}: SHA-256 differs from the published one")
+    if hashlib.new(file.algorithm, content).hexdigest() != file.checksum:
+        raise DataError(f"{file.name}: {_IN_WORDS[file.algorithm]} differs from the published one")
     return content
 
 
@@ -113,19 +134,20 @@ def _place(folder: Path, file: RawFile, content: bytes) -> None:
 
 
 def local_folder(folder: Path, name: str | None = None) -> Source:
-    """A folder with the files, plain or with `.gz`."""
+    """A folder with the files, as they are kept or as they are published."""
 
     def read(file: RawFile) -> bytes:
-        for path in (folder / file.name, folder / f"{file.name}.gz"):
+        names = dict.fromkeys((file.name, file.published))
+        for path in (folder / name for name in names):
             if path.is_file():
                 return path.read_bytes()
-        raise DataError(f"neither {file.name} nor {file.name}.gz in {folder}")
+        raise DataError(f"{'neither ' if len(names) > 1 else 'no '}{' nor '.join(names)} in {folder}")
 
     return Source(name or f"folder {folder}", read)
 
 
 def mirrors(addresses: Iterable[str], *, seconds: float = 60, silence: float = 10) -> Source:
-    """Web servers that hold the gzipped files under these addresses; what they send is verified.
+    """Web servers that hold the published files under these addresses; what they send is verified.
 
     Args:
         addresses: tried in order, each ending in a slash.
@@ -137,7 +159,8 @@ def mirrors(addresses: Iterable[str], *, seconds: float = 60, silence: float = 1
         reasons = []
         for address in addresses:
             try:
-                return _verified(file, _download(f"{address}{file.name}.gz", 2 * file.size, seconds, silence))
+                limit = file.size if file.packed else 2 * file.size
+                return _verified(file, _download(f"{address}{file.published}", limit, seconds, silence))
             except HTTPError as error:
                 reasons.append(f"HTTP {error.code} {error.reason}")
             except URLError as error:
@@ -164,19 +187,23 @@ def _download(address: str, limit: int, seconds: float, silence: float) -> bytes
     return bytes(content)
 
 
-def torchvision_mirrors() -> Source:
-    """The servers that torchvision names for Fashion-MNIST."""
+def torchvision_mirrors(addresses: Callable[[Any], Iterable[str]]) -> Source:
+    """The servers that torchvision names; large files may take longer.
+
+    Args:
+        addresses: finds them in `torchvision.datasets`, each ending in a slash.
+    """
 
     def read(file: RawFile) -> bytes:
         from aebench.data.torchvision_import import torchvision
 
-        return mirrors(torchvision.datasets.FashionMNIST.mirrors).read(file)
+        return mirrors(addresses(torchvision.datasets), seconds=60 + file.size / _SLOWEST).read(file)
 
     return Source("torchvision's mirrors", read)
 
 
 def debian_package(package: str, folder: str, *, seconds: float = 300) -> Source:
-    """A Debian package that holds the gzipped files in `folder`, through apt's own client, within so many `seconds`.
+    """A Debian package that holds the published files in `folder`, through apt's own client, within so many `seconds`.
 
     Needs neither root nor write access to the system: apt's lists and caches are put into a temporary folder.
     """
@@ -185,10 +212,9 @@ def debian_package(package: str, folder: str, *, seconds: float = 300) -> Source
     def read(file: RawFile) -> bytes:
         if not unpacked:
             unpacked.update(_unpack(package, folder, seconds))
-        name = f"{file.name}.gz"
-        if name not in unpacked:
-            raise DataError(f"{package} does not hold {name}")
-        return unpacked[name]
+        if file.published not in unpacked:
+            raise DataError(f"{package} does not hold {file.published}")
+        return unpacked[file.published]
 
     return Source(f"package {package}", read)
 

@@ -7,6 +7,7 @@ no link is followed out of the folder, and no more memory is taken than a file's
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from aebench.config import NAME
 from aebench.data import archives, image_folders
-from aebench.data.description import Arrays, Binarization
+from aebench.data.description import BINARIZED, Arrays, Binarization
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, SPLITS, Labels, RawDataset, stays_inside
 from aebench.errors import DataError
 from aebench.randomness import generator
@@ -33,7 +34,7 @@ class UserDataset:
 
 
 def find(folders: Iterable[Path], taken: Iterable[str]) -> dict[str, UserDataset]:
-    """The data sets in `folders` by name, and each a second time as `NAME_binary`; the first folder that has one wins.
+    """The data sets in `folders` by name, and binarised by the names of `BINARIZED`; the first folder with one wins.
 
     Raises:
         DataError: two claim one name, or one has a name in `taken`.
@@ -52,13 +53,14 @@ def find(folders: Iterable[Path], taken: Iterable[str]) -> dict[str, UserDataset
                     f"{path}: found {in_folder[name].path.name} beside it, allowed: one data set a name; rename one"
                 )
             in_folder[name] = UserDataset(path, "none")
-        for name in list(in_folder):
-            if f"{name}_binary" in in_folder:
+        for name, (suffix, binarization) in product(list(in_folder), BINARIZED.items()):
+            binarised = f"{name}{suffix}"
+            if binarised in in_folder:
                 raise DataError(
-                    f"{in_folder[f'{name}_binary'].path}: that is how {name} with binarised pixels is called, "
+                    f"{in_folder[binarised].path}: that is how {name} with binarised pixels is called, "
                     "allowed: any other name; rename it"
                 )
-            in_folder[f"{name}_binary"] = UserDataset(in_folder[name].path, "stochastic")
+            in_folder[binarised] = UserDataset(in_folder[name].path, binarization)
         found = in_folder | found
     return found
 

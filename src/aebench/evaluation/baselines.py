@@ -59,7 +59,7 @@ def jobs(
     }
     keys = {name: f"{key(code, measure=name, **facts)}.baseline" for name in measures}
     work: dict[str, Callable[..., PerImage]] = {
-        name: partial(_measure, measure, dataset, data.validation_fraction) for name, measure in measures.items()
+        name: partial(_measure, measure, dataset, data) for name, measure in measures.items()
     }
     return work, ResultCache(store, keys, archive, unarchive)
 
@@ -67,11 +67,11 @@ def jobs(
 def _measure(
     measure: Callable[[Splits], PerImage],
     dataset: str,
-    validation_fraction: float,
+    held_out: Data,
     data: Path | bytes,
     report: "Report",
 ) -> PerImage:
-    measured = measure(load(data, dataset, validation_fraction))
+    measured = measure(load(data, dataset, held_out))
     report(1, 1, "measured")
     return measured
 

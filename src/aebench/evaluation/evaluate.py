@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from aebench.config import Device, Evaluation
+from aebench.config import Data, Device, Evaluation
 from aebench.data.datasets import load
 from aebench.data.description import Binarization
 from aebench.devices import available
@@ -92,7 +92,7 @@ def evaluate(
     run: StoredRun,
     config: Evaluation,
     dataset: str,
-    validation_fraction: float,
+    held_out: Data | float,
     seed: int,
     data: Path | bytes,
     report: "Report",
@@ -112,13 +112,13 @@ def evaluate(
         if run.failed:
             raise Diverged(run.failed)
         return evaluate_run(
-            *(run, config, dataset, validation_fraction, seed, data, report),
+            *(run, config, dataset, held_out, seed, data, report),
             history=history,
             mapped=mapped,
             device=device,
         )
     except Diverged as error:
-        model, splits = run.model(), load(data, dataset, validation_fraction)
+        model, splits = run.model(), load(data, dataset, held_out)
         return Failed(
             str(error),
             parameters=_parameters(model),
@@ -141,7 +141,7 @@ def evaluate_run(
     run: StoredRun,
     config: Evaluation,
     dataset: str,
-    validation_fraction: float,
+    held_out: Data | float,
     seed: int,
     data: Path | bytes,
     report: "Report",
@@ -156,7 +156,7 @@ def evaluate_run(
         run: a trained run.
         config: K, the proposal, the corruption, the ex-post density.
         dataset: the data set's name.
-        validation_fraction: as in training.
+        held_out: the validation images, as in training.
         seed: the run's; the noise of the estimators is derived from it.
         data: the data set's file, or its content.
         report: is told (images done, images in all, what is being measured).
@@ -175,7 +175,7 @@ def evaluate_run(
     for name, weight in model.state_dict().items():
         if not bool(weight.isfinite().all()):
             raise Diverged(f"the weights {name} are not finite: {DIVERGED}")
-    splits = load(data, dataset, validation_fraction).to(where)
+    splits = load(data, dataset, held_out).to(where)
     patience = run.description["training"].get("patience")
     context = Context(model, splits, config, seed, report, run.likelihood, history, patience)
     codes = context.test.codes

@@ -66,7 +66,7 @@ def protocol(
     if own_validation:
         found["validation"] = "the data set's own split"
     else:
-        found["validation_fraction"] = config.data.validation_fraction
+        found |= config.data.model_dump(mode="json")
     if isinstance(config.model, PixelLikelihood):
         likelihood = config.model.likelihood
         found |= {
@@ -97,7 +97,11 @@ PROPOSALS = {
 
 
 def binarization_note(binarization: Binarization) -> str:
-    """How the pixels of the test images are used."""
-    if binarization == "none":
-        return "none (grey in [0, 1])"
-    return "stochastic (each pixel 1 with its grey value as probability; drawn once for validation and test)"
+    """How the pixels are used."""
+    return {
+        "none": "none (grey in [0, 1])",
+        "stochastic": "stochastic (each pixel 1 with its grey value as probability; "
+        "drawn once for validation and test)",
+        "fixed": "fixed (each pixel 1 with its grey value as probability; drawn once, for training too)",
+        "threshold": "threshold (each pixel 1 where its grey value is at least 0.5)",
+    }[binarization]

@@ -124,7 +124,7 @@ def train_cell(
     from aebench.training.stacked import train_stacked
 
     device = available(config.device)
-    splits = load(data, dataset, config.data.validation_fraction)
+    splits = load(data, dataset, config.data)
     spec = ImageSpec(splits.shape, splits.class_shares)
     models = [untrained(config, spec, seed) for seed in seeds]
 

@@ -41,7 +41,7 @@ def train_run(
         ConfigError: the network does not fit the images.
         DataError: the data set is missing or damaged, or too small.
     """
-    splits = load(data, dataset, config.data.validation_fraction)
+    splits = load(data, dataset, config.data)
     spec = ImageSpec(splits.shape, splits.class_shares)
     model = untrained(config, spec, seed)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from aebench import yaml
 from aebench.config import Block, Network, Params, PixelLikelihood, Training, VariantConfig
-from aebench.data.datasets import DatasetFacts, facts, held_out_images
+from aebench.data.datasets import DatasetFacts, facts
+from aebench.data.description import BINARIZED
 from aebench.data.raw_dataset import SMALLEST_SPLIT
 from aebench.errors import ConfigError, plain, show
 from aebench.models.likelihoods import likelihoods
@@ -16,7 +17,10 @@ from aebench.training.optimizers import optimizers
 from aebench.variants import configuration
 
 # What else is allowed, by key.
-_BESIDES = {"datasets": "; or NAME where datasets/ holds NAME.npz or a folder NAME of images"}
+_BESIDES = {
+    "datasets": f"; grey ones also as {', '.join(f'NAME{suffix}' for suffix in BINARIZED)}; "
+    "or NAME where datasets/ holds NAME.npz or a folder NAME of images"
+}
 
 Parsers = Mapping[str, Callable[[object, str], Block]]
 
@@ -98,7 +102,8 @@ def _check_names(params: Params, datasets: Mapping[str, DatasetFacts]) -> None:
             if value in seen:
                 raise ConfigError(f"{key}[{position}]: found {show(value)} twice, allowed: each once")
             if known is not None and value not in known:
-                others = allowed(str(value), map(str, known)) + _BESIDES.get(key, "")
+                listed = [str(name) for name in known if key != "datasets" or not datasets[str(name)].binarized]
+                others = allowed(str(value), listed, map(str, known)) + _BESIDES.get(key, "")
                 raise ConfigError(f"{key}[{position}]: found {show(value)}, {others}")
             seen.add(value)
 
@@ -112,21 +117,26 @@ def _check_validation(params: Params, variant: str) -> None:
         (training.schedule == "plateau", "has a learning rate of the schedule plateau", "schedule: constant"),
     )
     for needed, why, otherwise in needs:
-        if needed and params.data.validation_fraction == 0:
+        if needed and not params.data.any:
+            above = "a share above 0" if params.data.validation_images is None else "a number above 0"
             raise ConfigError(
-                f"data.validation_fraction: found 0 while {variant} {why}, "
-                f"allowed: a share above 0, or training.{otherwise}"
+                f"data.{params.data.key}: found 0 while {variant} {why}, allowed: {above}, or training.{otherwise}"
             )
 
 
 def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
-    fraction, images = params.data.validation_fraction, facts.train_images
+    data, images = params.data, facts.train_images
     if images is not None:
-        held_out = held_out_images(fraction, images)
-        if (held_out < SMALLEST_SPLIT and fraction > 0) or images - held_out < SMALLEST_SPLIT:
+        held_out = data.images(images)
+        if (held_out < SMALLEST_SPLIT and data.any) or images - held_out < SMALLEST_SPLIT:
+            found, what = (
+                (f"{data.validation_fraction}, which takes {held_out}", "share")
+                if data.validation_images is None
+                else (f"{held_out}", "number")
+            )
             raise ConfigError(
-                f"data.validation_fraction: found {fraction}, which takes {held_out} of the {images} training "
-                f"images of {dataset}, allowed: 0, or a share that leaves {SMALLEST_SPLIT} images on both sides"
+                f"data.{data.key}: found {found} of the {images} training images of {dataset}, "
+                f"allowed: 0, or a {what} that leaves {SMALLEST_SPLIT} images on both sides"
             )
     for variant in params.variants:
         network = params.run(variant).network
