@@ -26,6 +26,9 @@ SETTINGS: dict[str, dict[str, object]] = {
     **{kind: {"kind": kind} for kind in KINDS},
     "cvae, concat": {"kind": "cvae", "conditioning": "concat"},
     "vae, iwae": {"kind": "vae", "objective": "iwae", "samples": 3},
+    "dae, salt and pepper": {"kind": "dae", "corruption": "salt_and_pepper"},
+    "rae, gradient penalty": {"kind": "rae", "regulariser": "gradient_penalty"},
+    "sparse_ae, k_sparse": {"kind": "sparse_ae", "sparsity": "k_sparse", "l1_weight": None, "k": 2, "alpha": 1.5},
     "vae, Gaussian": {"kind": "vae", "likelihood": "gaussian", "sigma": 0.1},
     # Every likelihood, and one with two outputs a pixel with all that may stand beside it.
     **{
@@ -50,13 +53,17 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
     # Every network, with and without a label beside its inputs.
     **{
-        f"{kind}, {conditioning or architecture}, {architecture}": {
+        f"{kind}, {next(iter(settings.values()), architecture)}, {architecture}": {
             "kind": kind,
             "architecture": architecture,
-            **({"conditioning": conditioning} if conditioning else {}),
+            **settings,
         }
         for architecture in sorted(architectures())
-        for kind, conditioning in (("ae", ""), ("dae", ""), ("vae", ""), ("cvae", "class_prior"), ("cvae", "concat"))
+        for kind, settings in (
+            *((kind, {}) for kind in KINDS if kind != "cvae"),
+            *(("cvae", {"conditioning": conditioning}) for conditioning in ("class_prior", "concat")),
+            ("rae", {"regulariser": "gradient_penalty"}),
+        )
         if architecture != "mlp"
     },
 }
