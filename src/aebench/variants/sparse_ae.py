@@ -19,7 +19,7 @@ from aebench.models.objectives import squared_error
 
 
 class Config(VariantConfig):
-    """`l1_weight`: λ. `k`: the units that are kept in training. `alpha`: α, of which αk, rounded down, are kept later."""
+    """`l1_weight`: λ. `k`, `alpha`: k units are kept in training, ⌊αk⌋ after it."""
 
     EXAMPLE: ClassVar[Settings] = {"sparsity": "l1", "l1_weight": 0.1}
 
@@ -35,7 +35,7 @@ class Config(VariantConfig):
         if getattr(self, own) is None:
             raise ValueError(f"{own}: missing with sparsity {self.sparsity}, it has no default")
         if (found := getattr(self, other)) is not None:
-            raise ValueError(f"{other}: found {found} with sparsity {self.sparsity}, allowed: none, or the other sparsity")
+            raise ValueError(f"{other}: found {found} with sparsity {self.sparsity}, allowed: null")
         if self.sparsity == "l1" and self.alpha != 1:
             raise ValueError(f"alpha: found {self.alpha} with sparsity l1, allowed: 1, or sparsity: k_sparse")
         return self

@@ -17,7 +17,9 @@ def not_defined(context: "Context") -> dict[str, str]:
     if not context.no_prior:
         return {}
     without_prior = context.model.lacks == "p(z)"
-    collapse = "prior to which a latent dimension could collapse" if without_prior else "q(z|x) that could collapse to p(z)"
+    collapse = (
+        "prior to which a latent dimension could collapse" if without_prior else "q(z|x) that could collapse to p(z)"
+    )
     return {"active_units": f"has no {collapse}"}
 
 
