@@ -1,10 +1,12 @@
 """One contract for every file in variants/, on a tiny configuration."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import block, network, tiny
+from conftest import ROOT, block, network, tiny
+from ruamel.yaml import YAML
 from safetensors.torch import save
 from torch import nn
 
@@ -347,3 +349,17 @@ def test_iwae_is_an_objective_of_the_vae(x: torch.Tensor, y: torch.Tensor) -> No
     iwae = tiny("vae", objective="iwae", samples=500)
     elbo = loss(vae, x, y)["loss"].mean()
     assert loss(iwae, x, y)["loss"].mean() < elbo
+
+
+def test_the_blocks_of_the_documentation_are_in_order() -> None:
+    """What docs/models.md offers to copy, and the kinds that it names."""
+    page = (ROOT / "docs" / "models.md").read_text()
+    blocks = [
+        YAML(typ="safe").load(found) for found in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ]
+    offered = {name: block for found in blocks for name, block in found["models"].items()}
+    assert {variants.configuration(block, name).misfit(network(latent_dim=16)) for name, block in offered.items()} == {
+        ""
+    }
+    named = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    assert {block["kind"] for block in offered.values()} <= named <= set(KINDS)
