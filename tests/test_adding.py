@@ -66,20 +66,20 @@ def test_a_variant(tmp_path: Path) -> None:
     with settings.open("w") as file:
         YAML().dump({**params, "variants": ["ae"], "models": blocks}, file)
     assert "train@digits-ae" in project.repro()
-    file_name = "src/aebench/variants/sparse_ae.py"
+    file_name = "src/aebench/variants/smooth_ae.py"
     (project.root / file_name).write_text(code)
     with settings.open("w") as file:
         YAML().dump({**params, **changes, "models": {**blocks, **changes["models"]}}, file)  # type: ignore[dict-item]
     again = set(project.repro())
-    assert again == {"check", "train@digits-sparse_ae", "evaluate@digits-sparse_ae", "report", "track"}
-    assert "| **sparse_ae**" in (project.root / "reports/comparison.md").read_text()
+    assert again == {"check", "train@digits-smooth_ae", "evaluate@digits-smooth_ae", "report", "track"}
+    assert "| **smooth_ae**" in (project.root / "reports/comparison.md").read_text()
 
-    def size_of_codes(variant: str) -> float:
+    def variation(variant: str) -> float:
         with np.load(project.root / f"evaluations/digits/{variant}/seed-0.npz") as arrays:
-            return float(np.abs(arrays["codes"]).mean())
+            return sum(float(np.abs(np.diff(arrays["reconstructions"], axis=axis)).sum()) for axis in (-1, -2))
 
-    assert size_of_codes("sparse_ae") < 0.9 * size_of_codes("ae")
-    contract = ("-m", "pytest", "-o", "addopts=", "tests/test_variants.py", "-k", "sparse_ae")
+    assert variation("smooth_ae") < 0.9 * variation("ae")
+    contract = ("-m", "pytest", "-o", "addopts=", "tests/test_variants.py", "-k", "smooth_ae")
     done = project.run(sys.executable, *contract, PYTHONPATH=str(project.root / "src"))
     assert done.returncode == 0, done.stdout
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 5  # type: ignore[index]

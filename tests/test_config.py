@@ -49,6 +49,38 @@ def put(where: str, value: object) -> Edit:
 
 
 BAD: list[tuple[Edit, str]] = [
+    (
+        put("models.ae", {"kind": "vq_vae", "codebook": 64, "groups": 3}),
+        "models.ae.groups: found 3 with a latent_dim of 16, allowed: a divisor of it",
+    ),
+    (
+        put("models.ae", {"kind": "sparse_ae", "sparsity": "k_sparse", "k": 4, "network": {"latent_dim": 2}}),
+        "models.ae.k: found 4 with a latent_dim of 2, allowed: at most 2",
+    ),
+    (put("models.ae", {"kind": "sparse_ae", "sparsity": "k_sparse"}), "models.ae.k: missing with sparsity k_sparse"),
+    (
+        put("models.ae", {"kind": "sparse_ae", "sparsity": "l1", "l1_weight": 0.1, "k": 4}),
+        "models.ae.k: found 4 with sparsity l1, allowed: null",
+    ),
+    (
+        put("models.ae", {"kind": "sparse_ae", "sparsity": "l1", "l1_weight": 0.1, "alpha": 2.0}),
+        "models.ae.alpha: found 2.0 with sparsity l1, allowed: 1, or sparsity: k_sparse",
+    ),
+    (
+        put("models.ae", {"kind": "sparse_ae", "sparsity": "k_sparse", "k": 4, "alpha": 0.5}),
+        "models.ae.alpha: found 0.5, allowed: greater than or equal to 1",
+    ),
+    (
+        put(
+            "models.ae",
+            {"kind": "rae", "code_weight": 0.1, "regulariser": "l2", "regulariser_weight": 0.1, "probes": 2},
+        ),
+        "models.ae.probes: found 2 with regulariser l2, allowed: with gradient_penalty",
+    ),
+    (
+        put("models.dae", {"kind": "dae", "corruption": "salt_and_pepper", "corruption_rate": 1.5}),
+        "models.dae.corruption_rate: found 1.5 with salt_and_pepper, allowed: at most 1",
+    ),
     (put("models.vae.betta", 1.0), "models.vae.betta: unknown key, allowed: .*beta.*did you mean beta"),
     (put("trainning", {}), "trainning: unknown key, allowed: datasets, .*did you mean training"),
     (put("training.epochs", 0), "training.epochs: found 0, allowed: greater than or equal to 1"),

@@ -36,3 +36,29 @@ def test_gaussian_noise_has_the_scale_that_was_asked_for() -> None:
     noise = corrupt(x, Corruption(corruption="gaussian", corruption_rate=0.2), generator("noise")) - x
     assert noise.std().item() == pytest.approx(0.2, rel=0.02)
     assert noise.mean().item() == pytest.approx(0, abs=0.003)
+
+
+@pytest.mark.parametrize(("rate", "pixels", "spoilt"), [(0.3, 784, 235), (0.29, 100, 29), (0.0, 10, 0), (1.0, 10, 10)])
+def test_salt_and_pepper_is_exactly_its_share_of_each_image(rate: float, pixels: int, spoilt: int) -> None:
+    x = torch.rand(50, pixels, generator=generator("x")) / 2 + 0.25
+    found = corrupt(x, Corruption(corruption="salt_and_pepper", corruption_rate=rate), generator("mask"))
+    changed = found != x
+    assert (changed.sum(-1) == spoilt).all()
+    assert torch.equal(changed, (found == 0) | (found == 1))
+
+
+def test_salt_and_pepper_is_laid_where_a_mask_is_by_a_fair_coin() -> None:
+    x = torch.full((20000, 10), 0.5)
+    found = corrupt(x, Corruption(corruption="salt_and_pepper", corruption_rate=0.3), generator("mask"))
+    masked = corrupt(x, Corruption(corruption="masking", corruption_rate=0.3), generator("mask"))
+    assert torch.equal(found != 0.5, masked == 0)
+    share = (found == 1).float().mean(0)
+    assert (share - 0.15).abs().max() < 4 * (0.15 * 0.85 / 20000) ** 0.5
+    assert len(found.unique(dim=0)) == 120 * 8  # three of ten pixels, and each of two values
+
+
+def test_what_is_drawn_for_a_mask_and_for_noise_stays_what_it_was() -> None:
+    mask = draw(Corruption(corruption="masking", corruption_rate=0.5), (2, 6), generator("drawn"))
+    noise = draw(Corruption(corruption="gaussian", corruption_rate=0.5), (1, 3), generator("drawn"))
+    assert mask.int().tolist() == [[0, 0, 1, 1, 1, 0], [1, 1, 0, 0, 1, 0]]
+    assert noise.tolist() == [[-0.9840913414955139, 0.6744169592857361, -1.623755693435669]]

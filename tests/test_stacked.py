@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import tiny
 from test_train import config, silent
-from test_variants import SETTINGS
+from test_variants import OTHERS, SETTINGS
 
 from aebench import load_run
 from aebench.config import Training
@@ -76,6 +76,16 @@ def test_what_differs_is_rounding(name: str, digits: Splits) -> None:
         return tiny(seed=seed, **SETTINGS[name]).double()  # type: ignore[arg-type]
 
     for together, alone in beside_alone(make, as_double(digits.train), as_double(digits.validation)):
+        assert_alike(together, alone, rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_so_does_every_kind_with_every_network(name: str, digits: Splits) -> None:
+    def make(seed: int) -> Autoencoder:
+        return tiny(seed=seed, **OTHERS[name]).double()  # type: ignore[arg-type]
+
+    few = as_double(Split(digits.train.images[:21], digits.train.labels[:21]))  # the last batch is of one image
+    for together, alone in beside_alone(make, few, few, TWO_EPOCHS.model_copy(update={"epochs": 1, "batch_size": 10})):
         assert_alike(together, alone, rtol=1e-11)
 
 

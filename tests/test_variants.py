@@ -1,10 +1,12 @@
 """One contract for every file in variants/, on a tiny configuration."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import block, network, tiny
+from conftest import ROOT, block, network, tiny
+from ruamel.yaml import YAML
 from safetensors.torch import save
 from torch import nn
 
@@ -47,6 +49,11 @@ SETTINGS: dict[str, dict[str, object]] = {
     "hvae, vampprior": {"kind": "hvae", "prior": "vampprior", "pseudo_inputs": 3},
     "hvae, conv": {"kind": "hvae", "architecture": "conv"},
     "hvae, iwae": {"kind": "hvae", "objective": "iwae", "samples": 3},
+    "dae, salt and pepper": {"kind": "dae", "corruption": "salt_and_pepper"},
+    "contractive_ae, estimated": {"kind": "contractive_ae", "probes": 2},
+    "rae, gradient penalty": {"kind": "rae", "regulariser": "gradient_penalty"},
+    "rae, estimated": {"kind": "rae", "regulariser": "gradient_penalty", "probes": 2},
+    "sparse_ae, k_sparse": {"kind": "sparse_ae", "sparsity": "k_sparse", "l1_weight": None, "k": 2, "alpha": 1.5},
     "vae, Gaussian": {"kind": "vae", "likelihood": "gaussian", "sigma": 0.1},
     # Every likelihood, and one with two outputs a pixel with all that may stand beside it.
     **{
@@ -81,6 +88,13 @@ SETTINGS: dict[str, dict[str, object]] = {
         if architecture != "mlp"
     },
 }
+# The others with every network; what they share with those above need not be trained once more.
+OTHERS: dict[str, dict[str, object]] = {
+    f"{name}, {architecture}": {**settings, "architecture": architecture}
+    for architecture in sorted(architectures())
+    for name, settings in SETTINGS.items()
+    if architecture != "mlp" and settings["kind"] not in ("ae", "dae", "vae", "cvae")
+}
 
 
 def loss(
@@ -90,10 +104,10 @@ def loss(
 
 
 def made(name: str) -> Autoencoder:
-    return tiny(**SETTINGS[name])  # type: ignore[arg-type]
+    return tiny(**{**SETTINGS, **OTHERS}[name])  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=SETTINGS)
+@pytest.fixture(params=[*SETTINGS, *OTHERS])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -128,7 +142,7 @@ def test_shapes_and_ranges(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
 
 def test_a_stored_model_is_the_same_again(kind: str, x: torch.Tensor) -> None:
     model = made(kind)
-    settings = {"kind": kind.split(",")[0], **SETTINGS[kind]}
+    settings = {"kind": kind.split(",")[0], **{**SETTINGS, **OTHERS}[kind]}
     architecture = str(settings.pop("architecture", "mlp"))
     description = {
         "model": block(**settings).model_dump(mode="json", exclude_none=True),  # type: ignore[arg-type]
@@ -356,3 +370,17 @@ def test_iwae_is_an_objective_of_the_vae(x: torch.Tensor, y: torch.Tensor) -> No
     iwae = tiny("vae", objective="iwae", samples=500)
     elbo = loss(vae, x, y)["loss"].mean()
     assert loss(iwae, x, y)["loss"].mean() < elbo
+
+
+def test_the_blocks_of_the_documentation_are_in_order() -> None:
+    """What docs/models.md offers to copy, and the kinds that it names."""
+    page = (ROOT / "docs" / "models.md").read_text()
+    blocks = [
+        YAML(typ="safe").load(found) for found in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ]
+    offered = {name: block for found in blocks for name, block in found["models"].items()}
+    assert {variants.configuration(block, name).misfit(network(latent_dim=16)) for name, block in offered.items()} == {
+        ""
+    }
+    named = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    assert {block["kind"] for block in offered.values()} <= named <= set(KINDS)

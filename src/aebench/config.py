@@ -179,17 +179,26 @@ class VariantConfig(Block):
     network: SerializeAsAny[Network] | None = None
     training: SerializeAsAny[Training] | None = None
 
+    def misfit(self, network: Network) -> str:
+        """Why it does not fit a network: key, what was found, what is allowed; empty where it does."""
+        return ""
+
 
 class Corruption(Block):
-    """How an input is corrupted: `masking` sets this share of its pixels to 0, `gaussian` adds noise with this σ."""
+    """How an input is corrupted.
 
-    corruption: Literal["masking", "gaussian"]
+    `masking` sets this share of its pixels to 0, `salt_and_pepper` to 0 or 1 by chance; `gaussian` adds noise with
+    this σ.
+    """
+
+    corruption: Literal["masking", "salt_and_pepper", "gaussian"]
     corruption_rate: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")
     def _a_share_of_pixels(self) -> "Corruption":
-        if self.corruption == "masking" and self.corruption_rate > 1:
-            raise ValueError(f"corruption_rate: found {self.corruption_rate} with masking, allowed: at most 1")
+        if self.corruption != "gaussian" and self.corruption_rate > 1:
+            found = f"found {self.corruption_rate} with {self.corruption}"
+            raise ValueError(f"corruption_rate: {found}, allowed: at most 1")
         return self
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from aebench.execution.progress import Report
 
 BATCH = 1000
-NO_PRIOR = "has no p(z), hence neither a likelihood nor a bound on one"
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,10 @@ class Context:
 
     @property
     def no_prior(self) -> str:
-        """Why a figure that takes a p(z) is not defined; empty where it is."""
-        return "" if isinstance(self.model, LatentVariableModel) else NO_PRIOR
+        """Why a figure that takes a likelihood is not defined; empty where it is."""
+        if isinstance(self.model, LatentVariableModel):
+            return ""
+        return f"has no {self.model.lacks}, hence neither a likelihood nor a bound on one"
 
     def too_few_samples(self, proposal: str, samples: int) -> str:
         """Why k̂ is not defined with `samples` an image from `proposal`; empty where it is."""
@@ -80,7 +81,7 @@ class Context:
             TypeError: it has none.
         """
         if not isinstance(self.model, LatentVariableModel):
-            raise TypeError(f"{NO_PRIOR}: `not_defined` must say so of what is measured by it")
+            raise TypeError(f"{self.no_prior}: `not_defined` must say so of what is measured by it")
         return self.model
 
     @cached_property

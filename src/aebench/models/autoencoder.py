@@ -35,6 +35,8 @@ class Autoencoder(nn.Module, ABC):
     """Which of `prior`, `posterior` and `likelihood` condition on the label; empty where no label was learned from."""
     warmup_epochs: int = 0
     """Epochs at the beginning in which the loss is not yet the objective; a patience begins after them."""
+    lacks: str = "p(z)"
+    """For want of what it has no likelihood, where it has none: `p(x|z)` for one that has a prior."""
 
     def noise(self, size: int, streams: Streams) -> Noise:
         """What the loss of `size` images takes at random, drawn on the CPU; nothing unless a variant says otherwise.

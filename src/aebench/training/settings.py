@@ -38,6 +38,8 @@ def read_params(path: Path, folders: Iterable[Path] = ()) -> Params:
         _check_names(params, datasets)
         for variant in params.variants:
             _check_validation(params, variant)
+            if misfit := params.models[variant].misfit(params.run(variant).network):
+                raise ConfigError(f"models.{variant}.{misfit}")
         for dataset in params.datasets:
             _check_with_data(params, dataset, datasets[dataset])
     except ConfigError as error:

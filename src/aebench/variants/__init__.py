@@ -44,11 +44,13 @@ def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencod
     """The model of `config`, on the CPU, its weights drawn from torch's global generator.
 
     Raises:
-        ConfigError: the network does not fit the images.
+        ConfigError: the network does not fit the images, or the variant not the network.
         UserError: the variant's file promises what it does not keep.
     """
     if misfit := network.misfit(spec.shape):
         raise ConfigError(f"network.{misfit}")
+    if misfit := config.misfit(network):
+        raise ConfigError(misfit)
     module = modules(__name__)[config.kind]
     models = [
         member

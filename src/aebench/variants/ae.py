@@ -2,12 +2,11 @@
 
 from typing import Literal, final
 
-import torch
 from torch import Tensor
 
 from aebench.config import Network, VariantConfig
-from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
-from aebench.models.networks import decoder, encoder
+from aebench.models.autoencoder import ImageSpec, Noise
+from aebench.models.deterministic import DeterministicAutoencoder
 from aebench.models.objectives import squared_error
 
 
@@ -18,28 +17,13 @@ class Config(VariantConfig):
 
 
 @final
-class AE(Autoencoder):
-    """The plain autoencoder; its output is squashed to [0, 1] as those of the others are."""
+class AE(DeterministicAutoencoder):
+    """The plain autoencoder."""
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
-        super().__init__()
-        self.encoder = encoder(network, spec.shape, network.latent_dim)
-        self.decoder = decoder(network, spec.shape)
+        super().__init__(network, spec)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """‖x − f(g(x))‖², `[B]`."""
         error = squared_error(x, self.reconstruct(x))
         return {"loss": error, "squared_error": error}
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """g(x), `[B, L]`."""
-        codes: Tensor = self.encoder(x)
-        return codes
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """f(z), `[..., B, D]`."""
-        return torch.sigmoid(self.decoder(z))
-
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """f(g(x)), `[B, D]`."""
-        return self.decode(self.encode(x))

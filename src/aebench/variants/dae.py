@@ -2,13 +2,12 @@
 
 from typing import ClassVar, Literal, final
 
-import torch
 from torch import Tensor
 
 from aebench.config import Corruption, Network, Settings, VariantConfig
-from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
+from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.corruption import apply, draw
-from aebench.models.networks import decoder, encoder
+from aebench.models.deterministic import DeterministicAutoencoder
 from aebench.models.objectives import squared_error
 from aebench.randomness import Streams
 
@@ -22,15 +21,13 @@ class Config(VariantConfig, Corruption):
 
 
 @final
-class DAE(Autoencoder):
+class DAE(DeterministicAutoencoder):
     """The denoising autoencoder; codes and reconstructions are of the input as it is given."""
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
-        super().__init__()
+        super().__init__(network, spec)
         self.config = config
         self.pixels = spec.pixels
-        self.encoder = encoder(network, spec.shape, network.latent_dim)
-        self.decoder = decoder(network, spec.shape)
 
     def noise(self, size: int, streams: Streams) -> Noise:
         """What the corruption of each image takes at random, `[B, D]`."""
@@ -40,16 +37,3 @@ class DAE(Autoencoder):
         """‖x − f(g(x̃))‖², `[B]`: the error against the clean image."""
         error = squared_error(x, self.reconstruct(apply(x, self.config, *noise)))
         return {"loss": error, "squared_error": error}
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """g(x), `[B, L]`."""
-        codes: Tensor = self.encoder(x)
-        return codes
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """f(z), `[..., B, D]`."""
-        return torch.sigmoid(self.decoder(z))
-
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """f(g(x)), `[B, D]`."""
-        return self.decode(self.encode(x))

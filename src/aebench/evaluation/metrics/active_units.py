@@ -13,8 +13,14 @@ METRICS = (Metric("active_units", "active units", "", "", nothing, average=None,
 
 
 def not_defined(context: "Context") -> dict[str, str]:
-    """Without a prior."""
-    return {"active_units": "has no prior to which a latent dimension could collapse"} if context.no_prior else {}
+    """Without a prior, or without a posterior that could become the prior."""
+    if not context.no_prior:
+        return {}
+    without_prior = context.model.lacks == "p(z)"
+    collapse = (
+        "prior to which a latent dimension could collapse" if without_prior else "q(z|x) that could collapse to p(z)"
+    )
+    return {"active_units": f"has no {collapse}"}
 
 
 def measure(context: "Context") -> Measured:
