@@ -28,9 +28,12 @@ def check() -> None:
     code_hash(code, LAYOUT.root)  # a file that is not valid Python is named here, before it is imported
     params = _stage.params()
     from aebench.devices import available
+    from aebench.evaluation.metrics import chosen
     from aebench.pruning import prune
 
     available(params.device)
+    # Here and not where params.yaml is read, which every stage does: none but `evaluate` depends on the metrics' code.
+    chosen(params.evaluation.extra)
     differs = params.numerics == "portable" and not has_avx2()
     if differs:
         print(

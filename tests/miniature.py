@@ -36,6 +36,7 @@ from aebench.data import datasets  # noqa: E402
 from aebench.evaluation import baselines, document  # noqa: E402
 from aebench.evaluation.evaluate import Evaluated, evaluate  # noqa: E402
 from aebench.evaluation.history import read_history  # noqa: E402
+from aebench.evaluation.metrics import families  # noqa: E402
 from aebench.paths import Layout, write  # noqa: E402
 from aebench.randomness import generator  # noqa: E402
 from aebench.store import Store  # noqa: E402
@@ -186,8 +187,9 @@ def run(folder: Path) -> None:
         if variant in MORE:  # whose ex-post density shows no more than that of the others, nor does the gap of most
             how = without_expost(how, gap="likelihood" in MORE[variant])
         measure(settings, layout, variant, how, variant)
+    optional = tuple(family.name for family in families() if family.optional)
     for variant, proposal in (("vae", "refined"), ("cvae_concat", "amortised")):
-        how = without_expost(settings.evaluation).model_copy(update={"proposal": proposal})
+        how = without_expost(settings.evaluation).model_copy(update={"proposal": proposal, "extra": optional})
         measure(settings, layout, variant, how, f"{variant}_{proposal}")
     latents = settings.network.latent_dim
     work, _ = baselines.jobs(

@@ -174,3 +174,43 @@ def test_a_metric(tmp_path: Path) -> None:
     for command in (contract, style):
         done = project.run(*command, PYTHONPATH=str(project.root / "src"))
         assert done.returncode == 0, done.stdout
+
+
+def test_metrics_on_request(tmp_path: Path) -> None:
+    """Named in params.yaml they stand wherever metrics do; nothing else changes, and before no file spoke of them."""
+    project = working_tree(tmp_path / "checkout")
+    (project.root / "params.yaml").write_text(RESULTS)
+    project.repro()
+    reports, own = project.root / "reports", ("generative_brier_score", "mutual_information_nats")
+    texts = ("index.html", "comparison.csv", "comparison.wide.csv", "summary.json", "metrics/digits/cvae.json")
+
+    def spoken_of() -> dict[str, list[str]]:
+        titles = ("Brier", "mutual information")
+        found = {name: (reports / name).read_text() for name in texts}
+        return {
+            name: [word for word in (titles if name == "index.html" else own) if word in found[name]] for name in texts
+        }
+
+    assert not any(spoken_of().values())
+    table, before = (reports / "comparison.md").read_text(), json.loads((reports / texts[-1]).read_text())
+    assert "extra" not in before["protocol"]["evaluation"]
+    project.edit(
+        "params.yaml", "corruption: masking", "corruption: masking\n  extra: [calibration, aggregated_posterior]"
+    )
+    ran = set(project.repro())
+    assert {"evaluate@digits-ae", "evaluate@digits-cvae", "report", "track"} <= ran
+    assert not any(stage.startswith(("fetch", "train", "baseline")) for stage in ran)
+    assert all(len(words) == 2 for words in spoken_of().values())
+    assert (reports / "comparison.md").read_text() == table
+    after = json.loads((reports / texts[-1]).read_text())
+    for seed, values in before["seeds"].items():
+        assert values.items() < after["seeds"][seed].items()
+        parts = after["seeds"][seed]["mutual_information_nats"] + after["seeds"][seed]["aggregated_posterior_kl_nats"]
+        assert parts == pytest.approx(values["rate_nats"])
+    of_ae = json.loads((reports / "metrics/digits/ae.json").read_text())["not_defined"]
+    assert set(own) <= of_ae.keys()
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("aebench/digits")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`aebench.superseded` = 'false'")
+    assert sum(own[0] in run.data.metrics for run in runs) == 1 + 2  # a variant, and its two seeds

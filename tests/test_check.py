@@ -113,6 +113,10 @@ def test_after_a_change_it_checks_all_and_then_again_nothing(
             "src/aebench/variants/mine.py: found no class Config that extends VariantConfig, allowed: ",
         ),
         (appended("params.yaml", "more: 1\n"), "params.yaml: more: unknown key, allowed: "),
+        (
+            lambda root: (root / "params.yaml").write_text(RESULTS.replace("masking", "masking\n  extra: [gapz]")),
+            r"evaluation\.extra\[0\]: found 'gapz', allowed: .* \(did you mean gaps\?\)",
+        ),
         (lambda root: (root / "datasets" / "digits").mkdir(), "has the name of a built-in data set"),
     ],
 )

@@ -197,6 +197,8 @@ BAD: list[tuple[Edit, str]] = [
     (put("datasets", ["mine"]), r"found 'mine', allowed: fashion_mnist, .*; or NAME where datasets/ holds NAME.npz"),
     (put("evaluation.importance_samples", 0), "evaluation.importance_samples: found 0, allowed: greater"),
     (put("evaluation.proposal", "refine"), r"evaluation.proposal: found 'refine', .*did you mean refined\?"),
+    (put("evaluation.extra", "gaps"), "evaluation.extra: found 'gaps', allowed: a list"),
+    (put("evaluation.extra", [7]), r"evaluation.extra\[0\]: found 7, allowed: text"),
     (put("evaluation.expost", None), "evaluation.expost: found None, allowed: "),
     (put("evaluation.expost.images", -1), "evaluation.expost.images: found -1, allowed: greater than or equal to 0"),
     (put("evaluation.expost.importance_samples", 0), "evaluation.expost.importance_samples: found 0, allowed: greater"),
@@ -397,8 +399,9 @@ def test_each_likelihood_goes_with_grey_pixels(edited: Callable[[Edit], Path]) -
 
 def test_what_is_not_said_of_the_evaluation_has_its_default(edited: Callable[[Edit], Path]) -> None:
     def change(content: dict[str, Any]) -> None:
-        del content["evaluation"]["proposal"], content["evaluation"]["expost"]
+        del content["evaluation"]["proposal"], content["evaluation"]["expost"], content["evaluation"]["extra"]
 
     evaluation = check(edited(change)).evaluation
     assert evaluation.proposal == "laplace"
+    assert evaluation.extra == ()
     assert (evaluation.expost.images, evaluation.expost.importance_samples) == (1000, 200)

@@ -11,14 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, tiny
-from test_evaluate import EVALUATION, small
+from test_evaluate import EVALUATION, config, small
 from test_pairs import PROTOCOL, FakeCell, metrics_paired
 
+from aebench.config import Evaluation, Expost
 from aebench.data.datasets import Splits, load
+from aebench.errors import ConfigError
 from aebench.evaluation import metrics as registry
 from aebench.evaluation.context import Context
-from aebench.evaluation.evaluate import measure, numbers
-from aebench.evaluation.metrics import Family, Measured, Metric, Nats, everything, families, main_metrics, metrics
+from aebench.evaluation.document import document
+from aebench.evaluation.evaluate import Failed, measure, numbers
+from aebench.evaluation.metrics import (
+    Family,
+    Measured,
+    Metric,
+    Nats,
+    chosen,
+    chosen_metrics,
+    everything,
+    families,
+    main_metrics,
+    metrics,
+)
 from aebench.evaluation.metrics import nothing as compares_with_nothing
 from aebench.reporting.pairs import compared
 from aebench.tracking import views
@@ -40,6 +54,8 @@ OTHERS = (
     *("reconstruction_mse_given_label", "denoising_mse_given_label", "iw_log_likelihood_given_label_nats"),
     "elbo_given_label_nats",
 )
+QUICK = {"importance_samples": 20, "bound_gap_images": 0, "expost": Expost(images=0, importance_samples=1)}
+OPTIONAL = tuple(family.name for family in families() if family.optional)
 IN_NATS = [name for name in (*MAIN, *OTHERS) if name.endswith("_nats")]
 
 
@@ -78,16 +94,61 @@ def test_a_new_metric_comes_last_unless_it_names_its_place(mine: list[Family]) -
         metrics()
 
 
+def test_what_is_optional_is_measured_where_it_is_named(mine: list[Family], digits: Splits) -> None:
+    default = list(chosen_metrics(()))
+    mine.append(family(metric(average=None), measured=Measured(of_run={"mine": 1.0}))._replace(optional=True))
+    metrics.cache_clear()
+    for extra, added in (((), []), (("mine",), ["mine"])):
+        assert list(chosen_metrics(extra)) == [*default, *added]
+        how = EVALUATION.model_copy(update={**QUICK, "extra": extra})
+        found, reasons = measure(Context(tiny("ae"), digits, how, 0, lambda *_: None))
+        assert {*found.per_image, *found.of_run, *reasons} == {*default, *added}
+        failed = Failed("it has diverged", 1, (), "none", False, "0")
+        assert document("digits", config("ae"), how, {0: failed})["not_defined"].keys() == {*default, *added}
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["gapz"], r"evaluation\.extra\[0\]: found 'gapz', allowed: aggregated_posterior, .*\(did you mean gaps\?\)"),
+        (["gaps", "likelihood"], r"evaluation\.extra\[1\]: found 'likelihood', allowed: aggregated_posterior, "),
+        (["gaps", "gaps"], r"evaluation\.extra\[1\]: found 'gaps' twice, allowed: each once"),
+    ],
+)
+def test_what_is_named_must_be_optional(extra: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        chosen(extra)
+
+
+def test_what_is_optional_is_not_in_the_main_table(mine: list[Family]) -> None:
+    mine.append(family(metric(main=True))._replace(optional=True))
+    metrics.cache_clear()
+    with pytest.raises(ValueError, match="found mine with main=True in an optional file, allowed: main=False"):
+        metrics()
+
+
+def test_without_extra_the_protocol_does_not_speak_of_it() -> None:
+    assert "extra" not in EVALUATION.model_dump(mode="json")
+    assert EVALUATION.model_copy(update={"extra": ("gaps",)}).model_dump(mode="json")["extra"] == ["gaps"]
+
+
+@pytest.mark.parametrize(
+    ("how", "images"),
+    [(EVALUATION, 30), (EVALUATION.model_copy(update={**QUICK, "extra": OPTIONAL}), 5)],
+    ids=["default", "extra"],
+)
 @pytest.mark.parametrize("name", MODELS)
-def test_every_metric_is_measured_or_has_a_reason(name: str, digits_file: Path, tmp_path: Path) -> None:
-    data = small(digits_file, tmp_path / "data.safetensors", 30)
+def test_every_metric_is_measured_or_has_a_reason(
+    name: str, how: Evaluation, images: int, digits_file: Path, tmp_path: Path
+) -> None:
+    data = small(digits_file, tmp_path / "data.safetensors", images)
     model = tiny(**MODELS[name]).requires_grad_(False)
-    found, reasons = measure(Context(model, load(data, "digits", 0.1), EVALUATION, 0, lambda *_: None))
+    found, reasons = measure(Context(model, load(data, "digits", 0.1), how, 0, lambda *_: None))
     measured = numbers(found)
-    assert measured.keys() | reasons.keys() == metrics().keys()
+    assert measured.keys() | reasons.keys() == chosen_metrics(how.extra).keys()
     assert not measured.keys() & reasons.keys()
     assert all(reasons.values())
-    protocol = {"images": 30, "evaluation": EVALUATION.model_dump(mode="json")}
+    protocol = {"images": images, "evaluation": how.model_dump(mode="json")}
     for key in measured:
         assert (key in found.of_run) == (metrics()[key].average is None)
         assert key in found.of_run or found.per_image[key].shape == (metrics()[key].images(protocol),)
@@ -100,7 +161,7 @@ def test_a_family_that_does_not_measure_what_it_declares_is_named(
     digits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = family(metric(), measured=Measured(of_run={"other": 1.0}))
-    monkeypatch.setattr("aebench.evaluation.evaluate.families", lambda: (other,))
+    monkeypatch.setattr("aebench.evaluation.evaluate.chosen", lambda extra: (other,))
     with pytest.raises(TypeError, match=r"metrics/mine\.py measures of each image \[\], and declares \['mine'\]"):
         measure(Context(tiny("ae"), digits, EVALUATION, 0, print))
 
@@ -192,7 +253,7 @@ def test_mlflows_views_show_what_the_main_table_compares(mine: list[Family]) -> 
 
 def test_titles_are_read_without_torch() -> None:
     code = "import sys; from aebench.tracking import views; from aebench.reporting import pairs, tables; "
-    code += "tables.metrics(); sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
+    code += "pairs.metrics(); sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "src")}, check=False).returncode == 0
     )

@@ -314,14 +314,16 @@ class Evaluation(Corruption):
     """What is measured on the test split.
 
     `importance_samples`: K for each image. `proposal`: what these samples are drawn from. `bound_gap_images`: on how
-    many images, simulated from the model, the bounds from both sides are compared; 0: on none. The corruption is that
-    of `denoising_mse`.
+    many images, simulated from the model, the bounds from both sides are compared; 0: on none. `extra`: which optional
+    families of metrics are measured too. The corruption is that of `denoising_mse`.
     """
 
     importance_samples: Count
     proposal: Literal["laplace", "amortised", "refined"] = "laplace"
     bound_gap_images: Annotated[int, AfterValidator(_enough_images)] = 500
     expost: Expost = Expost(images=1000, importance_samples=200)
+    # Where it is empty, no file says more than it did before there was such a key.
+    extra: Annotated[tuple[Name, ...], _from_list, Field(exclude_if=lambda names: not names)] = ()
 
 
 class Execution(Block):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aebench.config import Evaluation
 from aebench.evaluation.likelihoods import group_size
-from aebench.evaluation.marginal import Marginal
+from aebench.evaluation.marginal import Marginal, draw_labels
 from aebench.evaluation.proposals import importance_budget, propose
 from aebench.models.generative import GenerativeModel, Posterior, rsample_and_log_prob
 from aebench.models.labels import sample_prior
@@ -49,9 +49,7 @@ def _simulated(marginal: Marginal, images: int, noise: torch.Generator) -> tuple
     """z* ~ p(z|y*), `[B, L]`, y* ~ p(y), `[B]`, where a label enters the model, and x ~ p(x|z*, y*), `[B, D]`."""
     model, y = marginal.model, None
     if model.conditional_parts:
-        ends = model.log_class_shares.double().exp().cumsum(0)
-        uniform = torch.rand(images, 1, generator=noise, dtype=torch.float64).to(ends.device)
-        y = (uniform * ends[-1] >= ends[:-1]).sum(-1)
+        y = draw_labels(model.log_class_shares.cpu(), images, noise).to(model.log_class_shares.device)
     with drawing_from(noise):
         z = marginal.prior().sample(torch.Size((images,))) if y is None else sample_prior(model, 1, y)[0]
         return z, y, model.likelihood(z, y).sample()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aebench.config import Evaluation, LikelihoodConfig
 from aebench.data.datasets import Split, Splits
+from aebench.evaluation.bounds import scores_any
 from aebench.evaluation.diagnostics import FEWEST_SAMPLES
 from aebench.evaluation.likelihoods import Vectors, likelihoods
 from aebench.evaluation.probes import Labelled
@@ -72,6 +73,13 @@ class Context:
         """Why k̂ is not defined with `samples` an image from `proposal`; empty where it is."""
         weighted = importance_budget(proposal, samples, sampled_classes(self.model)).weighted
         return "" if weighted >= FEWEST_SAMPLES else f"needs at least {FEWEST_SAMPLES} importance samples"
+
+    @cached_property
+    def no_density(self) -> str:
+        """Why a figure that takes log q(z|x) of any z is not defined; empty where it is."""
+        image, label = self.splits.test.pixels(slice(1)), self.splits.test.labels[:1]
+        scored = scores_any(self.latent_variable_model.posterior(image, label))
+        return "" if scored else "its q(z|x) has no density at a point that it did not draw"
 
     @cached_property
     def latent_variable_model(self) -> LatentVariableModel:

@@ -5,7 +5,7 @@ from typing import Any
 
 from aebench.config import Evaluation, RunConfig
 from aebench.evaluation.evaluate import Evaluated, Failed
-from aebench.evaluation.metrics import metrics
+from aebench.evaluation.metrics import chosen_metrics, metrics
 from aebench.evaluation.protocol import protocol
 from aebench.evaluation.statistics import NEEDS_SEEDS, summary
 
@@ -20,7 +20,8 @@ def document(
     runs = {seed: run for seed, run in results.items() if isinstance(run, Evaluated)}
     failed = {str(seed): run.reason for seed, run in results.items() if isinstance(run, Failed)}
     first = next(iter(runs.values()), None)
-    reasons = dict(first.not_defined) if first else dict.fromkeys(metrics(), "all its runs have failed")
+    defined = chosen_metrics(evaluation.extra)
+    reasons = dict(first.not_defined) if first else dict.fromkeys(defined, "all its runs have failed")
     summaries = {}
     for metric in first.metrics if first else ():
         is_mean = metrics()[metric].average == "mean"

@@ -15,7 +15,7 @@ from aebench.data.description import Binarization
 from aebench.devices import available
 from aebench.errors import Diverged
 from aebench.evaluation.context import Context
-from aebench.evaluation.metrics import Measured, families, metrics
+from aebench.evaluation.metrics import Measured, chosen, metrics
 from aebench.evaluation.pictures import MAPPED, neighbourhoods, pictures, plane
 from aebench.evaluation.protocol import PerImage, archive, unarchive
 from aebench.models.autoencoder import Autoencoder
@@ -209,14 +209,15 @@ def evaluate_run(
 
 
 def measure(context: Context) -> tuple[Measured, dict[str, str]]:
-    """What all families of metrics find of a run, and by metric the reason where it is not defined.
+    """What the families of metrics that are chosen find of a run, and by metric the reason where it is not defined.
 
     Raises:
+        ConfigError: `extra` names what is no optional family.
         Diverged: the run has.
         TypeError: a family does not measure the metrics that it declares.
     """
     found, reasons = Measured(), dict[str, str]()
-    for family in families():
+    for family in chosen(context.config.extra):
         missing = family.not_defined(context)
         reasons |= missing
         defined = [metric for metric in family.metrics if metric.name not in missing]

@@ -52,7 +52,7 @@ def likelihoods(
     """
     samples, marginal, amortised = config.importance_samples, Marginal(model), config.proposal == "amortised"
     weighted = importance_budget(config.proposal, samples, marginal.classes).weighted
-    of_elbo = Budget(PILOT if marginal.classes else 0, ELBO_SAMPLES)
+    of_elbo = Budget(pilot_of_elbo(config, marginal.classes), ELBO_SAMPLES)
     curve_samples = k_values(weighted)
     values: dict[str, list[Tensor]] = defaultdict(list)
     curve = torch.zeros(len(curve_samples), dtype=torch.float64)
@@ -99,6 +99,13 @@ def likelihoods(
         report(int(group[-1]) + 1, len(test), f"log-likelihood, K = {samples}")
     vectors = {"k_curve_samples": [*map(float, curve_samples)], "k_curve_nats": (curve / len(test)).tolist()}
     return {name: torch.cat(column).numpy() for name, column in values.items()}, vectors
+
+
+def pilot_of_elbo(config: Evaluation, classes: int) -> int:
+    """How many samples a class lie behind the q(y|x) of the ELBO, for `sampled_classes`."""
+    if config.proposal == "amortised":
+        return split_budget(config.importance_samples, classes).pilot
+    return PILOT if classes else 0
 
 
 def _health(values: dict[str, list[Tensor]], draws: Draws, prefix: str = "") -> None:

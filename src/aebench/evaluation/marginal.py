@@ -154,7 +154,7 @@ class Marginal:
             return Estimate(found[0], None if label is None else found[1], log_ratio_of_class=ratios)
 
         log_q_y = self.log_q_y(proposal, x, pilot)
-        drawn = _independent if independent_labels else _systematic
+        drawn = draw_labels if independent_labels else _systematic
         y = torch.stack([drawn(of_image, samples, generator) for of_image in log_q_y.cpu()], dim=1).to(x.device)
         log_px, log_ratio = self._given(proposal, y, x, generator, chunk)
         of_label = (self.model.log_class_shares - log_q_y).T.gather(0, y)
@@ -235,9 +235,11 @@ class Marginal:
         log_ratio = found.given_label.log_ratio
         return rate(self.model, proposal.given(label), lambda: log_ratio, label, self.prior(label)).double().cpu()
 
-    def elbo(self, x: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
-        """−distortion − rate of images `[B, D]` under their own q, in nats, `[B]`."""
-        proposal = self.amortised(x)
+    def elbo(
+        self, x: Tensor, budget: Budget, generator: torch.Generator, proposal: BatchedProposal | None = None
+    ) -> Tensor:
+        """−distortion − rate of images `[B, D]` under their own q, or under `proposal`, in nats, `[B]`."""
+        proposal = proposal or self.amortised(x)
         found = self.estimate(x, budget, generator, proposal=proposal)
         return -found.marginal.distortion - self.rate(proposal, found)
 
@@ -262,11 +264,11 @@ def _divergence_with_drawn_labels(q: Posterior, prior: Prior, *, log_q_y: Tensor
     return torch.where(shares > 0, shares * each, 0).sum(0)
 
 
-def _independent(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-    """Labels `[samples]` from q(y|x), each by itself; all on the CPU."""
-    ends = log_q_y.double().exp().cumsum(0)
-    uniform = torch.rand(samples, 1, generator=generator, dtype=torch.float64)
-    return (uniform * ends[-1] >= ends[:-1]).sum(-1)
+def draw_labels(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """Labels `[samples, ...]` from q(y|x), log q(y|x) `[..., C]`, each by itself; all on the CPU."""
+    ends = log_q_y.double().exp().cumsum(-1)
+    uniform = torch.rand(samples, *ends.shape[:-1], 1, generator=generator, dtype=torch.float64)
+    return (uniform * ends[..., -1:] >= ends[..., :-1]).sum(-1)
 
 
 def _systematic(log_q_y: Tensor, samples: int, generator: torch.Generator) -> Tensor:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aebench.evaluation.metrics import main_metrics, metrics
+from aebench.evaluation.metrics import main_metrics
 from aebench.reporting.figures import LEGIBLE_CLASSES
-from aebench.reporting.results import Results, confusion
+from aebench.reporting.results import Results, confusion, measured_in
 from aebench.reporting.tables import Leaders, rows
 
 
@@ -17,9 +17,9 @@ def long_table(results: Results) -> pd.DataFrame:
 
     Baselines are among the variants, as `baseline:NAME`.
     """
-    table = []
+    table, measured = [], measured_in(results.cells)
     for cell in results.cells:
-        for metric in metrics():
+        for metric in measured:
             summary = cell.metrics["summary"].get(metric, {})
             low, high = summary.get("ci95", (None, None))
             images_low, images_high = summary.get("ci95_images", (None, None))
@@ -40,8 +40,8 @@ def long_table(results: Results) -> pd.DataFrame:
                 }
             )
     for dataset, document in results.baselines.items():
-        for name, measured in document["baselines"].items():
-            for metric, summary in measured.items():
+        for name, of_baseline in document["baselines"].items():
+            for metric, summary in of_baseline.items():
                 low, high = summary["ci95_images"]
                 table.append(
                     {
@@ -58,11 +58,11 @@ def long_table(results: Results) -> pd.DataFrame:
 
 def wide_table(results: Results) -> pd.DataFrame:
     """One row a data set × variant: how many weights, seeds and failed seeds, and every metric's mean, sd, interval."""
-    table = []
+    table, measured = [], measured_in(results.cells)
     for cell in results.cells:
         row: dict[str, Any] = {"dataset": cell.dataset, "variant": cell.variant, "weights": cell.metrics["parameters"]}
         row |= {"seeds": len(cell.metrics["seeds"]), "failed": len(cell.metrics["failed"])}
-        for metric in metrics():
+        for metric in measured:
             summary = cell.metrics["summary"].get(metric, {})
             low, high = summary.get("ci95", (None, None))
             row |= {

@@ -42,6 +42,7 @@ class _Evaluation(_File):
     importance_samples: Count
     proposal: str
     expost: _Expost
+    extra: list[str] = []
 
 
 class _Network(_File):

@@ -65,7 +65,7 @@ def _section(
     """What the template needs of one data set."""
     lines = rows(cells, results.baselines[dataset], pairs.leaders(found))
     of_variants = [row.entries for row in lines if not row.baseline]
-    shown = [metric for name, metric in metrics().items() if any(entries[name].text for entries in of_variants)]
+    shown = [metrics()[name] for name in of_variants[0] if any(entries[name].text for entries in of_variants)]
     notes = footnotes(lines, [metric.name for metric in shown])
     variants = [cell.variant for cell in cells]
     shared, differing = _protocols({cell.variant: _flat(cell.metrics["protocol"]) for cell in cells})
@@ -97,10 +97,10 @@ def _section(
 
 def _absent(of_variants: Sequence[Mapping[str, Entry]]) -> Iterator[str]:
     """Which metrics are not shown, since no variant has them."""
-    for name, metric in metrics().items():
+    for name in of_variants[0]:
         if not any(entries[name].text for entries in of_variants):
             reasons = dict.fromkeys(entries[name].reason for entries in of_variants)
-            yield f"{metric.title} is not shown: not defined for any variant ({'; '.join(reasons)})."
+            yield f"{metrics()[name].title} is not shown: not defined for any variant ({'; '.join(reasons)})."
 
 
 def _protocols(flat: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aebench.config import Params
 from aebench.errors import DataError
-from aebench.evaluation.metrics import metrics
+from aebench.evaluation.metrics import Metric, chosen_metrics, metrics
 from aebench.paths import HISTORY, Layout
 from aebench.reporting.files import Baselines, Metrics, arrays, damaged, document, history
 
@@ -146,6 +146,12 @@ class Results:
         """Each data set with its cells."""
         for dataset in self.baselines:
             yield dataset, [cell for cell in self.cells if cell.dataset == dataset]
+
+
+def measured_in(cells: Iterable[Cell]) -> Mapping[str, Metric]:
+    """The metrics that were to be measured in any of `cells`: the optional ones only where one was evaluated so."""
+    extra = [cell.metrics["protocol"]["evaluation"].get("extra", []) for cell in cells]
+    return chosen_metrics(dict.fromkeys(name for names in extra for name in names))
 
 
 def confusion(arrays: Mapping[str, NDArray[Any]], classes: int) -> NDArray[np.int64]:

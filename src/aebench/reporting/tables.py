@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from aebench.evaluation.metrics import Metric, main_metrics, metrics
-from aebench.reporting.results import Cell, Results
+from aebench.evaluation.metrics import Metric, main_metrics
+from aebench.reporting.results import Cell, Results, measured_in
 
 Leaders = Mapping[str, Collection[str]]
 """By metric the variants whose values are marked as best."""
@@ -53,6 +53,7 @@ class Row:
 def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) -> list[Row]:
     """The lines of one data set's comparison: variants as params.yaml orders them, then baselines."""
     cells = list(cells)
+    measured = measured_in(cells)
     likelihoods = {cell.metrics["protocol"].get("likelihood") for cell in cells} - {None}
     lines = [
         Row(
@@ -68,16 +69,16 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
                     cell.metrics["not_defined"].get(name, "is not in the metric file"),
                     best=cell.variant in leaders.get(name, ()),
                 )
-                for name, metric in metrics().items()
+                for name, metric in measured.items()
             },
         )
         for cell in cells
     ]
     for name, title in BASELINE_TITLES.items():
-        measured = baselines["baselines"][name]
+        of_baseline = baselines["baselines"][name]
         title = f"{title}, {baselines['latent_dim']} components" if name == "pca" else title
         reason = "is a baseline without this figure"
-        entries = {key: _entry(metric, measured.get(key), reason) for key, metric in metrics().items()}
+        entries = {key: _entry(metric, of_baseline.get(key), reason) for key, metric in measured.items()}
         lines.append(Row(title, baseline=True, supervised=False, improving=False, parameters=None, entries=entries))
     return lines
 

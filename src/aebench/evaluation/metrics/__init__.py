@@ -5,10 +5,12 @@ A file holds `METRICS`, an entry for each, and two functions of a run (`aebench.
 - `not_defined(context)` gives the reason for each of them that this run cannot have, by name;
 - `measure(context)` gives all the others, as `Measured`. It is not called where there are none.
 
+Where it holds `OPTIONAL = True`, it is measured only where `evaluation.extra` of params.yaml names the file.
+
 Whoever shows metrics reads the entries alone, and should not wait for torch: the functions import what they need.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aebench.errors import ConfigError, show
+from aebench.parsing import allowed
 from aebench.plugins import modules
 
 if TYPE_CHECKING:
@@ -172,6 +176,7 @@ class Family(NamedTuple):
     metrics: tuple[Metric, ...]
     not_defined: Callable[["Context"], dict[str, str]]
     measure: Callable[["Context"], Measured]
+    optional: bool = False
 
 
 # These are measured first and stand first in the archives, then all others by name.
@@ -184,9 +189,35 @@ def families() -> tuple[Family, ...]:
     found = modules(__name__)
     ordered = [*(name for name in _FIRST if name in found), *(name for name in found if name not in _FIRST)]
     return tuple(
-        Family(name, module.METRICS, module.not_defined, module.measure)
+        Family(name, module.METRICS, module.not_defined, module.measure, getattr(module, "OPTIONAL", False))
         for name, module in ((name, found[name]) for name in ordered)
     )
+
+
+def chosen(extra: Iterable[str]) -> tuple[Family, ...]:
+    """The families that are measured: all but the optional ones that `extra`, `evaluation.extra`, does not name.
+
+    Raises:
+        ConfigError: it names what is no optional family, or one twice.
+    """
+    optional, named = [family.name for family in families() if family.optional], list(extra)
+    for position, name in enumerate(named):
+        where = f"evaluation.extra[{position}]: found {show(name)}"
+        if name not in optional:
+            raise ConfigError(f"{where}, {allowed(name, optional)}")
+        if name in named[:position]:
+            raise ConfigError(f"{where} twice, allowed: each once")
+    return tuple(family for family in families() if not family.optional or family.name in named)
+
+
+def chosen_metrics(extra: Iterable[str]) -> Mapping[str, Metric]:
+    """The metrics of the families that are `chosen`, by name, in the order in which they are shown.
+
+    Raises:
+        ConfigError: `extra` names what is no optional family, or one twice.
+    """
+    names = {metric.name for family in chosen(extra) for metric in family.metrics}
+    return {name: metric for name, metric in metrics().items() if name in names}
 
 
 @cache
@@ -194,12 +225,15 @@ def metrics() -> Mapping[str, Metric]:
     """Every metric by name, in the order in which they are shown.
 
     Raises:
-        ValueError: two have one name.
+        ValueError: two have one name, or an optional one is to stand in the main table, which is the same whatever is
+            measured besides.
     """
     entries = [metric for family in families() for metric in family.metrics]
     found = {metric.name: metric for metric in sorted(entries, key=lambda metric: metric.place)}
     if len(found) < len(entries):
         raise ValueError(f"metrics: found a name twice in {', '.join(metric.name for metric in entries)}")
+    if main := [metric.name for family in families() if family.optional for metric in family.metrics if metric.main]:
+        raise ValueError(f"metrics: found {', '.join(main)} with main=True in an optional file, allowed: main=False")
     return found
 
 

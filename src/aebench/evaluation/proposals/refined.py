@@ -7,6 +7,7 @@ samples are drawn afresh, independent of those that the steps were taken with.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -24,17 +25,33 @@ LEARNING_RATE = 0.05
 WIDENED = 1.2
 
 
-@torch.enable_grad()
 def refined(
     model: GenerativeModel, x: Tensor, noise: Sequence[torch.Generator], y: Tensor | None = None
 ) -> Independent[Normal]:
     """q(z|x) after `STEPS` steps of Adam on each image's ELBO over (μ, log σ²), its σ then multiplied by `WIDENED`.
+
+    Arguments, shapes and errors are those of `stepped`.
+    """
+    q = stepped(model, x, noise, y, [LEARNING_RATE] * STEPS)
+    return Independent(Normal(q.base_dist.loc, WIDENED * q.base_dist.scale), 1)
+
+
+@torch.enable_grad()
+def stepped(
+    model: GenerativeModel,
+    x: Tensor,
+    noise: Sequence[torch.Generator],
+    y: Tensor | None,
+    learning_rates: Sequence[float],
+) -> Independent[Normal]:
+    """q(z|x) after a step of Adam for each of `learning_rates` on each image's ELBO over (μ, log σ²).
 
     Args:
         model: its weights stay as they are.
         x: `[B, D]`.
         noise: a generator for each row of x, from which the samples of its steps are drawn.
         y: `[B]`, where the label enters q.
+        learning_rates: as many as there are steps.
 
     Returns:
         Batch shape `[B]`, event shape `[L]`; an image's row depends on the images beside it by rounding alone.
@@ -44,27 +61,33 @@ def refined(
     """
     with torch.no_grad():
         q = model.posterior(x, y)
-        if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal)):
+        if not is_diagonal_gaussian(q):
             raise ConfigError(
                 f"evaluation.proposal: found refined for a posterior that is a {type(q).__name__}, "
                 "allowed: amortised, or a variant whose posterior is a diagonal Gaussian"
             )
-        each = [torch.randn(STEPS, SAMPLES, q.event_shape[0], generator=generator) for generator in noise]
-        steps = torch.stack(each, dim=2).to(x.device)  # [STEPS, SAMPLES, B, L]
+        size = (len(learning_rates), SAMPLES, q.event_shape[0])
+        steps = torch.stack([torch.randn(size, generator=each) for each in noise], dim=2).to(x.device)  # [·, ·, B, L]
     mean, log_variance = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()
-    optimizer = torch.optim.Adam([mean, log_variance], lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam([mean, log_variance])
     prior, of_joint = model.prior(y), y is None and bool(model.conditional_parts)
-    for epsilon in steps:
+    for epsilon, learning_rate in zip(steps, learning_rates, strict=True):
         z, q = mean + torch.exp(0.5 * log_variance) * epsilon, diagonal_normal(mean, log_variance)
         distortion = -model.likelihood(z, y).log_prob(x).mean(0)
         divergence = rate(
             model, q, partial(_log_ratio, q, class_priors(model) if of_joint else prior, z, of_joint), y, prior
         )
         optimizer.zero_grad()
+        optimizer.param_groups[0]["lr"] = learning_rate
         # A sum, not a mean: each image's gradient is its own.
         (distortion + divergence).sum().backward()
         optimizer.step()
-    return Independent(Normal(mean.detach(), WIDENED * torch.exp(0.5 * log_variance.detach())), 1)
+    return Independent(Normal(mean.detach(), torch.exp(0.5 * log_variance.detach())), 1)
+
+
+def is_diagonal_gaussian(q: object) -> TypeGuard[Independent[Normal]]:
+    """Whether q is a Gaussian with a diagonal covariance, which is what can be fitted here."""
+    return isinstance(q, Independent) and isinstance(q.base_dist, Normal)
 
 
 def _log_ratio(q: Distribution, prior: Prior, z: Tensor, of_joint: bool) -> Tensor:
