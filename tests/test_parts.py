@@ -13,6 +13,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 from aebench import variants
 from aebench.errors import ConfigError
 from aebench.models import posteriors
+from aebench.models.divergences import mmd
 from aebench.models.generative import GenerativeModel
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import NormalMixture, diagonal_normal, drawn, unit_normal
@@ -207,6 +208,10 @@ def test_no_pixel_is_less_likely_than_its_smallest_probability() -> None:
         ({"steps": 2}, "steps: found 2 with diagonal, allowed: with posterior: iaf"),
         ({"log_variance_range": [2.0, -6.0]}, r"log_variance_range: found \[2.0, -6.0\], allowed: the smaller"),
         ({"objective": "iwae", "samples": 5, "beta": 2.0}, "beta: found 2.0 with objective iwae, allowed: 1"),
+        (
+            {"objective": "infovae", "information": 0, "match": 1, "prior": "mixture", "components": 2},
+            "prior: found mixture with objective infovae, allowed: standard_normal",
+        ),
         ({"prior": "vamp"}, r"prior: found 'vamp', allowed: .* \(did you mean vampprior\?\)"),
     ],
 )
@@ -384,3 +389,20 @@ def test_the_total_correlation_is_of_the_mixture_of_the_batch() -> None:
     product = sum(marginal(z[:, d]) for d, marginal in enumerate(marginals))
     torch.testing.assert_close(found["total_correlation_nats"], joint - product)
     torch.testing.assert_close(found["mutual_information_nats"], q.log_prob(z) - joint)
+
+
+def test_the_infovae_is_between_the_elbo_and_the_mmd_vae() -> None:
+    model = tiny("vae").double()
+    assert isinstance(model, LatentVariableModel)
+    x, draws = normal(30, 64).sigmoid(), normal(2, 30, 3)
+    found = {
+        settings: terms(model, x, (2,), objective="infovae", information=settings[0], match=settings[1])
+        for settings in ((0.0, 1.0), (1.0, 7.0), (0.25, 4.0))
+    }
+    parts = found[0.0, 1.0]
+    torch.testing.assert_close(parts["loss"], parts["distortion_nats"] + parts["rate_nats"])
+    z = drawn(model.posterior(x), draws[0])[0]
+    torch.testing.assert_close(parts["mmd"], mmd(z, draws[1]))
+    torch.testing.assert_close(found[1.0, 7.0]["loss"], parts["distortion_nats"] + 7 * parts["mmd"])
+    between = parts["distortion_nats"] + 0.75 * parts["rate_nats"] + 3.25 * parts["mmd"]
+    torch.testing.assert_close(found[0.25, 4.0]["loss"], between)

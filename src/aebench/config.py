@@ -273,6 +273,11 @@ class ObjectiveConfig(Part):
         return ()
 
     @property
+    def priors(self) -> tuple[str, ...]:
+        """The priors that it can be had with; empty where that is any."""
+        return ()
+
+    @property
     def posteriors(self) -> tuple[str, ...]:
         """The posteriors that it can be had with; empty where that is any."""
         return ()
@@ -323,7 +328,7 @@ class Evaluation(Corruption):
     bound_gap_images: Annotated[int, AfterValidator(_enough_images)] = 500
     expost: Expost = Expost(images=1000, importance_samples=200)
     # Where it is empty, no file says more than it did before there was such a key.
-    extra: Annotated[tuple[Name, ...], _from_list, Field(exclude_if=lambda names: not names)] = ()
+    extra: Annotated[tuple[Name, ...], from_list, Field(exclude_if=lambda names: not names)] = ()
 
 
 class Execution(Block):

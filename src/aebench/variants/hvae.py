@@ -42,7 +42,7 @@ class Config(VariantConfig, PixelLikelihood):
 
     @model_validator(mode="after")
     def _an_objective_of_any_posterior(self) -> "Config":
-        if self.objective.posteriors:
+        if self.objective.posteriors or self.objective.priors:
             name = self.objective.objective
             found = f"found {name} as it is set here, which two levels do not have"
             raise ValueError(f"objective: {found}, allowed: elbo, iwae with gradient: standard, miwae, ciwae")

@@ -36,13 +36,14 @@ class Config(VariantConfig, PixelLikelihood):
 
     @model_validator(mode="after")
     def _parts_that_fit(self) -> "Config":
-        found = self.posterior.posterior
-        for part, name, allowed in (
-            ("prior", self.prior.prior, self.prior.posteriors),
-            ("objective", self.objective.objective, self.objective.posteriors),
+        prior, posterior, objective = self.prior.prior, self.posterior.posterior, self.objective.objective
+        for key, found, other, allowed in (
+            ("posterior", posterior, f"prior {prior}", self.prior.posteriors),
+            ("posterior", posterior, f"objective {objective}", self.objective.posteriors),
+            ("prior", prior, f"objective {objective}", self.objective.priors),
         ):
             if allowed and found not in allowed:
-                raise ValueError(f"posterior: found {found} with {part} {name}, allowed: {', '.join(allowed)}")
+                raise ValueError(f"{key}: found {found} with {other}, allowed: {', '.join(allowed)}")
         return self
 
 
