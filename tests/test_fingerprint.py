@@ -140,7 +140,7 @@ def test_a_new_metric_counts_for_what_measures_and_shows_it(project: Layout) -> 
         ("training/stacked.py", "import torch", "import torch as torch", TRAIN),
         ("training/optimizers/adamw.py", "Field(gt=0)", "Field(ge=0)", set()),
         ("training/descent.py", "math.pi", "math.tau", TRAIN | EVALUATE),
-        ("training/optimizers/adam.py", "eps=1e-8", "eps=1e-7", TRAIN | EVALUATE),
+        ("training/optimizers/adam.py", "beta1=0.9", "beta1=0.8", TRAIN | EVALUATE),
         ("models/networks/mlp.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
         ("models/networks/conv.py", "nn.ReLU(inplace=True)", "nn.Tanh()", {"train/dae", "evaluate/dae"}),
         ("models/networks/__init__.py", "** -0.5", "** -0.6", ALL),

@@ -383,4 +383,5 @@ def test_the_blocks_of_the_documentation_are_in_order() -> None:
         ""
     }
     named = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
-    assert {block["kind"] for block in offered.values()} <= named <= set(KINDS)
+    parts = {"prior", "posterior", "objective", *priors(), *posteriors(), *objectives()}
+    assert {block["kind"] for block in offered.values()} <= named == {*KINDS, *parts}

@@ -135,7 +135,8 @@ class Training(Block):
     """The one training protocol; each file in `training/optimizers/` extends it with the optimiser's settings.
 
     `schedule`: how the learning rate goes on after a linear warm-up, over `warmup_share` of all steps; `plateau` halves
-    it after `plateau_epochs` epochs without a lower validation loss, and counts anew. `gradient_clip`: the largest norm
+    it after `plateau_epochs` epochs without a lower validation loss, and counts anew; `stages` lowers it to a tenth in
+    eight stages, each three times as long as the one before. `gradient_clip`: the largest norm
     of a step's gradient. `patience`: how many epochs without a lower validation loss end training. Neither counts the
     epochs of a variant's own warm-up. `select`: which epoch's weights are kept. `EXAMPLE`: what must stand beside an
     optimiser's name; the tests use it.
@@ -147,7 +148,7 @@ class Training(Block):
     epochs: Count
     batch_size: Count
     learning_rate: LearningRate
-    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    schedule: Literal["constant", "cosine", "plateau", "stages"] = "constant"
     plateau_epochs: Count = 5
     warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] | None = None

@@ -63,7 +63,19 @@ def _cosine(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {"constant": _constant, "cosine": _cosine, "plateau": _constant}
+def _stages(done: float) -> float:
+    """10^(−i/7) in stage i, of 3^i of 3280 parts of the steps, i from 0 to 7 (Burda et al. 2016, §5)."""
+    ends = [(3 ** (stage + 1) - 1) / 2 for stage in range(8)]
+    stage = sum(done * ends[-1] >= end for end in ends[:-1])
+    return float(10 ** (-stage / 7))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "plateau": _constant,
+    "stages": _stages,
+}
 """By name: the share of the learning rate that is left when a share `done` of the steps after the warm-up is done.
 
 What `plateau` leaves of it depends on the validation losses alone: `0.5 ** halvings(…)`.

@@ -1,4 +1,4 @@
-"""mlp: linear layers with ReLU between them."""
+"""mlp: linear layers with ReLU, or tanh, between them."""
 
 import math
 from collections.abc import Sequence
@@ -14,24 +14,25 @@ from aebench.models.networks import Shape
 
 
 class Config(Network):
-    """`hidden`: widths of the encoder's hidden layers; the decoder has them in reverse."""
+    """`hidden`: widths of the encoder's hidden layers; the decoder has them in reverse. `activation`: between them."""
 
     EXAMPLE: ClassVar[Settings] = {"hidden": [16]}
 
     architecture: Literal["mlp"] = "mlp"
     hidden: Widths
+    activation: Literal["relu", "tanh"] = "relu"
 
 
 def encoder(config: Config, shape: Shape, outputs: int) -> nn.Sequential:
     """`[..., D]` → `[..., outputs]`."""
-    return nn.Sequential(*layers([math.prod(shape), *config.hidden, outputs]))
+    return nn.Sequential(*layers([math.prod(shape), *config.hidden, outputs], config.activation))
 
 
 def decoder(config: Config, latent_dim: int, shape: Shape, outputs: int) -> nn.Sequential:
     """`[..., L]` → `[..., outputs·D]`."""
     hidden, values = config.hidden, outputs * math.prod(shape)
-    if not hidden:
-        return nn.Sequential(*layers([latent_dim, values]))
+    if not hidden or config.activation != "relu":
+        return nn.Sequential(*layers([latent_dim, *reversed(hidden), values], config.activation))
     return nn.Sequential(*layers([latent_dim, *reversed(hidden)]), nn.ReLU(inplace=True), Readout(hidden[0], values))
 
 
@@ -56,9 +57,18 @@ class Readout(nn.Linear):
         return F.linear(hidden, self.weight, self.bias)
 
 
-def layers(widths: Sequence[int]) -> list[nn.Module]:
-    """Linear layers from each width to the next, with ReLU between them."""
+@final
+class Tanh(nn.Module):
+    """tanh by the sigmoid, which is the same on every CPU."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Of each number, `[...]` → `[...]`."""
+        return 2 * torch.sigmoid(2 * hidden) - 1
+
+
+def layers(widths: Sequence[int], activation: str = "relu") -> list[nn.Module]:
+    """Linear layers from each width to the next, with an activation between them."""
     made: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        made += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
+        made += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True) if activation == "relu" else Tanh()]
     return made[:-1]

@@ -1,9 +1,10 @@
 """adam: Adam (Kingma & Ba 2015), as torch computes it."""
 
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.optim.adam import adam
 
@@ -11,29 +12,30 @@ from aebench.config import Training
 
 
 class Config(Training):
-    """Adam has no settings of its own: its β₁, β₂ and ε are the usual ones."""
+    """`epsilon`: ε, beside the root of the squares' average; β₁ and β₂ are the usual ones."""
 
     optimizer: Literal["adam"] = "adam"
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
 
 
 def make(config: Config, parameters: Sequence[Tensor], *, stacked: bool) -> "Adam":
     """Adam; what it does to an element of a parameter depends on no other, so it is the same for stacked runs."""
-    return Adam(parameters)
+    return Adam(parameters, epsilon=config.epsilon)
 
 
 @final
 class Adam:
-    """Adam with β₁ = 0.9, β₂ = 0.999 and ε = 1e-8, and decoupled weight decay (Loshchilov & Hutter 2019), if any.
+    """Adam with β₁ = 0.9, β₂ = 0.999 and ε, and decoupled weight decay (Loshchilov & Hutter 2019), if any.
 
     It does what `torch.optim.Adam(..., fused=True)` and `torch.optim.AdamW(..., fused=True)` do, bit for bit. It leaves
     out parameter groups, hooks and checks, which take a tenth of a step of these networks and import torch's compiler,
     a second of every worker.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], weight_decay: float = 0.0) -> None:
+    def __init__(self, parameters: Sequence[Tensor], weight_decay: float = 0.0, epsilon: float = 1e-8) -> None:
         """`parameters` are changed in place by every step."""
         self.parameters = list(parameters)
-        self._weight_decay = weight_decay
+        self._weight_decay, self._epsilon = weight_decay, epsilon
         self._means = [torch.zeros_like(weight) for weight in self.parameters]
         self._squares = [torch.zeros_like(weight) for weight in self.parameters]
         self._steps = [torch.zeros((), device=weight.device) for weight in self.parameters]
@@ -61,6 +63,6 @@ class Adam:
             lr=learning_rate,
             weight_decay=self._weight_decay,
             decoupled_weight_decay=self._weight_decay > 0,
-            eps=1e-8,
+            eps=self._epsilon,
             maximize=False,
         )
