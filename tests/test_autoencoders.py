@@ -10,7 +10,11 @@ from torch import Tensor
 from torch.autograd.functional import jacobian
 
 from aebench import variants
+from aebench.config import Evaluation
+from aebench.data.datasets import Splits
 from aebench.errors import ConfigError
+from aebench.evaluation.context import Context
+from aebench.evaluation.metrics import active_units
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.models.divergences import mmd
 from aebench.randomness import Streams, generator
@@ -136,3 +140,18 @@ def test_the_gradient_goes_straight_through_the_codebook(vq_vae: VQVAE, x: Tenso
 def test_what_does_not_fit_the_code_is_refused(kind: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny(kind, **settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacking", "collapse"),
+    [
+        ("rae", "p(z)", "has no prior to which a latent dimension could collapse"),
+        ("wae_mmd", "p(x|z)", "has no q(z|x) that could collapse to p(z)"),
+        ("vq_vae", "p(x|z)", "has no q(z|x) that could collapse to p(z)"),
+    ],
+)
+def test_why_there_is_no_likelihood_is_said_of_each(kind: str, lacking: str, collapse: str, digits: Splits) -> None:
+    evaluation = Evaluation(corruption="masking", corruption_rate=0.3, importance_samples=20)
+    context = Context(tiny(kind), digits, evaluation, 0, lambda *_: None)
+    assert context.no_prior == f"has no {lacking}, hence neither a likelihood nor a bound on one"
+    assert active_units.not_defined(context) == {"active_units": collapse}

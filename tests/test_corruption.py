@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from aebench.config import Corruption
+from aebench.evaluation.protocol import corrupted
 from aebench.models.corruption import apply, draw
 from aebench.randomness import generator
 
@@ -55,6 +56,13 @@ def test_salt_and_pepper_is_laid_where_a_mask_is_by_a_fair_coin() -> None:
     share = (found == 1).float().mean(0)
     assert (share - 0.15).abs().max() < 4 * (0.15 * 0.85 / 20000) ** 0.5
     assert len(found.unique(dim=0)) == 120 * 8  # three of ten pixels, and each of two values
+
+
+def test_test_images_are_spoilt_with_salt_and_pepper_each_by_itself() -> None:
+    x, corruption = torch.full((4, 20), 0.5), Corruption(corruption="salt_and_pepper", corruption_rate=0.4)
+    together = corrupted(x, corruption, first=7)
+    assert ((together != 0.5).sum(-1) == 8).all()
+    assert torch.equal(corrupted(x[2:], corruption, first=9), together[2:])
 
 
 def test_what_is_drawn_for_a_mask_and_for_noise_stays_what_it_was() -> None:

@@ -31,6 +31,10 @@ def test_its_mean_is_the_u_statistic() -> None:
         found = mmd(codes, samples)
         assert found.shape == (batch,)
         torch.testing.assert_close(found.mean().item(), by_definition(codes, samples))
+        # An image's number is about its own code and its own sample: those of the others may change places.
+        order = torch.tensor([0, *range(batch - 1, 0, -1)])
+        torch.testing.assert_close(mmd(codes[order], samples[order])[0], found[0])
+        torch.testing.assert_close(mmd(codes, samples) - mmd(samples, codes), torch.zeros_like(found))
 
 
 def test_it_is_without_bias_whatever_the_size_of_the_batch() -> None:
