@@ -125,7 +125,7 @@ def no_test(folder: Path) -> None:
     assert sizes(splits(folder, said)) == (50, 40, 10)
     assert said[0] == "val is the validation split"
     assert said[-1] == (
-        "train 50 images, validation 40 images (its own; data.validation_fraction is not used), "
+        "train 50 images, validation 40 images (its own; data of params.yaml holds out no other), "
         "test 10 images (a sixth of each class)"
     )
 

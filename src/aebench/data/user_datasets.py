@@ -84,7 +84,7 @@ def read(path: Path, log: Callable[[str], None]) -> tuple[Arrays, RawDataset]:
     log(raw.in_words())
     images, labels, origin = dict(raw.images), dict(raw.labels), dict[str, str]()
     if "validation" in images:
-        origin["validation"] = " (its own; data.validation_fraction is not used)"
+        origin["validation"] = " (its own; data of params.yaml holds out no other)"
     if "test" in raw.images:
         _check_counts(path, raw, "train", FEWEST_OF_A_CLASS)
         _check_counts(path, raw, "test", 1)
