@@ -188,8 +188,8 @@ def run(folder: Path) -> None:
             how = without_expost(how, gap="likelihood" in MORE[variant])
         measure(settings, layout, variant, how, variant)
     optional = tuple(family.name for family in families() if family.optional)
-    for variant, proposal in (("vae", "refined"), ("cvae_concat", "amortised")):
-        how = without_expost(settings.evaluation).model_copy(update={"proposal": proposal, "extra": optional})
+    for variant, proposal, extra in (("vae", "refined", ()), ("cvae_concat", "amortised", optional)):
+        how = without_expost(settings.evaluation).model_copy(update={"proposal": proposal, "extra": extra})
         measure(settings, layout, variant, how, f"{variant}_{proposal}")
     latents = settings.network.latent_dim
     work, _ = baselines.jobs(

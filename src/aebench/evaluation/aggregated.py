@@ -65,7 +65,7 @@ def information(model: GenerativeModel, images: Iterable[Tensor], noise: torch.G
         for part in parts:
             for places in of_label.split(max(1, HELD // (part.images * z.shape[-1]))):
                 here = part.log_prob(z[places], label).logsumexp(-1)
-                log_mixture[places] = torch.logaddexp(log_mixture[places], here)
+                log_mixture = log_mixture.index_copy(0, places, torch.logaddexp(log_mixture[places], here))
     total = sum(part.images for part in parts)
     return (log_q - log_mixture + math.log(total)).view(total, SAMPLES).mean(1).cpu()
 
