@@ -19,6 +19,7 @@ from aebench.data.description import Arrays, Binarization, Description, describe
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT
 from aebench.data.sources import RawFile, Source, debian_package, local_folder, obtain, torchvision_mirrors
 from aebench.errors import DataError
+from aebench.extras import require
 from aebench.randomness import generator
 
 
@@ -52,6 +53,7 @@ def _fashion_mnist(folder: Path) -> Arrays:
 
 
 def _digits(_: Path) -> Arrays:
+    require(__name__, "sklearn")
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from aebench.errors import DataError
+from aebench.extras import require
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ def torchvision_mirrors() -> Source:
     """The servers that torchvision names for Fashion-MNIST."""
 
     def read(file: RawFile) -> bytes:
+        require(__name__, "torchvision")
         from aebench.data.torchvision_import import torchvision
 
         return mirrors(torchvision.datasets.FashionMNIST.mirrors).read(file)
