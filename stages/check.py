@@ -31,6 +31,10 @@ def check() -> None:
     from aebench.pruning import prune
 
     available(params.device)
+    if params.evaluation.proposal == "refined":  # else nothing of the evaluation need be loaded
+        from aebench.evaluation.preflight import require_refinable
+
+        require_refinable(params)
     differs = params.numerics == "portable" and not has_avx2()
     if differs:
         print(

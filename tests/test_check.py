@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkout import Checkout, working_tree
-from conftest import RESULTS
+from conftest import RESULTS, ROOT
 
 from aebench.paths import Layout
 
@@ -69,6 +69,12 @@ def appended(name: str, text: str) -> Callable[[Path], None]:
     return append
 
 
+def a_flow_to_be_refined(root: Path) -> None:
+    shutil.copy(ROOT / "tests/plugins/variants/flow.py", root / "src/aebench/variants")
+    params = RESULTS.replace("cvae", "flow")
+    (root / "params.yaml").write_text(params.replace("evaluation:\n", "evaluation:\n  proposal: refined\n"))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -114,6 +120,10 @@ def test_after_a_change_it_checks_all_and_then_again_nothing(
         ),
         (appended("params.yaml", "more: 1\n"), "params.yaml: more: unknown key, allowed: "),
         (lambda root: (root / "datasets" / "digits").mkdir(), "has the name of a built-in data set"),
+        (
+            a_flow_to_be_refined,
+            "flow: evaluation.proposal: found refined for a posterior that is a Posterior, allowed: laplace",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_each_time_until_it_is_mended(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from aebench.errors import ConfigError
-from aebench.models.generative import GenerativeModel, Prior
+from aebench.models.generative import GenerativeModel, Posterior, Prior
 from aebench.models.labels import class_priors, rate
 from aebench.models.latents import diagonal_normal
 
@@ -22,6 +22,20 @@ SAMPLES = 8
 LEARNING_RATE = 0.05
 # The refined q is too narrow where the posterior is not Gaussian; narrow proposals make for heavy-tailed weights.
 WIDENED = 1.2
+
+
+def require_diagonal_gaussian(q: Posterior) -> Independent[Normal]:
+    """The encoder's q, where it can be refined.
+
+    Raises:
+        ConfigError: it is no Gaussian with a diagonal covariance.
+    """
+    if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
+        return q
+    raise ConfigError(
+        f"evaluation.proposal: found refined for a posterior that is a {type(q).__name__}, "
+        "allowed: laplace, amortised, or variants whose posterior is a diagonal Gaussian"
+    )
 
 
 @torch.enable_grad()
@@ -43,12 +57,7 @@ def refined(
         ConfigError: q is no Gaussian with a diagonal covariance.
     """
     with torch.no_grad():
-        q = model.posterior(x, y)
-        if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal)):
-            raise ConfigError(
-                f"evaluation.proposal: found refined for a posterior that is a {type(q).__name__}, "
-                "allowed: amortised, or a variant whose posterior is a diagonal Gaussian"
-            )
+        q = require_diagonal_gaussian(model.posterior(x, y))
         each = [torch.randn(STEPS, SAMPLES, q.event_shape[0], generator=generator) for generator in noise]
         steps = torch.stack(each, dim=2).to(x.device)  # [STEPS, SAMPLES, B, L]
     mean, log_variance = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()
