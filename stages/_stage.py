@@ -20,7 +20,10 @@ if not all(map(find_spec, ("mlflow", "pydantic", "torch"))):
         python = checkout / ".venv" / "bin" / "python"
         if python.exists() and Path(sys.executable) != python:
             os.execv(python, [str(python), *sys.argv])
-    sys.exit(f"{sys.executable} lacks the dependencies of aebench; run `make repro`, which sets .venv up")
+    sys.exit(
+        f"{sys.executable} lacks the dependencies of aebench; run `make repro`, which sets .venv up, "
+        'or pip install "aebench[pipeline]"'
+    )
 
 # The code that runs is that of this checkout, also where another one is installed.
 sys.path.insert(0, str(ROOT / "src"))

@@ -34,6 +34,10 @@ def check() -> None:
     available(params.device)
     # Here and not where params.yaml is read, which every stage does: none but `evaluate` depends on the metrics' code.
     chosen(params.evaluation.extra)
+    if params.evaluation.proposal == "refined":  # else nothing of the evaluation need be loaded
+        from aebench.evaluation.preflight import require_refinable
+
+        require_refinable(params)
     differs = params.numerics == "portable" and not has_avx2()
     if differs:
         print(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkout import Checkout, working_tree
-from conftest import RESULTS
+from conftest import RESULTS, ROOT
 
 from aebench.paths import Layout
 
@@ -22,14 +22,17 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     made = working_tree(tmp_path_factory.mktemp("passed"))
     (made.root / "params.yaml").write_text(RESULTS)
     assert made.run(sys.executable, CHECK).returncode == 0
+    shutil.copytree(made.root / ".aebench", made.root.with_name("as it was"))
     return made
 
 
 @pytest.fixture
 def project(passed: Checkout) -> Checkout:
-    """The same, as its check has left it."""
+    """The same, as its check has left it, which is at once done where a test has left nothing else."""
     passed.git("add", "--all")
     (passed.root / "params.yaml").write_text(RESULTS)
+    shutil.rmtree(passed.root / ".aebench")
+    shutil.copytree(passed.root.with_name("as it was"), passed.root / ".aebench")
     assert passed.run(sys.executable, CHECK).returncode == 0
     return passed
 
@@ -67,6 +70,12 @@ def appended(name: str, text: str) -> Callable[[Path], None]:
         path.write_text(f"{path.read_text()}{text}")
 
     return append
+
+
+def a_flow_to_be_refined(root: Path) -> None:
+    shutil.copy(ROOT / "tests/plugins/variants/flow.py", root / "src/aebench/variants")
+    params = RESULTS.replace("cvae", "flow")
+    (root / "params.yaml").write_text(params.replace("evaluation:\n", "evaluation:\n  proposal: refined\n"))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,10 @@ def test_after_a_change_it_checks_all_and_then_again_nothing(
             r"evaluation\.extra\[0\]: found 'gapz', allowed: .* \(did you mean gaps\?\)",
         ),
         (lambda root: (root / "datasets" / "digits").mkdir(), "has the name of a built-in data set"),
+        (
+            a_flow_to_be_refined,
+            "flow: evaluation.proposal: found refined for a posterior that is a Posterior, allowed: laplace",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_each_time_until_it_is_mended(

@@ -64,6 +64,15 @@ def betas(project: Checkout) -> dict[float, str]:
     }
 
 
+def test_a_fresh_clone_reproduces_the_results_bit_for_bit(project: Checkout, tmp_path: Path) -> None:
+    fresh = Checkout(tmp_path / "fresh")
+    project.git("clone", "--quiet", str(project.root), str(fresh.root))
+    shutil.copy(project.root / "datasets" / "dots.npz", fresh.root / "datasets")
+    assert len(fresh.repro()) == 9
+    assert fresh.git("status", "--porcelain") == ""
+    assert fresh.snapshot() == project.snapshot()
+
+
 def test_an_experiment_in_a_copy(project: Checkout) -> None:
     """It finds the data that git ignores, and the one MLflow store; the workspace stays as it was."""
     before = project.snapshot()
@@ -80,23 +89,45 @@ def test_an_experiment_in_a_copy(project: Checkout) -> None:
 
 
 def test_a_sweep_in_the_queue_runs_the_code_of_its_copies(project: Checkout) -> None:
+    """Three at a time, whose ends meet at the one MLflow store: each run comes there once."""
     project.edit("src/aebench/reporting/tables.py", *MARK)
-    out(project, "dvc", "exp", "run", "--queue", "--name", "sweep", "-S", "models.vae.beta=2,3")
+    out(project, "dvc", "exp", "run", "--queue", "--name", "sweep", "-S", "models.vae.beta=2,3,5")
     project.git("checkout", "--quiet", "src")
-    out(project, "dvc", "queue", "start")
+    out(project, "dvc", "queue", "start", "--jobs", "3")
     while re.search(r"Running|Queued", status := out(project, "dvc", "queue", "status")):
         pass
-    assert status.count("Success") == 2
+    assert status.count("Success") == 3
     found = experiments(project)
-    for name in ("sweep-1", "sweep-2"):
+    for name in ("sweep-1", "sweep-2", "sweep-3"):
         assert MARK[1] in project.git("show", f"{found[name]}:reports/comparison.md")
     assert MARK[1] not in (project.root / "reports" / "comparison.md").read_text()
     assert project.git("status", "--porcelain") == ""
-    assert {1, 2, 3} <= set(betas(project))
+    assert {1, 2, 3, 5} <= set(betas(project))
+    runs = [(run["tags"]["aebench.cell"], run["params"].get("model.beta")) for run in runs_in(project)]  # type: ignore[index,attr-defined]
+    assert len(set(runs)) == len(runs)
+    assert {run["status"] for run in runs_in(project)} == {"FINISHED"}
     assert set(betas(project).values()) == {"false"}
     out(project, "dvc", "exp", "apply", "sweep-1")
     assert re.search(r"beta: 2\b", (project.root / "params.yaml").read_text())
     out(project, "dvc", "checkout")
+    project.git("checkout", "--quiet", ".")
+    out(project, "dvc", "checkout")
+
+
+def test_a_setting_by_option_is_an_edit(project: Checkout) -> None:
+    """After `dvc exp run -S` DVC knows the results of the same edit by hand."""
+    before = project.snapshot()
+    said = out(project, "dvc", "exp", "run", "-S", "models.vae.beta=6")
+    ran = re.findall(r"Running stage '(.*)':", said)
+    assert set(ran) == {"check", "train@dots-vae", "evaluate@dots-vae", "report", "track"}
+    by_option = project.snapshot()
+    assert by_option != before
+    project.git("checkout", "--quiet", ".")
+    out(project, "dvc", "checkout")
+    assert project.snapshot() == before
+    project.edit("params.yaml", "objective: elbo, beta: 1.0", "objective: elbo, beta: 6")
+    assert project.repro() == ["check", "track"]
+    assert project.snapshot() == by_option
     project.git("checkout", "--quiet", ".")
     out(project, "dvc", "checkout")
 

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -162,3 +164,12 @@ def test_probes_from_few_labels_are_left_out_where_there_are_too_few() -> None:
 def test_a_rare_class_does_not_end_the_evaluation(rare: int) -> None:
     train = numbered([200 - rare, rare])
     assert all(accuracy.shape == (200,) for accuracy in few_label_probes(train, train).values())
+
+
+def test_many_classes_of_few_images_are_no_cause_for_warnings() -> None:
+    labels = np.repeat(np.arange(30), 3)
+    images = Labelled(np.random.default_rng(0).normal(size=(90, 2)).astype(np.float32), labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        few_labels(images, images, 40)
+        nearest_neighbours(images, images)

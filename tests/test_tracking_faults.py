@@ -1,5 +1,6 @@
 """A sync with stores that fail: a line of warning, a few seconds, and nothing lost."""
 
+import json
 import os
 import shutil
 import signal
@@ -80,6 +81,34 @@ def test_a_server_that_dies_in_the_middle_is_filled_by_a_later_sync(
         assert "runs added" in checkout.track(MLFLOW_TRACKING_URI=address)
         complete(checkout, address)
         assert checkout.track(MLFLOW_TRACKING_URI=address) == ""
+
+
+def test_a_server_whose_artifacts_cannot_be_written_is_a_warning(checkout: Results, tmp_path: Path) -> None:
+    """It serves none, and names a folder for them that is another machine's: here, one that nobody can make."""
+    database = f"sqlite:///{tmp_path / 'server.db'}"
+    elsewhere = ("--no-serve-artifacts", "--default-artifact-root", "file:///dev/null/artifacts")
+    before = checkout.snapshot()
+    with mlflow_server(tmp_path, checkout.environment(), "--backend-store-uri", database, *elsewhere) as port:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(2):
+            (line,) = checkout.track(MLFLOW_TRACKING_URI=address).splitlines()
+            assert line.startswith(f"warning: MLflow at {address} was not synced, the next sync tries again: ")
+            assert "/dev/null/artifacts" in line
+        assert "RUNNING" not in {run.info.status for runs in checkout.runs(address).values() for run in runs}
+    assert checkout.snapshot() == before
+    assert f"{len(CELLS)} runs added" in checkout.track()
+
+
+def test_settings_longer_or_more_than_mlflow_takes_are_no_fault(checkout: Results) -> None:
+    config = checkout.root / "runs" / "digits" / "ae" / "seed-0" / "config.json"
+    found = json.loads(config.read_bytes())
+    found["data"] |= {"of_500": "a" * 501, "of_6000": "b" * 6001} | {f"number_{n}": n for n in range(120)}
+    config.write_text(json.dumps(found))
+    assert f"{len(CELLS)} runs added" in checkout.track()
+    (run,) = checkout.runs()["digits/ae/seed-0"]
+    assert run.data.params["data.of_500"] == "a" * 501
+    assert run.data.params["data.of_6000"].startswith("b" * 500)
+    assert run.data.params["data.number_119"] == "119"
 
 
 @pytest.mark.parametrize("request_of", [b"/runs/log-inputs", b"/runs/update", b"/registered-models/get"])

@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
-
 from aebench.errors import ConfigError, plain, show
+from aebench.extras import require
+
+require(__name__, "ruamel")
+
+from ruamel.yaml import YAML  # noqa: E402
+from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: E402
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent  # noqa: E402
 
 # Far beyond what the file needs; what stays below them is read in seconds, whatever is in it.
 _BYTES, _DEPTH, _VALUES = 100_000, 20, 100_000

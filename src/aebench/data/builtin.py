@@ -11,6 +11,7 @@ import torch
 from aebench.data.description import BINARIZED, Arrays, Binarization
 from aebench.data.published import cifar10, emnist, mnist, omniglot, svhn
 from aebench.data.sources import RawFile, Source, debian_package, torchvision_mirrors
+from aebench.extras import require
 from aebench.randomness import generator
 
 
@@ -31,6 +32,7 @@ class Dataset:
 
 
 def _digits(_: Path) -> Arrays:
+    require(__name__, "sklearn")
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -9,6 +9,7 @@ import numpy as np
 
 from aebench.data.raw_dataset import Images, check_size, reason
 from aebench.errors import DataError
+from aebench.extras import require
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -33,6 +34,7 @@ def read(path: Path, content: bytes, note: Callable[[str], None]) -> Images:
     Raises:
         DataError: it is no image, a film, or not of 8 bits, or it has transparent pixels.
     """
+    require(__name__, "PIL")
     from PIL import Image, ImageOps
     from PIL.ExifTags import Base
 

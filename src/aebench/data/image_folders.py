@@ -1,6 +1,7 @@
 """Data sets as folders of images, a folder a class. No link is followed out of them."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,11 +96,19 @@ def _classes(tree: "_Tree", split: Path, log: Callable[[str], None]) -> dict[str
         inside = [split_of(below.name) for below in tree.folders(folder)]
         if "train" in inside and all(inside):
             raise DataError(f"{folder}: found splits inside a class, allowed: classes inside the splits; swap the two")
-        found.setdefault(normalize("NFC", folder.name), []).append(folder)
+        found.setdefault(normalize("NFC", _name(folder)), []).append(folder)
     for name, folders in found.items():
         if len(folders) > 1:
             log(f"{len(folders)} folders in {split.name} that differ in the form of Unicode alone are the class {name}")
     return found
+
+
+def _name(folder: Path) -> str:
+    """Its name, which is UTF-8 on a disk, also where the locale knows other letters or none but ASCII's."""
+    try:
+        return os.fsencode(folder.name).decode()
+    except UnicodeDecodeError:
+        return folder.name
 
 
 def _order(name: str) -> int:
@@ -181,7 +190,8 @@ class _Reader:
             raise DataError(f"{path}: found no file, allowed: an image; delete it")
         content = path.read_bytes()
         pixels = image_files.read(path, content, lambda note: self.notes.update([note]))
-        self.sha256.update(f"{path.relative_to(self.root).as_posix()}\0{len(content)}\0".encode() + content)
+        name = os.fsencode(path.relative_to(self.root).as_posix())
+        self.sha256.update(name + f"\0{len(content)}\0".encode() + content)
         if self._first is None:
             self._first = path, pixels.shape[1:]
         first, (height, width) = self._first

@@ -20,6 +20,7 @@ from urllib.error import HTTPError, URLError
 
 from aebench.data.unpacking import inflate
 from aebench.errors import DataError
+from aebench.extras import require
 
 _IN_WORDS = {"md5": "MD5", "sha256": "SHA-256"}
 # So many bytes a second come from a server at least, else it is given up.
@@ -195,6 +196,7 @@ def torchvision_mirrors(addresses: Callable[[Any], Iterable[str]]) -> Source:
     """
 
     def read(file: RawFile) -> bytes:
+        require(__name__, "torchvision")
         from aebench.data.torchvision_import import torchvision
 
         return mirrors(addresses(torchvision.datasets), seconds=60 + file.size / _SLOWEST).read(file)

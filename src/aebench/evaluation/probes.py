@@ -1,9 +1,13 @@
 """How well a simple classifier reads the class from codes."""
 
-from typing import NamedTuple
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 REGULARISATION = (0.01, 0.1, 1.0, 10.0)
 NEIGHBOURS = 5
@@ -64,14 +68,13 @@ def logistic(train: Labelled, validation: Labelled, test: Labelled) -> NDArray[n
     Scaler and classifier are fitted on the training codes alone. The inverse strength C of its L2 penalty is the best
     of `REGULARISATION` on validation, the smallest among equals; 1 where there is no validation split.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(train.codes)
     codes = scaler.transform(train.codes)
 
-    def fitted(strength: float) -> LogisticRegression:
-        return LogisticRegression(C=strength, max_iter=500, tol=1e-3).fit(codes, train.labels)
+    def fitted(strength: float) -> "LogisticRegression":
+        return _regression(codes, train.labels, strength)
 
     if len(validation.labels) == 0:
         best = fitted(1.0)
@@ -88,7 +91,6 @@ def few_labels(train: Labelled, test: Labelled, labels: int) -> NDArray[np.float
     The images are drawn `DRAWS` times, stratified by class, the same for all codes. The scaler is fitted on all
     training codes, which takes no label; C is 1, since choosing it would take more labels.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedShuffleSplit
     from sklearn.preprocessing import StandardScaler
 
@@ -97,9 +99,17 @@ def few_labels(train: Labelled, test: Labelled, labels: int) -> NDArray[np.float
     successes = np.zeros(len(test.labels))
     draws = StratifiedShuffleSplit(DRAWS, train_size=labels, random_state=0)
     for chosen, _ in draws.split(train.labels, train.labels):
-        classifier = LogisticRegression(max_iter=500, tol=1e-3).fit(codes[chosen], train.labels[chosen])
+        classifier = _regression(codes[chosen], train.labels[chosen])
         successes += right(classifier.predict(test_codes), test)
     return successes / DRAWS
+
+
+def _regression(codes: NDArray[np.float32], labels: NDArray[np.int64], strength: float = 1.0) -> "LogisticRegression":
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():  # of many classes with few images each scikit-learn asks whether they are numbers
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        return LogisticRegression(C=strength, max_iter=500, tol=1e-3).fit(codes, labels)
 
 
 def nearest_neighbours(train: Labelled, test: Labelled) -> NDArray[np.float64]:

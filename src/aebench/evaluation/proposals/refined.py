@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from aebench.errors import ConfigError
-from aebench.models.generative import GenerativeModel, Prior
+from aebench.models.generative import GenerativeModel, Posterior, Prior
 from aebench.models.labels import class_priors, rate
 from aebench.models.latents import diagonal_normal
 
@@ -23,6 +23,20 @@ SAMPLES = 8
 LEARNING_RATE = 0.05
 # The refined q is too narrow where the posterior is not Gaussian; narrow proposals make for heavy-tailed weights.
 WIDENED = 1.2
+
+
+def require_diagonal_gaussian(q: Posterior) -> Independent[Normal]:
+    """The encoder's q, where it can be refined.
+
+    Raises:
+        ConfigError: it is no Gaussian with a diagonal covariance.
+    """
+    if is_diagonal_gaussian(q):
+        return q
+    raise ConfigError(
+        f"evaluation.proposal: found refined for a posterior that is a {type(q).__name__}, "
+        "allowed: laplace, amortised, or variants whose posterior is a diagonal Gaussian"
+    )
 
 
 def refined(
@@ -60,12 +74,7 @@ def stepped(
         ConfigError: q is no Gaussian with a diagonal covariance.
     """
     with torch.no_grad():
-        q = model.posterior(x, y)
-        if not is_diagonal_gaussian(q):
-            raise ConfigError(
-                f"evaluation.proposal: found refined for a posterior that is a {type(q).__name__}, "
-                "allowed: amortised, or a variant whose posterior is a diagonal Gaussian"
-            )
+        q = require_diagonal_gaussian(model.posterior(x, y))
         size = (len(learning_rates), SAMPLES, q.event_shape[0])
         steps = torch.stack([torch.randn(size, generator=each) for each in noise], dim=2).to(x.device)  # [·, ·, B, L]
     mean, log_variance = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()

@@ -1,0 +1,34 @@
+"""What would end an evaluation for the models' sake, found before anything is trained."""
+
+import torch
+
+from aebench.config import Params
+from aebench.errors import ConfigError
+from aebench.evaluation.marginal import Marginal
+from aebench.evaluation.proposals.refined import require_diagonal_gaussian
+from aebench.models.autoencoder import ImageSpec
+from aebench.models.latent_variable_model import LatentVariableModel
+from aebench.randomness import drawing_from, generator
+from aebench.variants import build
+
+# Of which family a posterior is depends neither on how large the images are nor on how many classes they have.
+_IMAGES = ImageSpec((1, 28, 28), (0.5, 0.5))
+
+
+def require_refinable(params: Params) -> None:
+    """Look whether every variant's q(z|x) can be refined; an architecture that cannot have small images is passed over.
+
+    Raises:
+        ConfigError: one is no Gaussian with a diagonal covariance.
+    """
+    for variant in params.variants:
+        run = params.run(variant)
+        if run.network.misfit(_IMAGES.shape):
+            continue
+        with drawing_from(generator("preflight")):
+            model = build(run.model, run.network, _IMAGES)
+        if isinstance(model, LatentVariableModel):
+            try:
+                require_diagonal_gaussian(Marginal(model).amortised(torch.zeros(1, _IMAGES.pixels)).q)
+            except ConfigError as error:
+                raise ConfigError(f"{variant}: {error}") from None
