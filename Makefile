@@ -10,7 +10,7 @@ RUN := env -u PYTHONPATH PATH="$(BIN):$$PATH"
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro readme verify demo converged published test test-all ui watch article ais bench bench-gpu audit lint clean
+.PHONY: help repro readme verify demo converged families published test test-all ui watch article ais bench bench-gpu audit lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -36,7 +36,10 @@ demo: $(READY) ## the whole pipeline on small digits, in demo/, in a minute or t
 	@$(RUN) python scripts/demo.py
 
 converged: $(READY) ## the benchmark trained until nothing improves, into converged/ and published/: hours, goes on after any stop
-	@$(RUN) python scripts/converged.py
+	@$(RUN) python scripts/comparison.py converged
+
+families: $(READY) ## every kind of model on one data set, one seed, into families/ and published/: an hour or two
+	@$(RUN) python scripts/comparison.py families
 
 published: $(READY) ## tables of the literature, into published/: days; ONLY=TABLE/VARIANT/SEED makes a part; goes on after any stop
 	@$(RUN) python scripts/published.py $(ONLY)

@@ -30,7 +30,7 @@ def test_the_comparison_is_made_with_other_settings_and_published(tmp_path: Path
     (project.root / "settings" / "converged.yaml").write_text(CHANGES)
     before = project.files()
 
-    done = project.run(sys.executable, "scripts/converged.py")
+    done = project.run(sys.executable, "scripts/comparison.py", "converged")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Running stage 'train@") == 2
     published, made = project.root / "published" / "converged", project.root / "converged"
@@ -65,7 +65,7 @@ def test_the_comparison_is_made_with_other_settings_and_published(tmp_path: Path
     # What was killed, even while DVC wrote its own note, goes on; what is done is not done again.
     (made / ".dvc" / "tmp" / "rwlock").write_text('{"a": ')
     (made / "runs" / "digits" / "cvae" / "seed-1" / "history.csv").unlink()
-    again = project.run(sys.executable, "scripts/converged.py")
+    again = project.run(sys.executable, "scripts/comparison.py", "converged")
     assert again.returncode == 0, again.stderr
     assert "Running stage 'train@digits-ae'" not in again.stdout
     assert {name: content for name, content in project.files().items() if "published" in name} == {
@@ -76,7 +76,7 @@ def test_the_comparison_is_made_with_other_settings_and_published(tmp_path: Path
 def test_a_mistake_in_params_yaml_is_one_line(tmp_path: Path) -> None:
     project = working_tree(tmp_path / "project")
     (project.root / "params.yaml").write_text(RESULTS.replace("seeds: [0, 1]", "seeds: 0"))
-    done = project.run(sys.executable, "scripts/converged.py")
+    done = project.run(sys.executable, "scripts/comparison.py", "converged")
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: params.yaml: seeds: found 0")

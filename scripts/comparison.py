@@ -1,7 +1,8 @@
-"""The benchmark of params.yaml, each run trained until nothing improves: in converged/, the comparison in published/.
+"""The benchmark of params.yaml under other settings: `make converged`, `make families`.
 
-What is different from params.yaml stands in settings/converged.yaml. It takes hours. It may be stopped at any time:
-finished runs are kept, and the others go on from their checkpoints.
+What is different from params.yaml stands in settings/NAME.yaml. The pipeline runs in NAME/, and the comparison goes to
+published/NAME/. It takes hours. It may be stopped at any time: finished runs are kept, and the others go on from their
+checkpoints.
 """
 
 import io
@@ -15,6 +16,7 @@ sys.path.insert(0, str(copies.ROOT / "src"))
 
 from aebench import config, numerics, yaml
 from aebench.errors import UserError
+from aebench.parsing import allowed
 from aebench.paths import Layout, empty, write
 
 if TYPE_CHECKING:
@@ -23,9 +25,21 @@ if TYPE_CHECKING:
     from aebench.reporting.results import Results
 
 ROOT = Layout(copies.ROOT)
-COPY = Layout(copies.ROOT / "converged")
-SETTINGS = copies.ROOT / "settings" / "converged.yaml"
-PUBLISHED = copies.ROOT / "published" / "converged"
+NAME = sys.argv[1] if len(sys.argv) > 1 else "converged"
+COPY = Layout(copies.ROOT / NAME)
+SETTINGS = copies.ROOT / "settings" / f"{NAME}.yaml"
+PUBLISHED = copies.ROOT / "published" / NAME
+WORDS = {
+    "converged": (
+        "The comparison, converged",
+        "The benchmark of this repository with one difference: training went on until nothing improved.",
+    ),
+    "families": (
+        "All families",
+        "Every kind of model that there is here, each with settings that suit it, on one data set and in one seed. One "
+        "seed tells no difference from chance: this shows what each kind is like, and no verdict is drawn.",
+    ),
+}
 # What is known besides, and need not be fetched again.
 KEPT = ("datasets", ".aebench/raw")
 
@@ -34,8 +48,10 @@ def main() -> None:
     """Go on where an earlier call was stopped, and publish what came out.
 
     Raises:
-        UserError: params.yaml is not in order.
+        UserError: there are no such settings, or params.yaml is not in order.
     """
+    if NAME not in WORDS:
+        raise UserError(f"found {NAME}, {allowed(NAME, WORDS)}")
     numerics.limit(config.read_numerics(ROOT.params))
     from aebench.training.settings import read_params
 
@@ -51,7 +67,7 @@ def main() -> None:
 
 
 def params() -> str:
-    """params.yaml with the blocks of settings/converged.yaml in the place of its own."""
+    """params.yaml with the blocks of the settings in the place of its own."""
     from ruamel.yaml import YAML
 
     ours, changes = yaml.read(ROOT.params), yaml.read(SETTINGS)
@@ -59,7 +75,7 @@ def params() -> str:
     assert isinstance(changes, dict)
     text = io.StringIO()
     YAML(typ="safe").dump(ours | changes, text)
-    return f"# Made by `make converged`: params.yaml, changed by settings/converged.yaml.\n{text.getvalue()}"
+    return f"# Made by `make {NAME}`: params.yaml, changed by settings/{NAME}.yaml.\n{text.getvalue()}"
 
 
 def publish() -> None:
@@ -86,6 +102,8 @@ def publish() -> None:
     write(
         PUBLISHED / "README.md",
         README.format(
+            **dict(zip(("title", "lead"), WORDS[NAME], strict=True)),
+            name=NAME,
             training=training,
             runs=len(found),
             ended=int((found["epochs"] < settings.training.epochs).sum()),
@@ -119,10 +137,10 @@ def endings(results: "Results") -> "pd.DataFrame":
 
 
 README = """\
-# The comparison, converged
+# {title}
 
-The benchmark of this repository with one difference: training went on until nothing improved. `make converged` made
-this folder, and makes it anew. [params.yaml](params.yaml) has all settings. Those of the training were:
+{lead} `make {name}` made this folder, and makes it
+anew. [params.yaml](params.yaml) has all settings. Those of the training were:
 
 | `training` | |
 | --- | --- |
