@@ -311,6 +311,15 @@ def test_two_syncs_at_once_add_each_run_once(checkout: Results) -> None:
     assert checkout.track() == ""
 
 
+def test_a_copy_syncs_to_the_store_of_the_main_checkout(checkout: Results, tmp_path: Path) -> None:
+    """As in `dvc exp run --temp`; models and all."""
+    copy = checkout.copy(tmp_path / "copy")
+    said = copy.track(DVC_ROOT=str(checkout.root))
+    assert said.splitlines() == [f"MLflow at {checkout.store}: {len(CELLS)} runs added, 0 already there"]
+    complete(checkout)
+    assert not (copy.root / "mlflow.db").exists()
+
+
 def test_a_sync_that_cannot_be_noted_is_a_warning(checkout: Results) -> None:
     (checkout.root / ".aebench" / "sync").write_text("in the way of the folder")
     warning, done = checkout.track().splitlines()

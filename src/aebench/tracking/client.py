@@ -29,7 +29,8 @@ CELL, ROLE, SUPERSEDED, FAILED = "aebench.cell", "aebench.role", "aebench.supers
 DIGEST, TRAINED_HERE, LIVE = "aebench.dataset_digest", "aebench.trained_here", "aebench.live"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on its training views
-WAIT = 15  # seconds for another sync to end
+# Seconds for another sync to end. A copy that DVC deletes after an experiment has no later sync that tries again.
+WAIT, WAIT_IN_A_COPY = 15, 1800
 # What SQLite, SQLAlchemy and alembic say of a file that is no database of MLflow's, or is one no more.
 DAMAGE = (
     *("file is not a database", "disk image is malformed", "no such table", "no such column"),
@@ -42,7 +43,7 @@ class StoreError(Exception):
 
 
 @contextmanager
-def store_session(home: Path, address: str) -> Iterator[None]:
+def store_session(home: Path, address: str, wait: float = WAIT) -> Iterator[None]:
     """Inside the block no other process is at the store; whatever this one does wrong there is a `StoreError`.
 
     Processes that create one database at the same time damage it.
@@ -50,6 +51,7 @@ def store_session(home: Path, address: str) -> Iterator[None]:
     Args:
         home: the checkout whose store it is.
         address: the store's; what is secret in it stands in no error.
+        wait: for how many seconds, for another process.
 
     Raises:
         FileError: the checkout may not be written to.
@@ -63,10 +65,10 @@ def store_session(home: Path, address: str) -> Iterator[None]:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it prints what it raises, too, over many lines
     try:
-        with FileLock(folder / "sync.lock", WAIT), deferred_interrupts():
+        with FileLock(folder / "sync.lock", wait), deferred_interrupts():
             yield
     except Timeout:
-        raise StoreError(f"another sync has been at work for {WAIT} seconds") from None
+        raise StoreError(f"another sync has been at work for {wait} seconds") from None
     except ImportError as error:  # of what the address asks for, as `postgresql:` does
         raise StoreError(f"its address needs a package that is not installed here: {error.name}") from error
     except (StoreTimeout, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
@@ -85,6 +87,7 @@ def connect(address: str, home: Path) -> TimeoutProxy:
     """
     if reason := refusal(address):
         raise StoreError(reason)
+    mlflow.set_tracking_uri(address)  # MLflow resolves a model's address by this one, whatever the client's is
     if not address.startswith("sqlite:"):
         return TimeoutProxy(MlflowClient(address))
     if address == own_database(home):

@@ -31,6 +31,8 @@ from aebench.tracking.client import (
     ROLE,
     SUPERSEDED,
     TRAINED_HERE,
+    WAIT,
+    WAIT_IN_A_COPY,
     connect,
     experiment_id,
     mark_killed,
@@ -59,7 +61,8 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
         FileError: the checkout may not be written to.
         StoreError: the store cannot be reached, or does not do as it is asked.
     """
-    with store_session(home, address):
+    wait = WAIT if layout.root.samefile(home) else WAIT_IN_A_COPY
+    with store_session(home, address, wait):
         client, artifacts = connect(address, home), home / "mlruns" if address.startswith("sqlite:") else None
         experiments: dict[str, _Experiment] = {}
         for cell in cells:
