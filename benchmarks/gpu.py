@@ -23,7 +23,6 @@ if __name__ == "__main__":
 
 import torch  # noqa: E402
 
-from aebench.config import Training  # noqa: E402
 from aebench.data.datasets import Splits, load  # noqa: E402
 from aebench.devices import available  # noqa: E402
 from aebench.errors import UserError  # noqa: E402
@@ -33,6 +32,7 @@ from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E4
 from aebench.models.networks.mlp import Config  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
+from aebench.training.optimizers.adam import Config as Training  # noqa: E402
 from aebench.training.stacked import train_stacked  # noqa: E402
 from aebench.training.state import History  # noqa: E402
 from aebench.training.train import train  # noqa: E402

@@ -36,7 +36,6 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
-from aebench.config import Training  # noqa: E402
 from aebench.data.datasets import Split, load  # noqa: E402
 from aebench.evaluation.marginal import Marginal  # noqa: E402
 from aebench.models.autoencoder import ImageSpec  # noqa: E402
@@ -44,6 +43,7 @@ from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E4
 from aebench.models.networks.mlp import Config  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
+from aebench.training.optimizers.adam import Config as Training  # noqa: E402
 from aebench.training.train import train  # noqa: E402
 from aebench.variants import build, configuration  # noqa: E402
 

@@ -11,8 +11,8 @@ from conftest import tiny
 from test_evaluate import EVALUATION, evaluated, run, small
 from test_variants import SETTINGS
 
-from aebench.config import Training
 from aebench.data.datasets import Split, Splits
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.stacked import train_stacked
 from aebench.training.train import History
 

@@ -16,7 +16,7 @@ from scipy import integrate
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal, kl_divergence
 
-from aebench.config import Evaluation, Training
+from aebench.config import Evaluation
 from aebench.data.datasets import Splits, load
 from aebench.evaluation.estimators import Draws
 from aebench.evaluation.likelihoods import likelihoods
@@ -27,6 +27,7 @@ from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.likelihoods import Likelihood
 from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.randomness import generator
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.train import train
 
 X = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0]])

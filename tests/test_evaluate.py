@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_weights
 from safetensors.torch import save_file as save_weights
 
-from aebench.config import Data, Evaluation, Expost, RunConfig, Training
+from aebench.config import Data, Evaluation, Expost, RunConfig
 from aebench.data.datasets import load
 from aebench.data.description import Binarization, describe, write
 from aebench.errors import DataError, TrainingError
@@ -23,6 +23,7 @@ from aebench.evaluation.evaluate import Evaluated, evaluate_run
 from aebench.evaluation.protocol import protocol as protocol_of
 from aebench.evaluation.statistics import NEEDS_SEEDS
 from aebench.store import Store
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.training.trained_run import read_run
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from aebench.config import Data, RunConfig, Training
+from aebench.config import Data, RunConfig
 from aebench.data.builtin import DATASETS
 from aebench.data.datasets import fetch, load
 from aebench.data.description import describe
@@ -29,6 +29,7 @@ from aebench.data.published import mnist, omniglot, pickled, svhn
 from aebench.data.sources import RawFile, mirrors
 from aebench.data.unpacking import inflate
 from aebench.errors import DataError
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.variants import configuration
 

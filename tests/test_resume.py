@@ -8,12 +8,12 @@ import torch
 from conftest import tiny
 from test_train import config, silent
 
-from aebench.config import Training
 from aebench.randomness import Streams
 from aebench.store import Store
 from aebench.training.cell import train_cell
 from aebench.training.checkpoints import Checkpoints
 from aebench.training.optimizers.adam import Adam
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.training.state import Progress, TrainingState
 

@@ -11,13 +11,13 @@ from test_train import config, silent
 from test_variants import OTHERS, SETTINGS
 
 from aebench import load_run
-from aebench.config import Training
 from aebench.data.datasets import Split, Splits
 from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.paths import Layout
 from aebench.store import Store
 from aebench.training.cell import jobs, train_cell
 from aebench.training.descent import halvings
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.training.stacked import train_stacked
 from aebench.training.train import History, train

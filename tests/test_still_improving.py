@@ -11,7 +11,6 @@ from checkout import Checkout
 from conftest import ROOT, tiny
 from test_evaluate import EVALUATION, config, small
 
-from aebench.config import Training
 from aebench.data.datasets import Splits
 from aebench.errors import TrainingError
 from aebench.evaluation import cell as evaluations
@@ -23,6 +22,7 @@ from aebench.evaluation.metrics.training import still_improving
 from aebench.paths import Layout
 from aebench.reporting import exports, findings, results, tables
 from aebench.store import Store
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.training.settings import read_params
 from aebench.training.trained_run import StoredRun, read_run

@@ -8,11 +8,12 @@ import torch
 from conftest import network, tiny
 
 from aebench import load_run, variants
-from aebench.config import Data, Execution, RunConfig, Training
+from aebench.config import Data, Execution, RunConfig
 from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
 from aebench.models.autoencoder import Autoencoder, Noise
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.training.state import History
 from aebench.training.train import train, validate

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from test_evaluate import small
 
 import aebench
-from aebench.config import Data, Evaluation, Expost, RunConfig, Training
+from aebench.config import Data, Evaluation, Expost, RunConfig
 from aebench.data.datasets import Splits, load
 from aebench.evaluation.likelihoods import likelihoods
 from aebench.evaluation.statistics import summary
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import drawing_from, generator
 from aebench.reporting.pairs import SIGNIFICANT, Pair, pairs
+from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 
 METRIC, GAP = "iw_log_likelihood_nats", "bound_gap_nats"
