@@ -33,8 +33,12 @@ def test_the_stand_in_refuses_what_a_gpu_refuses() -> None:
             there.numpy()
 
 
+# The stand-in's tensors are of a kind of which torch has no forward derivatives.
+STEPPED = [name for name, settings in SETTINGS.items() if settings.get("regulariser") != "gradient_penalty"]
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", STEPPED)
 def test_training_on_a_card_is_training_on_the_cpu(name: str, dynamic: bool, digits: Splits) -> None:
     data = Split(digits.train.images, digits.train.labels, dynamic)
 

@@ -72,7 +72,7 @@ def test_a_trained_run_comes_back_in_one_call(digits_file: Path, digits: Splits,
 def test_a_variants_own_settings_come_back_with_it(digits_file: Path, tmp_path: Path) -> None:
     train_run(config("vae", beta=4.0), "digits", 0, digits_file, silent).write(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model"]["beta"] == 4.0
-    assert load_run(tmp_path).config.beta == 4.0  # type: ignore[union-attr]
+    assert load_run(tmp_path).objective.beta == 4.0  # type: ignore[union-attr]
 
 
 def test_the_history_has_a_row_an_epoch_and_the_same_columns_for_both_splits(digits_file: Path) -> None:
