@@ -297,8 +297,18 @@ def test_a_variant_may_have_a_network_of_its_own(edited: Callable[[Edit], Path])
         "vae_conv": {"kind": "vae", "network": {"architecture": "conv", "channels": [4, 8]}},
     }
     params = check(edited(lambda c: (c["models"].update(blocks), c["variants"].extend(blocks))))
-    assert params.run("vae").network.model_dump() == {"architecture": "mlp", "latent_dim": 16, "hidden": (256,)}
-    assert params.run("vae_wide").network.model_dump() == {"architecture": "mlp", "latent_dim": 16, "hidden": (9,)}
+    assert params.run("vae").network.model_dump() == {
+        "architecture": "mlp",
+        "latent_dim": 16,
+        "hidden": (256,),
+        "activation": "relu",
+    }
+    assert params.run("vae_wide").network.model_dump() == {
+        "architecture": "mlp",
+        "latent_dim": 16,
+        "hidden": (9,),
+        "activation": "relu",
+    }
     conv = {"architecture": "conv", "latent_dim": 16, "channels": (4, 8), "hidden": ()}
     assert params.run("vae_conv").network.model_dump() == conv
     assert params.modules()["vae_conv"] == (
