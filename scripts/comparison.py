@@ -6,7 +6,6 @@ checkpoints.
 """
 
 import io
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -40,8 +39,6 @@ WORDS = {
         "seed tells no difference from chance: this shows what each kind is like, and no verdict is drawn.",
     ),
 }
-# What is known besides, and need not be fetched again.
-KEPT = ("datasets", ".aebench/raw")
 
 
 def main() -> None:
@@ -57,9 +54,7 @@ def main() -> None:
 
     read_params(ROOT.params, ROOT.datasets)
     copies.make(COPY.root, params())
-    for name in KEPT:
-        if (ROOT.root / name).is_dir():
-            shutil.copytree(ROOT.root / name, COPY.root / name, dirs_exist_ok=True)
+    copies.share(COPY.root)
     if not copies.repro(COPY.root):
         sys.exit(1)
     publish()

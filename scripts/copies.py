@@ -31,6 +31,13 @@ def make(folder: Path, params: str) -> None:
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots", dirs_exist_ok=True)
 
 
+def share(folder: Path) -> None:
+    """What is known besides, and need not be fetched again: the user's data sets, and raw files of others."""
+    for name in ("datasets", ".aebench/raw"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+
+
 def repro(folder: Path) -> bool:
     """Run what is out of date in the copy, also after a run that was killed; whether all of it succeeded."""
     unlock.main(folder)

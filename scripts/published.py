@@ -10,21 +10,21 @@ import csv
 import io
 import json
 import math
-import shutil
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import copies
 
 sys.path.insert(0, str(copies.ROOT / "src"))
 
 from aebench import numerics, yaml
-from aebench.config import Block, Line, Name
+from aebench.config import Block, Count, Line, Name, from_list
 from aebench.errors import ConfigError, UserError
+from aebench.fingerprint import digest
 from aebench.parsing import allowed, parse
 from aebench.paths import Layout, write
 
@@ -32,16 +32,19 @@ ROOT = Layout(copies.ROOT)
 PUBLISHED = copies.ROOT / "published"
 # What takes the place of a table's own evaluation to find how much of a figure is the estimator's looseness.
 TIGHT = {"proposal": "laplace", "importance_samples": 300}
+Figure = Annotated[tuple[float, float | None], from_list]
 
 
 class Literature(Block):
-    """What a paper found: `log_px` is −log p(x) in nats for each variant, and its standard deviation over seeds."""
+    """What a paper found: `log_px` is −log p(x) in nats for each variant, and its spread over `seeds` seeds."""
 
     title: Line
     source: Line
     spread: Line
-    log_px: dict[Name, list[float | None]]
+    seeds: Count
+    log_px: dict[Name, Figure]
     missing: dict[Name, Line]
+    differences: Annotated[tuple[Line, ...], from_list] = ()
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,49 @@ class Table:
         """
         return parse(Literature, yaml.read(self.folder / "literature.yaml"), f"published/{self.name}/literature.yaml")
 
-    def found(self) -> dict[str, dict[str, Any]]:
-        """What was found here, by variant and seed."""
-        files = {variant: self.folder / f"{variant}.json" for variant in self.literature().log_px}
-        return {variant: json.loads(file.read_text()) for variant, file in files.items() if file.is_file()}
+    def settings(self) -> dict[str, Any]:
+        """Its params.yaml, in order.
+
+        Raises:
+            ConfigError: it is not, it has several data sets, or the paper's variants are others.
+        """
+        from aebench.training.settings import read_params
+
+        file = self.folder / "params.yaml"
+        params = read_params(file, ROOT.datasets)
+        for key, found, right in (
+            ("datasets", params.datasets, len(params.datasets) == 1),
+            ("variants", params.variants, set(params.variants) == set(self.literature().log_px)),
+        ):
+            if not right:
+                what = "one data set" if key == "datasets" else "the paper's variants"
+                raise ConfigError(f"{file}: {key}: found {', '.join(found)}, allowed: {what}")
+        settings = yaml.read(file)
+        assert isinstance(settings, dict)
+        return settings
+
+    def found(self, variant: str) -> dict[str, dict[str, Any]]:
+        """What was found here, by seed, with the settings that the table has now.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        file = self.folder / f"{variant}.json"
+        if not file.is_file():
+            return {}
+        try:
+            runs: dict[str, dict[str, Any]] = json.loads(file.read_text())
+            now = made_by(self.settings(), variant)
+            return {seed: run for seed, run in runs.items() if run["settings"] == now}
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(f"{file}: found what is no result ({error}), allowed: delete it and make it anew") from None
+
+
+def made_by(settings: Mapping[str, Any], variant: str) -> str:
+    """The hash of all settings on which a variant's results depend."""
+    apart = ("variants", "seeds", "models", "execution", "tracking")
+    shared = {key: settings[key] for key in settings if key not in apart}
+    return digest(json.dumps([shared, settings["models"][variant], TIGHT], sort_keys=True).encode())
 
 
 def tables() -> dict[str, Table]:
@@ -80,68 +122,65 @@ def tables() -> dict[str, Table]:
 
 
 def main() -> None:
-    """Make what is asked for, then the page.
+    """Make what is asked for, variant after variant, and the page after each.
 
     Raises:
-        UserError: there is no such table, variant or seed, or a file is not in order.
+        UserError: there is no such table, variant or seed, a file is not in order, or not all of it succeeded.
     """
-    known, asked = tables(), [part for argument in sys.argv[1:] for part in argument.split("/") if part]
-    if asked and asked[0] not in known:
-        raise UserError(f"ONLY: found {asked[0]}, {allowed(asked[0], known)}")
     numerics.limit("portable")
-    failed = (
-        [table.name for table in (known[asked[0]],) if not made(table, *asked[1:])]
-        if asked
-        else [table.name for table in known.values() if not made(table)]
-    )
-    write(PUBLISHED / "README.md", page(known))
+    known = tables()
+    wanted = asked(known, sys.argv[1:])
+    failed = []
+    for table, variant, seed in wanted:
+        if not made(table, variant, seed):
+            failed.append(f"{table.name}/{variant}")
+        write(PUBLISHED / "README.md", page(known))
     print(f"\nSee {PUBLISHED / 'README.md'}")
     if failed:
         raise UserError(f"not finished: {', '.join(failed)}; the lines above say why, and the next call goes on")
 
 
-def made(table: Table, variant: str | None = None, seed: str | None = None) -> bool:
-    """Run a table, or a part of it, by its own estimator and by the tight one; whether all of it succeeded.
+def asked(known: Mapping[str, Table], arguments: Sequence[str]) -> list[tuple[Table, str, str | None]]:
+    """The tables' variants that are to be made, and of each the seed, or None for all.
 
     Raises:
-        UserError: there is no such variant or seed, or a file is not in order.
+        UserError: there is no such table, variant or seed, or a file is not in order.
     """
-    settings = read(table)
-    for asked, key in ((variant, "variants"), (seed, "seeds")):
-        if asked is not None:
-            names = [str(name) for name in settings[key]]
-            if asked not in names:
-                raise UserError(f"ONLY: found {asked}, {allowed(asked, names)}")
-            settings[key] = [name for name in settings[key] if str(name) == asked]
+    parts = [part for argument in arguments for part in argument.split("/") if part]
+    if len(arguments) > 1 or len(parts) > 3:
+        raise UserError(f"ONLY: found {' '.join(arguments)}, allowed: one of TABLE, TABLE/VARIANT, TABLE/VARIANT/SEED")
+    name, variant, seed = (*parts, None, None, None)[:3]
+    chosen = [known[one_of(name, known)]] if name else list(known.values())
+    wanted = []
+    for table in chosen:
+        settings = table.settings()
+        variants = [one_of(variant, settings["variants"])] if variant else settings["variants"]
+        wanted += [(table, each, seed and one_of(seed, settings["seeds"])) for each in variants]
+    return wanted
+
+
+def one_of(name: str, names: Iterable[object]) -> str:
+    """The name, if it is one of them."""
+    known = [str(each) for each in names]
+    if name not in known:
+        raise UserError(f"ONLY: found {name}, {allowed(name, known)}")
+    return name
+
+
+def made(table: Table, variant: str, seed: str | None) -> bool:
+    """Run a variant's seeds by the table's own estimator and by the tight one; whether all of it succeeded."""
+    settings = table.settings()
+    now, dataset = made_by(settings, variant), settings["datasets"][0]
+    settings["variants"] = [variant]
+    settings["seeds"] = [each for each in settings["seeds"] if seed in (None, str(each))]
     results = []
     for changes in ({}, TIGHT):
-        evaluation = settings["evaluation"] | changes
-        copies.make(table.work.root, dumped(settings | {"evaluation": evaluation}))
-        share_sources(table)
+        copies.make(table.work.root, dumped(settings | {"evaluation": settings["evaluation"] | changes}))
+        copies.share(table.work.root)
         if not copies.repro(table.work.root):
             return False
-        results.append({name: metrics(table, settings["datasets"][0], name) for name in settings["variants"]})
-    theirs, tight = results
-    for name in settings["variants"]:
-        keep(table, name, theirs[name], tight[name])
-    return True
-
-
-def read(table: Table) -> dict[str, Any]:
-    """A table's params.yaml, in order.
-
-    Raises:
-        ConfigError: it is not, or the paper's variants are others.
-    """
-    from aebench.training.settings import read_params
-
-    file = table.folder / "params.yaml"
-    params = read_params(file, ROOT.datasets)
-    if set(params.variants) != set(table.literature().log_px):
-        raise ConfigError(f"{file}: variants: found {', '.join(params.variants)}, allowed: those of literature.yaml")
-    settings = yaml.read(file)
-    assert isinstance(settings, dict)
-    return settings
+        results.append(json.loads(table.work.metrics(dataset, variant).read_text()))
+    return keep(table, variant, now, *results)
 
 
 def dumped(settings: Mapping[str, Any]) -> str:
@@ -153,42 +192,35 @@ def dumped(settings: Mapping[str, Any]) -> str:
     return f"# Made by `make published`.\n{text.getvalue()}"
 
 
-def share_sources(table: Table) -> None:
-    """What was fetched for the default benchmark need not be fetched again."""
-    for name in ("datasets", ".aebench/raw"):
-        if (ROOT.root / name).is_dir():
-            shutil.copytree(ROOT.root / name, table.work.root / name, dirs_exist_ok=True)
-
-
-def metrics(table: Table, dataset: str, variant: str) -> dict[str, Any]:
-    """A variant's metric file in the copy."""
-    found: dict[str, Any] = json.loads(table.work.metrics(dataset, variant).read_text())
-    return found
-
-
-def keep(table: Table, variant: str, theirs: Mapping[str, Any], tight: Mapping[str, Any]) -> None:
-    """Put what was found for a variant's seeds beside those that stand in its file already."""
+def keep(table: Table, variant: str, now: str, theirs: Mapping[str, Any], tight: Mapping[str, Any]) -> bool:
+    """Put what was found for a variant's seeds beside those that stand in its file already; whether none diverged."""
     from aebench.tracking.facts import of_system
 
-    file, system = table.folder / f"{variant}.json", of_system()
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    for seed, values in theirs["seeds"].items():
-        folder = table.work.run(theirs["dataset"], variant, int(seed))
-        history = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
-        runtime = json.loads(table.work.runtime(theirs["dataset"], variant, int(seed)).read_text())
-        again = kept.get(seed, {}).get("weights_sha256") == theirs["weights_sha256"][seed]
+    kept, system = table.found(variant), of_system()
+    failed = {**tight["failed"], **theirs["failed"]}
+    for seed, why in failed.items():
+        kept.pop(seed, None)
+        print(f"{variant} seed {seed}: {why}", file=sys.stderr)
+    for seed in theirs["seeds"].keys() - failed.keys():
+        values, run = theirs["seeds"][seed], (theirs["dataset"], variant, int(seed))
+        history = list(csv.DictReader((table.work.run(*run) / "history.csv").read_text().splitlines()))
+        runtime = json.loads(table.work.runtime(*run).read_text())
+        weights = theirs["weights_sha256"][seed]
+        known = kept.get(seed, {})
         kept[seed] = {
-            "weights_sha256": theirs["weights_sha256"][seed],
+            "settings": now,
+            "weights_sha256": weights,
             "nll_nats": -values["iw_log_likelihood_nats"],
-            "importance_samples": theirs["protocol"]["importance_samples"],
             "tight_nll_nats": -tight["seeds"][seed]["iw_log_likelihood_nats"],
             "elbo_nats": values["elbo_nats"],
             "selected_epoch": theirs["protocol"]["selected_epoch"][seed],
             "last_epoch": {name: float(value) for name, value in history[-1].items()},
             "training_minutes": round((runtime["epochs_finished_at"][-1] - runtime["started_at"]) / 60, 1),
             "machine": f"{system['system.cpu']}, torch {system['system.torch']}",
-        } | ({name: kept[seed][name] for name in ("training_minutes", "machine")} if again else {})
-    write(file, json.dumps(dict(sorted(kept.items(), key=lambda item: int(item[0]))), indent=1) + "\n")
+        } | {name: known[name] for name in ("training_minutes", "machine") if known.get("weights_sha256") == weights}
+    text = json.dumps(dict(sorted(kept.items(), key=lambda item: int(item[0]))), indent=1) + "\n"
+    write(table.folder / f"{variant}.json", text)
+    return not failed
 
 
 def page(known: Mapping[str, Table]) -> str:
@@ -198,31 +230,29 @@ def page(known: Mapping[str, Table]) -> str:
 
 def section(table: Table) -> str:
     """A table of the page."""
-    literature, found = table.literature(), table.found()
+    literature = table.literature()
     rows, notes = [], []
     for variant, (theirs, spread) in literature.log_px.items():
-        assert theirs is not None
         published = f"{theirs:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
-        runs = list(found.get(variant, {}).values())
+        runs = list(table.found(variant).values())
         if not runs:
             rows.append(f"| `{variant}` | {published} | not run here | | | | |")
             continue
         ours = [run["nll_nats"] for run in runs]
-        tight = statistics.mean(run["tight_nll_nats"] for run in runs)
         own = statistics.stdev(ours) if len(ours) > 1 else None
-        mean = statistics.mean(ours)
+        mean, tight = statistics.mean(ours), statistics.mean(run["tight_nll_nats"] for run in runs)
         shown = f"{mean:.2f}" + ("" if own is None else f" ± {own:.2f}")
-        difference, error = compared(mean, own, len(ours), theirs, spread)
-        loose = mean - tight
+        error = standard_error(own, len(ours), spread, literature.seeds)
         rows.append(
-            f"| `{variant}` | {published} | {shown} | {len(ours)} | {difference} | {error} "
-            f"| {tight:.2f} ({loose:.2f}) |"
+            f"| `{variant}` | {published} | {shown} | {len(ours)} | {mean - theirs:+.2f} "
+            f"| {'unknown' if error is None else f'{error:.2f}'} | {tight:.2f} ({mean - tight:.2f}) |"
         )
         minutes = sum(run["training_minutes"] for run in runs)
         epochs = ", ".join(str(int(run["last_epoch"]["epoch"])) for run in runs)
         machines = "; ".join(sorted({run["machine"] for run in runs}))
         notes.append(f"- `{variant}`: {epochs} epochs, {minutes:.0f} minutes of one core for training. {machines}.")
     notes += [f"- `{variant}` is missing: {why}." for variant, why in literature.missing.items()]
+    notes += [f"- Not as theirs: {difference}." for difference in literature.differences]
     lines = [
         f"## {literature.title}",
         "",
@@ -238,26 +268,23 @@ def section(table: Table) -> str:
     return "\n".join(lines)
 
 
-def compared(ours: float, own: float | None, seeds: int, theirs: float, spread: float | None) -> tuple[str, str]:
-    """The difference and its standard error, as shown: the spread of one run is taken from the others where it is one.
-
-    Both columns' seeds count: √(s²/n + s'²/3), with three seeds of theirs.
-    """
-    deviation = own if own is not None else spread
-    if deviation is None:
-        return f"{ours - theirs:+.2f}", "unknown"
-    error = math.sqrt(deviation**2 / seeds + (spread or 0) ** 2 / 3)
-    return f"{ours - theirs:+.2f}", f"{error:.2f}"
+def standard_error(own: float | None, seeds: int, theirs: float | None, their_seeds: int) -> float | None:
+    """Of the difference of two means over seeds, √(s²/n + s'²/n'); a spread that is not known is that of the other."""
+    known = [spread for spread in (own, theirs) if spread is not None]
+    if not known:
+        return None
+    return math.hypot(known[0] / math.sqrt(seeds), known[-1] / math.sqrt(their_seeds))
 
 
 HEAD = """\
 # Tables of the literature, reproduced
 
-−log p(x) on the test images in nats, less is better. *Theirs* is the paper's figure, *ours* the same quantity from the
-same protocol, by the same estimator with the same number of samples. *Tight* is the same trained models' −log p(x) by
-this project's own estimator (a proposal fitted to each image, K = 300), and in brackets how much of our figure is the
-looseness of the other. A ± is a standard deviation over seeds. The standard error of a difference is √(s²/n + s'²/3) of
-both; where ours is one seed, s is theirs. It leaves out that papers draw the binary test pixels once, each on its own.
+−log p(x) on the test images in nats, less is better. *Theirs* is the paper's figure, *ours* the same quantity from
+the same protocol, but for what is listed, by the same estimator with the same number of samples. *Tight* is the same
+trained models' −log p(x) by this project's own estimator (a proposal fitted to each image, K = 300), and in brackets
+how much of our figure is the looseness of the other. A ± is a standard deviation over seeds. The standard error of a
+difference is √(s²/n + s'²/n') of both; a spread that is not known is taken to be the other's. It leaves out that the
+binary test pixels are drawn once, by each paper on its own.
 
 `make published` makes all of it, which takes days; `make published ONLY=fashion_mnist_binary/vae/0` a part. Training
 goes on after any stop, and the same settings give the same bits.

@@ -72,7 +72,7 @@ def test_the_schedule_of_the_importance_weighted_autoencoder_is_the_papers() -> 
 
 
 @pytest.mark.slow
-def test_the_other_table_runs_on_the_digits(tmp_path: Path) -> None:
+def test_the_table_of_the_importance_weighted_autoencoder_runs_on_the_digits(tmp_path: Path) -> None:
     project = working_tree(tmp_path / "project")
     small(project, "mnist_iwae")
     done = project.run(sys.executable, "scripts/published.py", "mnist_iwae")
@@ -135,8 +135,41 @@ def test_a_part_that_there_is_not_is_one_line(tmp_path: Path) -> None:
         ("fashion_mnist_binry", "error: ONLY: found fashion_mnist_binry, allowed: fashion_mnist_binary, "),
         ("fashion_mnist_binary/vea", "error: ONLY: found vea, allowed: vae, "),
         ("fashion_mnist_binary/vae/7", "error: ONLY: found 7, allowed: 0, 1, 2"),
+        ("fashion_mnist_binary/vae/0/x", "error: ONLY: found fashion_mnist_binary/vae/0/x, allowed: one of TABLE, "),
     ):
         done = project.run(sys.executable, "scripts/published.py", only)
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
         assert line.startswith(message)
+
+
+def test_what_other_settings_gave_is_not_shown(tmp_path: Path) -> None:
+    project = working_tree(tmp_path / "project")
+    file = project.root / "published" / "mnist_iwae" / "vae_1.json"
+    run = {
+        "nll_nats": 87.5,
+        "tight_nll_nats": 87.0,
+        "training_minutes": 2.0,
+        "machine": "a CPU",
+        "last_epoch": {"epoch": 9},
+    }
+    table = "import json, published as p; t = p.tables()['mnist_iwae']; "
+    write = (
+        f"run = {run!r} | {{'settings': p.made_by(t.settings(), 'vae_1')}}; "
+        "(t.folder / 'vae_1.json').write_text(json.dumps({'0': run, '1': run | {'nll_nats': 88.5}})); "
+    )
+
+    def shown(script: str) -> str:
+        paths = f"{project.root}/scripts:{project.root}/src"
+        done = project.run(sys.executable, "-c", script + "print(p.section(t))", PYTHONPATH=paths)
+        assert done.returncode == 0, done.stderr
+        return next(line for line in done.stdout.splitlines() if line.startswith("| `vae_1`"))
+
+    # √(s²/2 + s²/1) with s = 1/√2, since the paper has one run and no spread.
+    assert shown(table + write) == "| `vae_1` | 86.76 | 88.00 ± 0.71 | 2 | +1.24 | 0.87 | 87.00 (1.00) |"
+    project.edit("published/mnist_iwae/params.yaml", "batch_size: 20", "batch_size: 21")
+    assert "not run here" in shown(table)
+    file.write_text("{")
+    paths = f"{project.root}/scripts:{project.root}/src"
+    done = project.run(sys.executable, "-c", table + "t.found('vae_1')", PYTHONPATH=paths)
+    assert "vae_1.json: found what is no result" in done.stderr

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import block, network, tiny
 from oracles import LinearGaussian
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
@@ -13,6 +13,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 from aebench import variants
 from aebench.errors import ConfigError
 from aebench.models import posteriors
+from aebench.models.autoencoder import ImageSpec
 from aebench.models.divergences import mmd
 from aebench.models.generative import GenerativeModel
 from aebench.models.latent_variable_model import LatentVariableModel
@@ -218,6 +219,39 @@ def test_no_pixel_is_less_likely_than_its_smallest_probability() -> None:
 def test_parts_that_do_not_fit_are_one_line(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=rf"^models\.mine\.{message}"):
         variants.configuration({"kind": "vae", **settings}, "models.mine")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"objective": "infovae", "information": 0, "match": 1},
+            "objective: found infovae, which as it is set here needs",
+        ),
+        ({"objective": "iwae", "gradient": "stl"}, "objective: found iwae, which as it is set here needs diagonal"),
+        ({"log_variances": [2.0, -6.0]}, r"log_variances: found \[2.0, -6.0\], allowed: the smaller"),
+    ],
+)
+def test_what_two_levels_do_not_have_is_one_line(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^models\.mine\.{message}"):
+        variants.configuration({"kind": "hvae", "hidden_of_levels": [8], **settings}, "models.mine")
+
+
+def test_two_levels_need_two_dimensions() -> None:
+    message = "network.latent_dim: found 1 with hvae, allowed: at least 2"
+    assert block("hvae").misfit(network(latent_dim=1)) == message
+    assert block("hvae").misfit(network(latent_dim=2)) == ""
+
+
+def test_all_weights_of_two_levels_are_drawn_as_the_networks_are() -> None:
+    spec = ImageSpec((1, 28, 28), (0.5, 0.5))
+    wide = network("gated_mlp", latent_dim=80, hidden=[300], weights="he_normal")
+    with drawing_from(generator("weights")):
+        model = variants.build(block("hvae", hidden_of_levels=[300, 300]), wide, spec)
+    weights = {name: weight for name, weight in model.named_parameters() if weight.dim() == 2}
+    inputs = {"lower_encoder.of_vector.weight": 784 + 40, "lower_encoder.network.0.weight": 784}
+    for name, weight in weights.items():
+        assert weight.std().item() == pytest.approx(math.sqrt(2 / inputs.get(name, weight.shape[1])), rel=0.05), name
 
 
 # Objectives

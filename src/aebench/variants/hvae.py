@@ -1,14 +1,15 @@
 """HVAE: a VAE with two levels of latents (Tomczak & Welling 2018, §3.2).
 
-p(x, z₁, z₂) = p(z₂) p(z₁|z₂) p(x|z₁, z₂) and q(z₁, z₂|x) = q(z₂|x) q(z₁|x, z₂), eq. 11 and 12: what is nearer to the
-image is z₁, and the prior that params.yaml names is that of z₂. Both levels are one vector z = (z₁, z₂).
+p(x, z₁, z₂) = p(z₂) p(z₁|z₂) p(x|z₁, z₂) and q(z₁, z₂|x) = q(z₂|x) q(z₁|x, z₂), eq. 11 and 12: z₁ is nearer to the
+image, and the prior that params.yaml names is that of z₂. Both levels are one vector z = (z₁, z₂).
 """
 
+import math
 from typing import ClassVar, Literal, final
 
 import torch
 from pydantic import SerializeAsAny, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from aebench.config import Network, ObjectiveConfig, PixelLikelihood, PriorConfig, Settings, VariantConfig, Widths
@@ -19,7 +20,7 @@ from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import reparameterised
 from aebench.models.likelihoods import Likelihood
 from aebench.models.networks import Beside, decoder, encoder
-from aebench.models.networks.gated_mlp import layers
+from aebench.models.networks.gated_mlp import Weights, layers
 from aebench.models.posteriors.diagonal import Config as Diagonal
 from aebench.models.posteriors.diagonal import Range
 from aebench.randomness import Streams
@@ -41,12 +42,25 @@ class Config(VariantConfig, PixelLikelihood):
     log_variances: Range | None = None
 
     @model_validator(mode="after")
-    def _an_objective_of_any_posterior(self) -> "Config":
-        if self.objective.posteriors or self.objective.priors:
-            name = self.objective.objective
-            found = f"found {name} as it is set here, which two levels do not have"
-            raise ValueError(f"objective: {found}, allowed: elbo, iwae with gradient: standard, miwae, ciwae")
+    def _parts_that_fit(self) -> "Config":
+        objective, prior = self.objective, self.prior
+        if objective.posteriors or objective.priors:
+            needs = ", ".join(objective.posteriors or objective.priors)
+            raise ValueError(
+                f"objective: found {objective.objective}, which as it is set here needs {needs}, "
+                "allowed: one that takes any posterior and prior"
+            )
+        if prior.posteriors and "diagonal" not in prior.posteriors:
+            raise ValueError(f"prior: found {prior.prior}, allowed: one that goes with a diagonal posterior")
+        if self.log_variances and self.log_variances[0] >= self.log_variances[1]:
+            raise ValueError(f"log_variances: found {list(self.log_variances)}, allowed: the smaller number first")
         return self
+
+    def misfit(self, network: Network) -> str:
+        """A code has to have a dimension for each level."""
+        if network.latent_dim < 2:
+            return f"network.latent_dim: found {network.latent_dim} with hvae, allowed: at least 2"
+        return ""
 
 
 @final
@@ -62,7 +76,10 @@ class HVAE(LatentVariableModel):
         self.upper_normal, self.lower_normal = posteriors.make(limits, self.upper), posteriors.make(limits, self.lower)
         self.upper_encoder = encoder(network, spec.shape, self.upper_normal.inputs)
         self.lower_encoder = Beside(encoder(network, spec.shape, self.lower_normal.inputs), self.upper)
-        self.between = layers([self.upper, *config.hidden_of_levels], self.lower_normal.inputs)
+        weights: Weights = "he_normal" if getattr(network, "weights", "uniform") == "he_normal" else "uniform"
+        self.between = layers([self.upper, *config.hidden_of_levels], self.lower_normal.inputs, weights)
+        if weights == "he_normal":  # z₂ is one more input of the first layer
+            nn.init.normal_(self.lower_encoder.of_vector.weight, std=math.sqrt(2 / (spec.pixels + self.upper)))
         self.decoder = decoder(network, spec.shape, config.likelihood.OUTPUTS)
         self.pixels = likelihoods.make(config.likelihood)
         self.to_prior = priors.make(config.prior, self.upper, spec)

@@ -39,7 +39,7 @@ class Config(Unweighted):
 
     @property
     def posteriors(self) -> tuple[str, ...]:
-        """For the other two gradients, those whose density has parameters that can be held fast."""
+        """For the other two gradients, those whose density has parameters that can be held fixed."""
         return () if self.gradient == "standard" else ("diagonal", "full_covariance")
 
 
