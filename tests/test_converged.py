@@ -7,8 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from checkout import working_tree
-from conftest import RESULTS
+from conftest import RESULTS, ROOT
 from ruamel.yaml import YAML
+
+from aebench.models.objectives import objectives
+from aebench.models.posteriors import posteriors
+from aebench.models.priors import priors
+from aebench.training.settings import read_params
+from aebench.variants import kinds
 
 SMALL = RESULTS.replace("importance_samples: 20\n", "importance_samples: 20\n  proposal: amortised\n", 1)
 CHANGES = """\
@@ -21,6 +27,25 @@ training:
 tracking:
   experiment: converged
 """
+
+
+@pytest.mark.parametrize("name", ["converged", "families"])
+def test_the_settings_are_in_order(name: str, tmp_path: Path) -> None:
+    changes = YAML(typ="safe").load(ROOT / "settings" / f"{name}.yaml")
+    file = tmp_path / "params.yaml"
+    with file.open("w") as stream:
+        YAML().dump(YAML(typ="safe").load(ROOT / "params.yaml") | changes, stream)
+    params = read_params(file, [])
+    if name == "families":
+        assert {params.models[variant].kind for variant in params.variants} == set(kinds())
+        parts = {
+            "prior": priors(),
+            "posterior": posteriors(),
+            "objective": objectives(),
+        }
+        for key, known in parts.items():
+            found = {getattr(getattr(params.models[variant], key, None), key, None) for variant in params.variants}
+            assert found - {None} == set(known)
 
 
 @pytest.mark.slow
