@@ -87,8 +87,15 @@ def test_the_table_of_the_importance_weighted_autoencoder_runs_on_the_digits(tmp
 @pytest.mark.slow
 def test_a_table_is_made_and_stands_beside_the_papers(tmp_path: Path) -> None:
     project, table = working_tree(tmp_path / "project"), "mnist_vampprior"
-    small(project, table)
     folder = project.root / "published" / table
+    for name, key in (("params.yaml", "models"), ("literature.yaml", "log_px")):
+        content = read(folder / name)
+        content[key] = {variant: content[key][variant] for variant in ("vae", "hvae_vampprior")}
+        if key == "models":
+            content["variants"] = list(content[key])
+        with (folder / name).open("w") as stream:
+            YAML().dump(content, stream)
+    small(project, table)
     first, *others = read(folder / "params.yaml")["variants"]
 
     def run(*only: str) -> str:
