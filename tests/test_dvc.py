@@ -170,7 +170,7 @@ def test_what_an_edit_of_the_code_reruns(project: Checkout, tmp_path: Path) -> N
 
 def test_results_of_code_that_was_edited_after_the_check_are_known_as_such(project: Checkout) -> None:
     before = project.snapshot()
-    project.edit("src/aebench/training/optimizers/adam.py", "eps=1e-8", "eps=1e-7")
+    project.edit("src/aebench/training/optimizers/adam.py", "beta1=0.9", "beta1=0.8")
     out(project, "dvc", "repro", "--single-item", "--force", "train@dots-vae")
     assert project.snapshot() != before
     project.git("checkout", "--quiet", "src")

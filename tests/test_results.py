@@ -51,7 +51,7 @@ def test_a_change_would_be_noticed(made: Checkout, tmp_path: Path) -> None:
     copy.edit("src/aebench/training/optimizers/adam.py", "fused=True,\n", "fused=True,  # in one\n\n")
     copy.edit("stages/train.py", '"""Train every seed of one cell."""', '"""Train all seeds of one cell."""')
     assert out_of_date(copy) == []
-    copy.edit("src/aebench/training/optimizers/adam.py", "eps=1e-8", "eps=1e-7")
+    copy.edit("src/aebench/training/optimizers/adam.py", "beta1=0.9", "beta1=0.8")
     copy.edit("params.yaml", "latent_dim: 4", "latent_dim: 5")
     copy.edit("reports/metrics/digits/ae.json", '"mean": ', '"mean": 1')
     changed = out_of_date(copy)
