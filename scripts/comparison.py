@@ -5,7 +5,6 @@ published/NAME/. It takes hours. It may be stopped at any time: finished runs ar
 checkpoints.
 """
 
-import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -63,14 +62,10 @@ def main() -> None:
 
 def params() -> str:
     """params.yaml with the blocks of the settings in the place of its own."""
-    from ruamel.yaml import YAML
-
     ours, changes = yaml.read(ROOT.params), yaml.read(SETTINGS)
     assert isinstance(ours, dict)
     assert isinstance(changes, dict)
-    text = io.StringIO()
-    YAML(typ="safe").dump(ours | changes, text)
-    return f"# Made by `make {NAME}`: params.yaml, changed by settings/{NAME}.yaml.\n{text.getvalue()}"
+    return copies.dumped(ours | changes, f"make {NAME}")
 
 
 def publish() -> None:
@@ -100,10 +95,7 @@ def publish() -> None:
             **dict(zip(("title", "lead"), WORDS[NAME], strict=True)),
             name=NAME,
             training=training,
-            runs=len(found),
-            ended=int((found["epochs"] < settings.training.epochs).sum()),
-            longest=found["epochs"].max(),
-            shortest=found["epochs"].min(),
+            runs=endings_in_words(found, settings.training.epochs),
             cpu=system["system.cpu"],
             torch=system["system.torch"],
             numerics=settings.numerics,
@@ -131,6 +123,14 @@ def endings(results: "Results") -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
+def endings_in_words(found: "pd.DataFrame", most: int) -> str:
+    """How many runs ended before their last epoch, and after how many epochs."""
+    early, epochs = int((found["epochs"] < most).sum()), found["epochs"]
+    if early == 0:
+        return f"All {len(found)} runs were trained for {most} epochs."
+    return f"Of {len(found)} runs, {early} were ended by their patience, after {epochs.min()} to {epochs.max()} epochs."
+
+
 README = """\
 # {title}
 
@@ -141,8 +141,7 @@ anew. [params.yaml](params.yaml) has all settings. Those of the training were:
 | --- | --- |
 {training}
 
-Of {runs} runs, {ended} were ended by their patience, after {shortest} to {longest} epochs.
-[endings.csv](endings.csv) has the epochs and the losses of each.
+{runs} [endings.csv](endings.csv) has the epochs and the losses of each.
 
 - [comparison.md](comparison.md): the tables, the verdicts and the cautions.
 - [comparison.csv](comparison.csv), [comparison.wide.csv](comparison.wide.csv): every metric with its intervals.
@@ -154,9 +153,4 @@ Made on: {cpu}, torch {torch}, `numerics: {numerics}`.
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:  # the next call goes on
-        sys.exit(130)
+    copies.finish(main)

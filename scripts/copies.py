@@ -1,8 +1,11 @@
 """A copy of the project in a folder of its own, where the pipeline runs with other parameters."""
 
+import io
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import unlock
@@ -31,11 +34,32 @@ def make(folder: Path, params: str) -> None:
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots", dirs_exist_ok=True)
 
 
+def dumped(settings: Mapping[str, object], command: str) -> str:
+    """Settings as the text of a params.yaml, which says what command made it."""
+    from ruamel.yaml import YAML
+
+    text = io.StringIO()
+    YAML(typ="safe").dump(dict(settings), text)
+    return f"# Made by `{command}`.\n{text.getvalue()}"
+
+
 def share(folder: Path) -> None:
     """What is known besides, and need not be fetched again: the user's data sets, and raw files of others."""
     for name in ("datasets", ".aebench/raw"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+
+
+def finish(main: Callable[[], None]) -> None:
+    """Run a script's `main`, whose next call goes on where this one is stopped."""
+    from aebench.errors import UserError
+
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def repro(folder: Path) -> bool:

@@ -7,7 +7,6 @@ these files comes published/README.md, ours beside theirs.
 """
 
 import csv
-import io
 import json
 import math
 import statistics
@@ -175,21 +174,13 @@ def made(table: Table, variant: str, seed: str | None) -> bool:
     settings["seeds"] = [each for each in settings["seeds"] if seed in (None, str(each))]
     results = []
     for changes in ({}, TIGHT):
-        copies.make(table.work.root, dumped(settings | {"evaluation": settings["evaluation"] | changes}))
+        whole = settings | {"evaluation": settings["evaluation"] | changes}
+        copies.make(table.work.root, copies.dumped(whole, "make published"))
         copies.share(table.work.root)
         if not copies.repro(table.work.root):
             return False
         results.append(json.loads(table.work.metrics(dataset, variant).read_text()))
     return keep(table, variant, now, *results)
-
-
-def dumped(settings: Mapping[str, Any]) -> str:
-    """As the text of a params.yaml."""
-    from ruamel.yaml import YAML
-
-    text = io.StringIO()
-    YAML(typ="safe").dump(dict(settings), text)
-    return f"# Made by `make published`.\n{text.getvalue()}"
 
 
 def keep(table: Table, variant: str, now: str, theirs: Mapping[str, Any], tight: Mapping[str, Any]) -> bool:
@@ -293,9 +284,4 @@ goes on after any stop, and the same settings give the same bits.
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:  # the next call goes on
-        sys.exit(130)
+    copies.finish(main)

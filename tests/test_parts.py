@@ -7,10 +7,12 @@ import pytest
 import torch
 from conftest import block, network, tiny
 from oracles import LinearGaussian
+from pydantic import create_model
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from aebench import variants
+from aebench.config import PosteriorConfig
 from aebench.errors import ConfigError
 from aebench.models import posteriors
 from aebench.models.autoencoder import ImageSpec
@@ -24,7 +26,8 @@ from aebench.models.objectives import loss, objectives
 from aebench.models.posteriors import Flow
 from aebench.models.posteriors.iaf import AutoregressiveFlow, Step
 from aebench.models.posteriors.planar import PlanarFlow
-from aebench.parsing import parse
+from aebench.models.priors import priors
+from aebench.parsing import parse, parse_variant
 from aebench.randomness import drawing_from, generator
 
 B, L = 4, 3
@@ -252,6 +255,14 @@ def test_all_weights_of_two_levels_are_drawn_as_the_networks_are() -> None:
     inputs = {"lower_encoder.of_vector.weight": 784 + 40, "lower_encoder.network.0.weight": 784}
     for name, weight in weights.items():
         assert weight.std().item() == pytest.approx(math.sqrt(2 / inputs.get(name, weight.shape[1])), rel=0.05), name
+
+
+def test_no_setting_of_a_part_has_the_name_of_another_part() -> None:
+    mine = create_model("Mine", __base__=PosteriorConfig, prior=(str, "mine"))
+    parts = {"likelihood": {}, "prior": priors(), "posterior": {"mine": mine}, "objective": {}}
+    message = "prior: found as a setting of both the variant vae and the posterior mine, "
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        parse_variant({"vae": variants.kinds()["vae"]}, parts, {"kind": "vae"})  # type: ignore[arg-type]
 
 
 # Objectives

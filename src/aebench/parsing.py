@@ -134,7 +134,7 @@ def _refuse_shared_keys(kinds: Mapping[str, type[VariantConfig]], parts: Registr
     """The settings of a variant and of its parts stand in one block, so no two of them may have one name."""
     for kind, of_kind in kinds.items():
         own = part_types(of_kind)
-        owners = [("variant", kind, set(of_kind.model_fields) - set(own))]
+        owners = [("variant", kind, set(of_kind.model_fields))]
         for key in own:
             every = [(key, name, set(part.model_fields) - {key}) for name, part in parts[key].items()]
             for (what, name, settings), (other, its_name, its_settings) in product(owners, every):

@@ -19,6 +19,7 @@ from torch.distributions import Distribution, Independent, Normal
 from aebench.evaluation.marginal import BatchedProposal, Marginal, draw_labels
 from aebench.models.generative import GenerativeModel, Posterior, rsample_and_log_prob
 from aebench.models.labels import PILOT, class_log_posterior
+from aebench.models.latents import log_normals
 from aebench.randomness import drawing_from
 
 # Samples of each image.
@@ -97,10 +98,6 @@ def _samples(marginal: Marginal, of: _Components, noise: torch.Generator) -> tup
 def _log_prob_of_each(q: Posterior, z: Tensor) -> Tensor:
     """log q of each of z `[M, L]` under each of the B distributions, float64 `[M, B]`."""
     assert isinstance(q, Distribution) or hasattr(q, "log_prob")
-    if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal)):
-        return q.log_prob(z.unsqueeze(-2)).double()
-    # (z − μ)²/σ² is multiplied out, so that all pairs are matrix products; in double precision nothing is lost by that.
-    z, mean, scale = z.double(), q.base_dist.loc.double(), q.base_dist.scale.double()
-    precision = 1 / scale.square()
-    squares = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(-1)
-    return -0.5 * squares - scale.log().sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
+    if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
+        return log_normals(z, q.base_dist.loc, q.base_dist.scale)
+    return q.log_prob(z.unsqueeze(-2)).double()

@@ -86,10 +86,18 @@ def rsample_and_log_prob(q: Posterior, shape: Sequence[int] = (), scored: int | 
         else:
             z = q.loc + (q.scale_tril * noise.unsqueeze(-2)).sum(-1)
         log_scale = q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_q = -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_scale
+        log_q = log_prob_of_noise(noise, log_scale)
         return z, log_q if scored is None else log_q[:scored]
     z = q.rsample(size)
     return z, q.log_prob(z if scored is None else z[:scored])
+
+
+def log_prob_of_noise(noise: Tensor, log_volume: Tensor) -> Tensor:
+    """log q(z) in nats, `[..., B]`, of what an invertible map makes of standard normal noise `[..., B, L]`.
+
+    That is log N(noise; 0, I) − `log_volume`, the latter log |det ∂z/∂noise|, `[..., B]`.
+    """
+    return -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_volume
 
 
 def rows(q: Posterior, index: Tensor | slice) -> Posterior:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
-from aebench.models.generative import Posterior
+from aebench.models.generative import Posterior, log_prob_of_noise
 
 
 def diagonal_normal(mean: Tensor, log_variance: Tensor) -> Independent[Normal]:
@@ -24,6 +24,18 @@ def unit_normal(mean: Tensor) -> Independent[Normal]:
 def log_normal(z: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     """log N(z; mean, scale²) of each number, in nats, shapes that broadcast."""
     return -0.5 * ((z - mean) / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
+
+
+def log_normals(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
+    """log N(z; mean, diag scale²) in nats of each z `[..., L]` under each of C Gaussians, `[C, L]` both: `[..., C]`.
+
+    (z − mean)²/scale² is multiplied out, so that all pairs are matrix products; in double precision, which the result
+    is of, nothing is lost by that.
+    """
+    z, means, scales = z.double(), means.double(), scales.double()
+    precisions = scales.square().reciprocal()
+    squares = z.square() @ precisions.mT - 2 * z @ (means * precisions).mT + (means.square() * precisions).sum(-1)
+    return -0.5 * squares - scales.log().sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
 
 
 def reparameterised(q: Independent[Normal], noise: Tensor) -> Tensor:
@@ -50,7 +62,7 @@ def drawn(q: Posterior, noise: Tensor) -> tuple[Tensor, Tensor | None]:
     if isinstance(q, MultivariateNormal):
         z = q.loc + (q.scale_tril * noise.unsqueeze(-2)).sum(-1)
         log_volume = q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return z, -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_volume
+        return z, log_prob_of_noise(noise, log_volume)
     if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
         return reparameterised(q, noise), None
     raise TypeError(f"it is not known how noise becomes a sample of a {type(q).__name__}")
@@ -91,27 +103,16 @@ class UnitNormalMixture(MixtureSameFamily):
 
 @final
 class NormalMixture(MixtureSameFamily):
-    """Σ_c weight_c N(mean_c, diag scale_c²): means and scales `[C, L]`, log_weights `[C]`; event shape `[L]`.
-
-    With hundreds of components their densities are matrix products, in double precision, since the square is
-    multiplied out.
-    """
+    """Σ_c weight_c N(mean_c, diag scale_c²): means and scales `[C, L]`, log_weights `[C]`; event shape `[L]`."""
 
     def __init__(self, means: Tensor, scales: Tensor, log_weights: Tensor) -> None:
         components = Independent(Normal(means, scales, validate_args=False), 1, validate_args=False)
         super().__init__(Categorical(logits=log_weights, validate_args=False), components, validate_args=False)
-        self._means, self._scales = means, scales
-        precisions = scales.double().square().reciprocal()
-        weighted = precisions * means.double()
-        self._factors = torch.cat([weighted, -0.5 * precisions], dim=-1)
-        log_volumes = scales.double().log().sum(-1) + 0.5 * means.shape[-1] * math.log(2 * math.pi)
-        log_shares = log_weights.double().log_softmax(-1)
-        self._constant = log_shares - log_volumes - 0.5 * (weighted * means.double()).sum(-1)
+        self._means, self._scales, self._log_shares = means, scales, log_weights.double().log_softmax(-1)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log Σ_c weight_c N(z; mean_c, diag scale_c²) in nats, `[..., L]` → `[...]`."""
-        powers = torch.cat([z.double(), z.double().square()], dim=-1)
-        return torch.logsumexp(powers @ self._factors.mT + self._constant, dim=-1).to(z)
+        return torch.logsumexp(log_normals(z, self._means, self._scales) + self._log_shares, dim=-1).to(z)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """`[*sample_shape, L]`, drawn from torch's global generator: the component, then one of its samples."""

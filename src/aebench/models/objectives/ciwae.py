@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aebench.config import Count, Settings
-from aebench.models.generative import GenerativeModel
+from aebench.models.generative import GenerativeModel, divergence
 from aebench.models.latents import drawn
 from aebench.models.objectives import Unweighted, importance_weighted_bound, log_prob
 
@@ -27,12 +27,12 @@ class Config(Unweighted):
 
 
 def loss(config: Config, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> dict[str, Tensor]:
-    """−β (1/k) Σ log w − (1 − β) log (1/k) Σ w, and the ELBO's two parts, all from the same samples."""
-    q = model.posterior(x, y)
+    """−β (1/k) Σ log w − (1 − β) log (1/k) Σ w, the mean distortion and the rate."""
+    q, prior = model.posterior(x, y), model.prior(y)
     z, log_q = drawn(q, noise)
     log_px = model.likelihood(z, y).log_prob(x)
-    log_ratio = model.prior(y).log_prob(z) - (log_prob(q, z) if log_q is None else log_q)
+    log_ratio = prior.log_prob(z) - (log_prob(q, z) if log_q is None else log_q)
     log_w = log_px + log_ratio
     share = config.elbo_share
     bound = share * log_w.mean(0) + (1 - share) * importance_weighted_bound(log_w)
-    return {"loss": -bound, "distortion_nats": -log_px.mean(0), "rate_nats": -log_ratio.mean(0)}
+    return {"loss": -bound, "distortion_nats": -log_px.mean(0), "rate_nats": divergence(q, prior, lambda: log_ratio)}

@@ -4,14 +4,13 @@ A file holds `Config`, an `aebench.config.PosteriorConfig` with its own settings
 gives a `PosteriorModule`: from the encoder's output to q(z|x).
 """
 
-import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from aebench.config import PosteriorConfig
-from aebench.models.generative import Posterior
+from aebench.models.generative import Posterior, log_prob_of_noise
 from aebench.plugins import configurations, modules
 
 
@@ -43,8 +42,7 @@ class Flow(ABC):
     def of(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """z and log q(z|x) in nats, from standard normal noise `[..., B, L]`."""
         z, log_det = self.transformed(self.loc + self.log_scale.exp() * noise)
-        log_normal = -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi))
-        return z, log_normal - self.log_scale.sum(-1) - log_det
+        return z, log_prob_of_noise(noise, self.log_scale.sum(-1) + log_det)
 
     def rsample_and_log_prob(self, shape: torch.Size) -> tuple[Tensor, Tensor]:
         """z ~ q, `[*shape, B, L]`, and log q(z|x), `[*shape, B]`, drawn from torch's global generator."""
