@@ -4,6 +4,7 @@ from aebench import numerics
 
 numerics.limit("native")
 
+import math  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
@@ -16,7 +17,7 @@ from aebench.data import datasets  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.models.networks import architectures  # noqa: E402
 from aebench.parsing import parse_network  # noqa: E402
-from aebench.randomness import drawing_from, generator  # noqa: E402
+from aebench.randomness import Streams, drawing_from, generator  # noqa: E402
 
 if TYPE_CHECKING:
     from checkout import Checkout
@@ -70,10 +71,13 @@ def tiny(
     shape: tuple[int, int, int] = (1, 8, 8),
     **settings: object,
 ) -> Autoencoder:
-    """A small model of `kind`, with random weights."""
+    """A small model of `kind`, with random weights; the training images that it has seen are random too."""
     shares = tuple((1 + label) / (classes * (classes + 1) / 2) for label in range(classes))
     with drawing_from(generator(seed, "weights")):
-        return variants.build(block(kind, **settings), network(architecture), ImageSpec(shape, shares)).eval()
+        model = variants.build(block(kind, **settings), network(architecture), ImageSpec(shape, shares)).eval()
+    images = torch.randint(256, (20, math.prod(shape)), generator=generator("training images"), dtype=torch.uint8)
+    model.before_training(images, Streams(seed))
+    return model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

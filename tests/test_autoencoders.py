@@ -31,7 +31,7 @@ def x() -> Tensor:
 
 
 def terms(model: Autoencoder, x: Tensor) -> dict[str, Tensor]:
-    return model.loss(x, torch.zeros(len(x), dtype=torch.int64), model.noise(len(x), Streams(0)), epoch=1)
+    return model.loss(x, torch.zeros(len(x), dtype=torch.int64), model.noise(torch.arange(len(x)), Streams(0)), epoch=1)
 
 
 def error(model: Autoencoder, x: Tensor, z: Tensor) -> Tensor:

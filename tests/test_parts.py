@@ -300,7 +300,8 @@ def terms(
     block = objectives()[str(settings["objective"])]
     config = parse(block, settings)
     assert config.draws == draws
-    return loss(config, model, x, torch.zeros(len(x)), normal(*draws, len(x), 3, key=key), None)
+    y, noise = torch.zeros(len(x)), normal(*draws, len(x), 3, key=key)
+    return loss(config, model, model.prior(), x, y, noise, None)
 
 
 def gradients(model: Toy, **settings: object) -> list[Tensor]:

@@ -351,7 +351,7 @@ def test_no_operator_of_any_model_escapes() -> None:
     for name in SETTINGS:
         model = made(name)
         with Called() as called:
-            model.loss(x, y, model.noise(4, Streams(0)), epoch=1)["loss"].mean().backward()
+            model.loss(x, y, model.noise(torch.arange(4), Streams(0)), epoch=1)["loss"].mean().backward()
             model.requires_grad_(False).reconstruct(x)
             if isinstance(model, LatentVariableModel):
                 marginal, noise = Marginal(model), generator("estimate")

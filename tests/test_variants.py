@@ -100,7 +100,7 @@ OTHERS: dict[str, dict[str, object]] = {
 def loss(
     model: Autoencoder, x: torch.Tensor, y: torch.Tensor, epoch: int | None = 1, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    return model.loss(x, y, model.noise(len(x), Streams(seed)), epoch=epoch)
+    return model.loss(x, y, model.noise(torch.arange(len(x)), Streams(seed)), epoch=epoch)
 
 
 def made(name: str) -> Autoencoder:
@@ -165,9 +165,9 @@ def test_noise_is_drawn_from_its_streams_alone_and_for_each_batch_anew(kind: str
     model = made(kind)
     torch.manual_seed(1)
     streams = Streams(5)
-    first, second = model.noise(B, streams), model.noise(B, streams)
+    first, second = model.noise(torch.arange(B), streams), model.noise(B + torch.arange(B), streams)
     torch.manual_seed(2)
-    again, other = model.noise(B, Streams(5)), model.noise(B, Streams(6))
+    again, other = model.noise(torch.arange(B), Streams(5)), model.noise(2 * B + torch.arange(B), Streams(6))
     assert all(map(torch.equal, first, again))
     for drawn in (second, other):
         assert len(drawn) == len(first)
@@ -236,7 +236,7 @@ def test_a_loss_that_is_none_is_refused_before_training(layer: nn.Module, messag
 
 def test_a_loss_depends_on_its_noise(kind: str, x: torch.Tensor, y: torch.Tensor) -> None:
     model = made(kind)
-    if not model.noise(B, Streams(0)):
+    if not model.noise(torch.arange(B), Streams(0)):
         pytest.skip("takes nothing at random")
     assert not torch.equal(loss(model, x, y, seed=0)["loss"], loss(model, x, y, seed=1)["loss"])
 

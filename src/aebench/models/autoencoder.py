@@ -38,11 +38,25 @@ class Autoencoder(nn.Module, ABC):
     lacks: str = "p(z)"
     """For want of what it has no likelihood, where it has none: `p(x|z)` for one that has a prior."""
 
-    def noise(self, size: int, streams: Streams) -> Noise:
-        """What the loss of `size` images takes at random, drawn on the CPU; nothing unless a variant says otherwise.
+    def before_training(self, images: Tensor, streams: Streams) -> None:
+        """Take what the model keeps of the training images, before the first step; nothing unless it says otherwise.
+
+        A run that goes on from a checkpoint takes the same once more: all that is random in it comes from the streams.
 
         Args:
-            size: B.
+            images: those of the training split, uint8 `[N, D]`, 0 (black) to 255, on the CPU.
+            streams: the run's generators; each purpose has its own.
+
+        Raises:
+            ConfigError: they are too few.
+        """
+        return
+
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
+        """What the loss of B images takes at random, drawn on the CPU; nothing unless a variant says otherwise.
+
+        Args:
+            index: of each image its place in the training split, int64 `[B]` on the CPU; −1 where it is not of it.
             streams: the run's generators; each purpose has its own.
         """
         return ()
@@ -54,7 +68,7 @@ class Autoencoder(nn.Module, ABC):
         Args:
             x: `[B, D]`.
             y: labels `[B]`; a variant that learns without labels leaves them alone.
-            noise: what `noise(B, streams)` has drawn.
+            noise: what `noise(index, streams)` has drawn.
             epoch: from 1, for schedules; None: the objective as it is once every schedule has ended.
 
         Returns:

@@ -23,7 +23,7 @@ def require_purity(model: Autoencoder, spec: ImageSpec) -> None:
     y, before = torch.zeros(_IMAGES, dtype=torch.int64), _contents(model)
     outside = torch.get_rng_state()
     try:
-        model.train().loss(x, y, model.noise(_IMAGES, Streams("purity")), epoch=1)
+        model.train().loss(x, y, model.noise(torch.arange(_IMAGES), Streams("purity")), epoch=1)
         if torch.get_rng_state().numpy().tobytes() != outside.numpy().tobytes():
             raise ConfigError(
                 "found a loss that draws from torch's global generator, as a dropout does, "

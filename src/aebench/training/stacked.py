@@ -57,7 +57,7 @@ def train_stacked(
         For each seed its history; one that diverges or stops ends where it would alone, and the others go on. An
         epoch's seconds are those of all runs together.
     """
-    runs = [_Run(model.to(device), seed) for model, seed in zip(models, seeds, strict=True)]
+    runs = [_Run(model.to(device), data.images, seed) for model, seed in zip(models, seeds, strict=True)]
     weights, objective = _stacked(models)
     batch_count = -(-len(data) // config.batch_size)
     parameters = [weight for weight in weights.values() if weight.requires_grad]
@@ -141,8 +141,9 @@ class _Loss(nn.Module):
 class _Run:
     """One seed: its model and what it has come to, and its generators."""
 
-    def __init__(self, model: Autoencoder, seed: int) -> None:
+    def __init__(self, model: Autoencoder, images: Tensor, seed: int) -> None:
         self.model, self.seed, self.streams = model, seed, Streams(seed)
+        model.before_training(images, self.streams)
         self.progress = Progress(model)
 
 
@@ -198,6 +199,6 @@ class _Batches:
                 if self._data.dynamic_binarization
                 else None
             )
-            noise = run.model.noise(len(batch), run.streams)
+            noise = run.model.noise(batch, run.streams)
             drawn.append(noise if pixels is None else (pixels, *noise))
         return drawn

@@ -51,6 +51,7 @@ def train(
         checkpoint: is given the state after each epoch after which training goes on.
     """
     streams = Streams(seed)
+    model.before_training(data.images, streams)
     batches = -(-len(data) // config.batch_size)
     descent = Descent(config, [weight for weight in model.parameters() if weight.requires_grad], batches)
     progress = Progress(model)
@@ -65,7 +66,7 @@ def train(
         order = torch.randperm(len(data), generator=streams["order"]).split(config.batch_size)
         for number, index in enumerate(order, start=(epoch - 1) * batches):
             x = data.pixels(index, streams["binarization"])
-            terms = model.loss(x, data.labels[index], model.noise(len(x), streams), epoch=epoch)
+            terms = model.loss(x, data.labels[index], model.noise(index, streams), epoch=epoch)
             after_batch(terms["loss"])
             descent.step(terms["loss"].mean(), number, share)
             for name, values in terms.items():
@@ -94,7 +95,8 @@ def validate(model: Autoencoder, split: Split, seed: int) -> dict[str, float]:
     streams = Streams(seed, "validation")
     seen: dict[str, list[Tensor]] = defaultdict(list)
     for index in torch.arange(len(split), device=split.labels.device).split(EVALUATION_BATCH):
-        noise = tuple(part.to(index.device) for part in model.noise(len(index), streams))
+        elsewhere = torch.full((len(index),), -1)  # these are no training images
+        noise = tuple(part.to(index.device) for part in model.noise(elsewhere, streams))
         for name, values in model.loss(split.pixels(index), split.labels[index], noise, epoch=None).items():
             seen[name].append(values)
     x = split.pixels(slice(RECONSTRUCTED))

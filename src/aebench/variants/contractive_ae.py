@@ -39,11 +39,11 @@ class ContractiveAE(DeterministicAutoencoder):
         super().__init__(network, spec)
         self.config, self.latent_dim = config, network.latent_dim
 
-    def noise(self, size: int, streams: Streams) -> Noise:
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
         """The signs of an estimate, `[P, B, L]`; nothing where the norm is exact."""
         if self.config.probes is None:
             return ()
-        return (random_signs(self.config.probes, size, self.latent_dim, streams["noise"]),)
+        return (random_signs(self.config.probes, len(index), self.latent_dim, streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """‖x − f(g(x))‖² + λ ‖∂g/∂x‖²_F, and its two parts, `[B]`."""

@@ -104,9 +104,9 @@ class CVAE(LatentVariableModel):
         result: Tensor = network(values, y) if self.concat else network(values)
         return result
 
-    def noise(self, size: int, streams: Streams) -> Noise:
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
         """Standard normal ε for the samples of q(z|x, y): `[B, L]`."""
-        return (torch.randn(size, self.class_means.shape[-1], generator=streams["noise"]),)
+        return (torch.randn(len(index), self.class_means.shape[-1], generator=streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """−E_q log p(x|z, y) + β KL(q‖p(z|y)): nats, `[B]`."""

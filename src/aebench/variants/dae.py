@@ -29,9 +29,9 @@ class DAE(DeterministicAutoencoder):
         self.config = config
         self.pixels = spec.pixels
 
-    def noise(self, size: int, streams: Streams) -> Noise:
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
         """What the corruption of each image takes at random, `[B, D]`."""
-        return (draw(self.config, (size, self.pixels), streams["corruption"]),)
+        return (draw(self.config, (len(index), self.pixels), streams["corruption"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """‖x − f(g(x̃))‖², `[B]`: the error against the clean image."""

@@ -107,14 +107,20 @@ class HVAE(LatentVariableModel):
         likelihood: Likelihood = self.pixels(self.decoder(z))
         return likelihood
 
-    def noise(self, size: int, streams: Streams) -> Noise:
-        """Standard normal ε for both levels: `[*draws, B, L]`."""
-        return (torch.randn(*self.objective.draws, size, self.lower + self.upper, generator=streams["noise"]),)
+    def before_training(self, images: Tensor, streams: Streams) -> None:
+        """What the prior keeps of them."""
+        self.to_prior.before_training(images, streams)
+
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
+        """Standard normal ε for both levels, `[*draws, B, L]`, and the prior's own."""
+        size = (*self.objective.draws, len(index), self.lower + self.upper)
+        return (torch.randn(size, generator=streams["noise"]), *self.to_prior.noise(index, streams))
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """That of the objective: nats, `[B]`."""
-        (epsilon,) = noise
-        return objectives.loss(self.objective, self, x, y, epsilon, epoch)
+        epsilon, *of_prior = noise
+        prior = TwoLevelPrior(self, self.to_prior.of_batch(self.upper_posterior, *of_prior))
+        return objectives.loss(self.objective, self, prior, x, y, epsilon, epoch)
 
 
 @final

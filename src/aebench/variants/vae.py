@@ -76,11 +76,17 @@ class VAE(LatentVariableModel):
         likelihood: Likelihood = self.pixels(self.decoder(z))
         return likelihood
 
-    def noise(self, size: int, streams: Streams) -> Noise:
-        """Standard normal ε for the samples of q(z|x): `[*draws, B, L]`."""
-        return (torch.randn(*self.objective.draws, size, self.latent_dim, generator=streams["noise"]),)
+    def before_training(self, images: Tensor, streams: Streams) -> None:
+        """What the prior keeps of them."""
+        self.to_prior.before_training(images, streams)
+
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
+        """Standard normal ε for the samples of q(z|x), `[*draws, B, L]`, and the prior's own."""
+        epsilon = torch.randn(*self.objective.draws, len(index), self.latent_dim, generator=streams["noise"])
+        return (epsilon, *self.to_prior.noise(index, streams))
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """That of the objective: nats, `[B]`."""
-        (epsilon,) = noise
-        return objectives.loss(self.objective, self, x, y, epsilon, epoch)
+        epsilon, *of_prior = noise
+        prior = self.to_prior.of_batch(self.posterior, *of_prior)
+        return objectives.loss(self.objective, self, prior, x, y, epsilon, epoch)

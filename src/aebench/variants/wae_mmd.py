@@ -37,9 +37,9 @@ class WAE(DeterministicAutoencoder):
         super().__init__(network, spec)
         self.mmd_weight, self.latent_dim = config.mmd_weight, network.latent_dim
 
-    def noise(self, size: int, streams: Streams) -> Noise:
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
         """Samples of N(0, I), `[B, L]`."""
-        return (torch.randn(size, self.latent_dim, generator=streams["noise"]),)
+        return (torch.randn(len(index), self.latent_dim, generator=streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """‖x − f(g(x))‖² + λ·MMD², and its two parts, `[B]`; an image's share of the latter is that of `mmd`."""

@@ -53,9 +53,9 @@ class DearPrior(LatentVariableModel):
         likelihood: Likelihood = self.pixels(self.decoder(z))
         return likelihood
 
-    def noise(self, size: int, streams: Streams) -> Noise:
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
         """ε, `[B, L]`."""
-        return (torch.randn(size, self.latent_dim, generator=streams["noise"]),)
+        return (torch.randn(len(index), self.latent_dim, generator=streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """The ELBO's negative, its rate from the sample."""

@@ -81,9 +81,9 @@ class Flow(LatentVariableModel):
         likelihood: Likelihood = self.pixels(self.decoder(z))
         return likelihood
 
-    def noise(self, size: int, streams: Streams) -> Noise:
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
         """ε, `[B, L]`."""
-        return (torch.randn(size, self.class_means.shape[-1], generator=streams["noise"]),)
+        return (torch.randn(len(index), self.class_means.shape[-1], generator=streams["noise"]),)
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """The ELBO's negative, its rate from the sample."""

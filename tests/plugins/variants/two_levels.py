@@ -87,9 +87,9 @@ class TwoLevels(LatentVariableModel):
         likelihood: Likelihood = self.pixels(self.decoder(z))
         return likelihood
 
-    def noise(self, size: int, streams: Streams) -> Noise:
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
         """ε for each level, z₂ and z₁."""
-        return tuple(torch.randn(size, level, generator=streams["noise"]) for level in (self.upper, self.lower))
+        return tuple(torch.randn(len(index), level, generator=streams["noise"]) for level in (self.upper, self.lower))
 
     def loss(self, x: Tensor, y: Tensor, noise: Noise, *, epoch: int | None) -> dict[str, Tensor]:
         """The ELBO's negative, its rate from the sample."""

@@ -1,7 +1,8 @@
 """The quantities that are optimised and estimated, as the papers write them.
 
 Every file here is an objective, and its name is the `objective` that params.yaml gives to a variant. A file holds
-`Config`, an `aebench.config.ObjectiveConfig` with its own settings, and `loss(config, model, x, y, noise, beta)`.
+`Config`, an `aebench.config.ObjectiveConfig` with its own settings, and
+`loss(config, model, prior, x, y, noise, beta)`.
 
 Shapes: B images of D pixels, latents of L dimensions, K samples. Everything is summed over pixels and latents
 and returned for each image; the mean over images is taken once, by the caller. Unit: nats, except squared errors.
@@ -44,20 +45,27 @@ def objectives() -> dict[str, type[ObjectiveConfig]]:
 
 
 def loss(
-    config: ObjectiveConfig, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, epoch: int | None
+    config: ObjectiveConfig,
+    model: GenerativeModel,
+    prior: Prior,
+    x: Tensor,
+    y: Tensor,
+    noise: Tensor,
+    epoch: int | None,
 ) -> dict[str, Tensor]:
     """The loss of each image and its parts, nats, `[B]` each; `loss` is what training minimises.
 
     Args:
         config: which one.
-        model: its prior, posterior and likelihood.
+        model: its posterior and likelihood.
+        prior: p(z), or p(z|y), as it is for these images: in training it may be another than the model's.
         x: `[B, D]`.
         y: `[B]`, which the model conditions on or leaves alone.
         noise: standard normal, `[*config.draws, B, L]`.
         epoch: from 1, for the warm-up; None: after it.
     """
     beta = kl_weight(config.beta, config.beta_warmup_epochs, epoch)
-    terms: dict[str, Tensor] = modules(__name__)[config.objective].loss(config, model, x, y, noise, beta)
+    terms: dict[str, Tensor] = modules(__name__)[config.objective].loss(config, model, prior, x, y, noise, beta)
     return terms
 
 

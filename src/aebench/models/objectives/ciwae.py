@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aebench.config import Count, Settings
-from aebench.models.generative import GenerativeModel, divergence
+from aebench.models.generative import GenerativeModel, Prior, divergence
 from aebench.models.latents import drawn
 from aebench.models.objectives import Unweighted, importance_weighted_bound, log_prob
 
@@ -26,9 +26,11 @@ class Config(Unweighted):
         return (self.samples,)
 
 
-def loss(config: Config, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> dict[str, Tensor]:
+def loss(
+    config: Config, model: GenerativeModel, prior: Prior, x: Tensor, y: Tensor, noise: Tensor, beta: float
+) -> dict[str, Tensor]:
     """−β (1/k) Σ log w − (1 − β) log (1/k) Σ w, the mean distortion and the rate."""
-    q, prior = model.posterior(x, y), model.prior(y)
+    q = model.posterior(x, y)
     z, log_q = drawn(q, noise)
     log_px = model.likelihood(z, y).log_prob(x)
     log_ratio = prior.log_prob(z) - (log_prob(q, z) if log_q is None else log_q)

@@ -6,7 +6,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from aebench.config import Count, ObjectiveConfig
-from aebench.models.generative import GenerativeModel
+from aebench.models.generative import GenerativeModel, Prior
 from aebench.models.latents import drawn
 from aebench.models.objectives import variational_loss
 
@@ -24,7 +24,9 @@ class Config(ObjectiveConfig):
         return self
 
 
-def loss(config: Config, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> dict[str, Tensor]:
+def loss(
+    config: Config, model: GenerativeModel, prior: Prior, x: Tensor, y: Tensor, noise: Tensor, beta: float
+) -> dict[str, Tensor]:
     """−E_q log p(x|z) + β KL(q‖p), and its two parts."""
     q = model.posterior(x, y)
-    return variational_loss(q, model.prior(y), lambda z: model.likelihood(z, y), x, *drawn(q, noise), beta=beta)
+    return variational_loss(q, prior, lambda z: model.likelihood(z, y), x, *drawn(q, noise), beta=beta)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aebench.config import ObjectiveConfig, Settings
 from aebench.models.divergences import mmd
-from aebench.models.generative import GenerativeModel
+from aebench.models.generative import GenerativeModel, Prior
 from aebench.models.latents import drawn
 from aebench.models.objectives import variational_loss
 
@@ -37,11 +37,13 @@ class Config(ObjectiveConfig):
         return ("standard_normal",)
 
 
-def loss(config: Config, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> dict[str, Tensor]:
+def loss(
+    config: Config, model: GenerativeModel, prior: Prior, x: Tensor, y: Tensor, noise: Tensor, beta: float
+) -> dict[str, Tensor]:
     """The loss, distortion and rate, and MMD², whose value for an image depends on all images of the batch."""
     q, (of_posterior, of_prior) = model.posterior(x, y), noise
     z, log_q = drawn(q, of_posterior)
-    terms = variational_loss(q, model.prior(y), lambda z: model.likelihood(z, y), x, z, log_q)
+    terms = variational_loss(q, prior, lambda z: model.likelihood(z, y), x, z, log_q)
     discrepancy = mmd(z, of_prior)
     regulariser = (1 - config.information) * terms["rate_nats"] + (config.information + config.match - 1) * discrepancy
     return {**terms, "loss": terms["distortion_nats"] + beta * regulariser, "mmd": discrepancy}

@@ -43,9 +43,11 @@ class Config(Unweighted):
         return () if self.gradient == "standard" else ("diagonal", "full_covariance")
 
 
-def loss(config: Config, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> dict[str, Tensor]:
+def loss(
+    config: Config, model: GenerativeModel, prior: Prior, x: Tensor, y: Tensor, noise: Tensor, beta: float
+) -> dict[str, Tensor]:
     """Minus the bound, the mean distortion and the rate; the gradient is that of `config.gradient`."""
-    q, prior = model.posterior(x, y), model.prior(y)
+    q = model.posterior(x, y)
     z, log_q = drawn(q, noise)
     if config.gradient == "dreg":
         return _doubly_reparameterised(q, prior, lambda z: model.likelihood(z, y), x, z)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from aebench.config import Count, Settings
-from aebench.models.generative import GenerativeModel
+from aebench.models.generative import GenerativeModel, Prior
 from aebench.models.latents import drawn
 from aebench.models.objectives import Unweighted, importance_weighted_loss
 
@@ -29,9 +29,11 @@ class Config(Unweighted):
         return (self.samples_a_bound, self.bounds)
 
 
-def loss(config: Config, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> dict[str, Tensor]:
+def loss(
+    config: Config, model: GenerativeModel, prior: Prior, x: Tensor, y: Tensor, noise: Tensor, beta: float
+) -> dict[str, Tensor]:
     """−(1/m) Σ log (1/k) Σ w, the mean distortion and the rate."""
-    q, prior = model.posterior(x, y), model.prior(y)
+    q = model.posterior(x, y)
     z, log_q = drawn(q, noise)
     terms = importance_weighted_loss(q, prior, lambda z: model.likelihood(z, y), x, z, log_q)
     return {name: values if values.dim() == 1 else values.mean(0) for name, values in terms.items()}

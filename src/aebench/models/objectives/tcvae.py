@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from aebench.config import ObjectiveConfig, Settings
-from aebench.models.generative import GenerativeModel
+from aebench.models.generative import GenerativeModel, Prior
 from aebench.models.latents import drawn, log_normal
 from aebench.models.objectives import variational_loss
 
@@ -33,9 +33,11 @@ class Config(ObjectiveConfig):
         return ("diagonal",)
 
 
-def loss(config: Config, model: GenerativeModel, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> dict[str, Tensor]:
+def loss(
+    config: Config, model: GenerativeModel, prior: Prior, x: Tensor, y: Tensor, noise: Tensor, beta: float
+) -> dict[str, Tensor]:
     """−E_q log p(x|z) + β (I + w·TC + Σ_d KL_d), and its parts; the three parts depend on all images of the batch."""
-    q, prior = model.posterior(x, y), model.prior(y)
+    q = model.posterior(x, y)
     assert isinstance(q, Independent)
     assert isinstance(q.base_dist, Normal)
     z, _ = drawn(q, noise)

@@ -10,20 +10,37 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from aebench.config import PriorConfig
-from aebench.models.autoencoder import ImageSpec
+from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.generative import Posterior, Prior
 from aebench.plugins import configurations, modules
+from aebench.randomness import Streams
 
 Encoder = Callable[[Tensor], Posterior]
 """q(z|x) of images `[B, D]`, batch shape `[B]`."""
 
 
 class PriorModule(nn.Module, ABC):
-    """What p(z) is made of, learned or not."""
+    """What p(z) is made of, learned or not.
+
+    Only a prior that is made of training images, or random while it trains, says more than p(z).
+    """
 
     @abstractmethod
     def forward(self, encoder: Encoder) -> Prior:
         """p(z), event shape `[L]`; most priors leave the encoder alone."""
+
+    def before_training(self, images: Tensor, streams: Streams) -> None:
+        """Take what it keeps of the training images, as `Autoencoder.before_training`."""
+        return
+
+    def noise(self, index: Tensor, streams: Streams) -> Noise:
+        """What `of_batch` takes at random for images at `index`, as `Autoencoder.noise`."""
+        return ()
+
+    def of_batch(self, encoder: Encoder, *noise: Tensor) -> Prior:
+        """p(z) as the loss of a batch has it, with what `noise` has drawn for that."""
+        prior: Prior = self(encoder)
+        return prior
 
 
 def priors() -> dict[str, type[PriorConfig]]:
