@@ -47,6 +47,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
     "vae, log-variances": {"kind": "vae", "log_variance_range": [-6.0, 2.0]},
     "hvae, vampprior": {"kind": "hvae", "prior": "vampprior", "pseudo_inputs": 3},
+    "hvae, exemplar": {"kind": "hvae", "prior": "exemplar", "exemplars": 5, "exemplars_a_step": 3},
     "hvae, conv": {"kind": "hvae", "architecture": "conv"},
     "hvae, iwae": {"kind": "hvae", "objective": "iwae", "samples": 3},
     "dae, salt and pepper": {"kind": "dae", "corruption": "salt_and_pepper"},

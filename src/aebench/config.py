@@ -212,6 +212,10 @@ class Part(Block):
     EXAMPLE: ClassVar[Settings] = {}
     DEFAULT: ClassVar[str]
 
+    def misfit(self, train_images: int) -> str:
+        """Why it does not fit so many training images: key, what was found, what is allowed; empty where it does."""
+        return ""
+
 
 class LikelihoodConfig(Part):
     """A p(x|z); each file in `models/likelihoods/` extends it with its settings.

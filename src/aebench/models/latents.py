@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -27,8 +28,9 @@ def log_normal(z: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
 
 
 def log_normals(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
-    """log N(z; mean, diag scale²) in nats of each z `[..., L]` under each of C Gaussians, `[C, L]` both: `[..., C]`.
+    """log N(z; mean, diag scale²) in nats of each z `[..., L]` under each of C Gaussians: `[..., C]`.
 
+    Means are `[C, L]`, and so are scales, or `[1, L]` where they are those of all.
     (z − mean)²/scale² is multiplied out, so that all pairs are matrix products; in double precision, which the result
     is of, nothing is lost by that.
     """
@@ -120,3 +122,41 @@ class NormalMixture(MixtureSameFamily):
         uniform = torch.rand(*sample_shape, 1, dtype=torch.float64).to(ends.device)
         chosen = (uniform * ends[-1] >= ends[:-1]).sum(-1)
         return torch.normal(self._means[chosen], self._scales[chosen])
+
+
+# Components of a mixture that are looked at together: memory does not grow with their number.
+TOGETHER = 1000
+
+
+@final
+class EqualMixture:
+    """(1/C) Σ_c N(mean_c, σ² I): C equal Gaussians, which may be tens of thousands; event shape `[L]`.
+
+    With `left_out` `[B, C]` the density of the b-th z of a batch is the mean over the others of its row alone. Samples
+    are those of all C.
+    """
+
+    def __init__(self, means: Tensor, log_variance: Tensor, left_out: Tensor | None = None) -> None:
+        """`means` `[C, L]`; `log_variance` of no dimension: log σ²."""
+        self.means, self.scale = means, torch.exp(0.5 * log_variance).expand(means.shape[-1])
+        log_shares = means.new_zeros(len(means), dtype=torch.float64)
+        if left_out is not None:
+            log_shares = torch.where(left_out, -torch.inf, log_shares)
+        self._log_shares = log_shares.log_softmax(-1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """In nats, `[..., L]` → `[...]`; `[..., B, L]` → `[..., B]` with `left_out`."""
+        # Of about one size: none has but one component, which may be left out.
+        size = -(-len(self.means) // -(-len(self.means) // TOGETHER))
+        blocks = zip(self.means.split(size), self._log_shares.split(size, dim=-1), strict=True)
+        of_blocks = [
+            torch.logsumexp(log_normals(z, means, self.scale[None]) + log_shares, dim=-1)
+            for means, log_shares in blocks
+        ]
+        return reduce(torch.logaddexp, of_blocks).to(z)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """`[*sample_shape, L]`, drawn from torch's global generator: the component, then one of its samples."""
+        uniform = torch.rand(tuple(sample_shape), dtype=torch.float64).to(self.means.device)
+        chosen = (uniform * len(self.means)).long()
+        return torch.normal(self.means[chosen], self.scale.expand_as(self.means)[chosen])

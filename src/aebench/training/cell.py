@@ -14,7 +14,7 @@ from aebench.models.autoencoder import ImageSpec
 from aebench.paths import Layout
 from aebench.store import Store
 from aebench.training.checkpoints import Checkpoints, none
-from aebench.training.run import in_words, train_run, untrained
+from aebench.training.run import in_words, naming, train_run, untrained
 from aebench.training.trained_run import TrainedRun, pack, pack_runs, unpack_runs
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def train_cell(
         checkpoints: where the checkpoint of all of them lies and goes.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or the images are too few for the prior.
         DataError: the data set is missing or damaged, or too small.
     """
     from aebench.training.stacked import train_stacked
@@ -131,17 +131,18 @@ def train_cell(
     def after_epoch(epoch: int, rows: list[dict[str, float]]) -> None:
         report(epoch, config.training.epochs, in_words(rows[0]))
 
-    histories = train_stacked(
-        models,
-        splits.train,
-        splits.validation,
-        config.training,
-        seeds,
-        device,
-        resume=checkpoints.read() if checkpoints else None,
-        after_epoch=after_epoch,
-        checkpoint=checkpoints.writer() if checkpoints else none,
-    )
+    with naming(config.variant):
+        histories = train_stacked(
+            models,
+            splits.train,
+            splits.validation,
+            config.training,
+            seeds,
+            device,
+            resume=checkpoints.read() if checkpoints else None,
+            after_epoch=after_epoch,
+            checkpoint=checkpoints.writer() if checkpoints else none,
+        )
     return [
         pack(model.cpu(), history, config, dataset, seed, spec)
         for model, history, seed in zip(models, histories, seeds, strict=True)

@@ -1,5 +1,7 @@
 """One run of the benchmark, from configuration to files: a variant, a data set, a seed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,7 @@ def train_run(
         checkpoints: where the checkpoint lies and goes.
 
     Raises:
-        ConfigError: the network does not fit the images.
+        ConfigError: the network does not fit the images, or they are too few for the prior.
         DataError: the data set is missing or damaged, or too small.
     """
     splits = load(data, dataset, config.data)
@@ -48,16 +50,17 @@ def train_run(
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
         report(epoch, config.training.epochs, in_words(row))
 
-    history = train(
-        model,
-        splits.train,
-        splits.validation,
-        config.training,
-        seed,
-        resume=checkpoints.read() if checkpoints else None,
-        after_epoch=after_epoch,
-        checkpoint=checkpoints.writer() if checkpoints else none,
-    )
+    with naming(config.variant):
+        history = train(
+            model,
+            splits.train,
+            splits.validation,
+            config.training,
+            seed,
+            resume=checkpoints.read() if checkpoints else None,
+            after_epoch=after_epoch,
+            checkpoint=checkpoints.writer() if checkpoints else none,
+        )
     return pack(model, history, config, dataset, seed, spec)
 
 
@@ -67,13 +70,20 @@ def untrained(config: RunConfig, spec: ImageSpec, seed: int) -> Autoencoder:
     Raises:
         ConfigError: the network does not fit the images, or the loss is no pure function.
     """
-    try:
+    with naming(config.variant):
         with drawing_from(generator(seed, "weights")):
             model = build(config.model, config.network, spec)
         require_purity(model, spec)
-    except ConfigError as error:
-        raise ConfigError(f"{config.variant}: {error}") from None
     return model
+
+
+@contextmanager
+def naming(variant: str) -> Iterator[None]:
+    """A ConfigError that is raised inside the block names the variant."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{variant}: {error}") from None
 
 
 def in_words(row: dict[str, float]) -> str:

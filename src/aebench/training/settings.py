@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from aebench import yaml
-from aebench.config import Block, Network, Params, PixelLikelihood, Training, VariantConfig
+from aebench.config import Block, Network, Params, PixelLikelihood, Training, VariantConfig, part_types
 from aebench.data.datasets import DatasetFacts, facts
 from aebench.data.description import BINARIZED
 from aebench.data.raw_dataset import SMALLEST_SPLIT
@@ -140,6 +140,10 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
                 f"data.{data.key}: found {found} of the {images} training images of {dataset}, "
                 f"allowed: 0, or a {what} that leaves {SMALLEST_SPLIT} images on both sides"
             )
+        for variant in params.variants:
+            for key in part_types(type(params.models[variant])):
+                if misfit := getattr(params.models[variant], key).misfit(images - held_out):
+                    raise ConfigError(f"models.{variant}.{misfit} of {dataset}")
     for variant in params.variants:
         network = params.run(variant).network
         if facts.shape and (misfit := network.misfit(facts.shape)):

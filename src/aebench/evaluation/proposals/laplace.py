@@ -18,6 +18,7 @@ from torch.func import grad, jvp, vmap
 
 from aebench.errors import Diverged
 from aebench.models.generative import GenerativeModel, Prior
+from aebench.models.latents import EqualMixture
 
 # Gauss–Newton steps. After one that does not gain, the next from the same point is shorter.
 STEPS = 1
@@ -240,7 +241,12 @@ def _curvature(prior: Prior, z: Tensor) -> Tensor:
 
 
 def _precisions(gaussian: object) -> Tensor | None:
-    """The inverse covariances `[..., L, L]` of Gaussians of batch shape `[...]`; None of any other distribution."""
+    """The inverse covariances `[..., L, L]` of Gaussians of batch shape `[...]`; None of any other distribution.
+
+    That of equal Gaussians is one for all of them.
+    """
+    if isinstance(gaussian, EqualMixture):
+        return torch.diag_embed(gaussian.scale**-2)
     if isinstance(gaussian, Independent) and isinstance(gaussian.base_dist, Normal):
         return torch.diag_embed(gaussian.base_dist.scale**-2)
     if isinstance(gaussian, MultivariateNormal):
