@@ -21,6 +21,8 @@ SMALL = {
     "network": {"hidden": [12, 12]},
     "evaluation": {"importance_samples": 40},
     "pseudo_inputs": 5,
+    "exemplars": 100,
+    "exemplars_a_step": 10,
 }
 
 
@@ -47,8 +49,9 @@ def small(project: Checkout, table: str, *variants: str) -> None:
     for block in ("training", "network", "evaluation"):
         params[block] |= SMALL[block]  # type: ignore[operator]
     for model in params["models"].values():
-        if "pseudo_inputs" in model:
-            model["pseudo_inputs"] = SMALL["pseudo_inputs"]
+        for setting in ("pseudo_inputs", "exemplars", "exemplars_a_step"):
+            if setting in model:
+                model[setting] = SMALL[setting]
         if "hidden_of_levels" in model:
             model["hidden_of_levels"] = [12]
     with file.open("w") as stream:
