@@ -216,6 +216,16 @@ def test_no_pixel_is_less_likely_than_its_smallest_probability() -> None:
             {"objective": "infovae", "information": 0, "match": 1, "prior": "mixture", "components": 2},
             "prior: found mixture with objective infovae, allowed: standard_normal",
         ),
+        ({"prior": "exemplar", "posterior": "full_covariance"}, "posterior: found full_covariance with prior exemplar"),
+        (
+            {"prior": "exemplar", "objective": "infovae", "information": 0, "match": 1},
+            "prior: found exemplar with objective infovae, allowed: standard_normal",
+        ),
+        (
+            {"prior": "exemplar", "exemplars": 9, "exemplars_a_step": 10},
+            "exemplars_a_step: found 10 with 9 exemplars, allowed: at most 9",
+        ),
+        ({"prior": "exemplar", "exemplars_a_step": 1}, "exemplars_a_step: found 1, allowed: "),
         ({"prior": "vamp"}, r"prior: found 'vamp', allowed: .* \(did you mean vampprior\?\)"),
     ],
 )

@@ -188,6 +188,21 @@ def test_runs_that_are_stacked_go_on_together(digits_file: Path, checkpoints: Ch
     assert len(fewer) == 2
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_run_goes_on_with_its_exemplars(stacked: bool, digits_file: Path, checkpoints: Checkpoints) -> None:
+    own = settings("vae", epochs=3, prior="exemplar", exemplars=8, exemplars_a_step=4)
+
+    def run(report, **how):  # type: ignore[no-untyped-def]
+        if stacked:
+            return [run.files for run in train_cell(own, "digits", (0, 1), digits_file, report, **how)]
+        return [train_run(own, "digits", 0, digits_file, report, **how).files]
+
+    whole = run(silent)
+    with pytest.raises(Interrupted):
+        run(until(2), checkpoints=checkpoints)
+    assert run(silent, checkpoints=checkpoints) == whole
+
+
 def test_a_state_holds_all_that_changes(digits_file: Path, checkpoints: Checkpoints) -> None:
     """Every tensor of a model in training is in its checkpoint, averages and generators too."""
     states: list[TrainingState] = []
