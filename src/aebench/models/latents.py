@@ -11,6 +11,9 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 
 from aebench.models.generative import Posterior, log_prob_of_noise
 
+# Components of an `EqualMixture` that are looked at together: memory does not grow with their number.
+TOGETHER = 1000
+
 
 def diagonal_normal(mean: Tensor, log_variance: Tensor) -> Independent[Normal]:
     """N(mean, diag exp(log_variance)), both `[..., L]`."""
@@ -30,7 +33,8 @@ def log_normal(z: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
 def log_normals(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     """log N(z; mean, diag scale²) in nats of each z `[..., L]` under each of C Gaussians: `[..., C]`.
 
-    Means are `[C, L]`, and so are scales, or `[1, L]` where they are those of all.
+    Means are `[C, L]`, and so are scales, or `[1, L]` where all have the same.
+
     (z − mean)²/scale² is multiplied out, so that all pairs are matrix products; in double precision, which the result
     is of, nothing is lost by that.
     """
@@ -124,16 +128,12 @@ class NormalMixture(MixtureSameFamily):
         return torch.normal(self._means[chosen], self._scales[chosen])
 
 
-# Components of a mixture that are looked at together: memory does not grow with their number.
-TOGETHER = 1000
-
-
 @final
 class EqualMixture:
     """(1/C) Σ_c N(mean_c, σ² I): C equal Gaussians, which may be tens of thousands; event shape `[L]`.
 
-    With `left_out` `[B, C]` the density of the b-th z of a batch is the mean over the others of its row alone. Samples
-    are those of all C.
+    With `left_out` `[B, C]` the density at the b-th z of a batch is the mean over the components that its row does not
+    leave out. Samples are those of all C.
     """
 
     def __init__(self, means: Tensor, log_variance: Tensor, left_out: Tensor | None = None) -> None:
@@ -146,8 +146,8 @@ class EqualMixture:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """In nats, `[..., L]` → `[...]`; `[..., B, L]` → `[..., B]` with `left_out`."""
-        # Of about one size: none has but one component, which may be left out.
-        size = -(-len(self.means) // -(-len(self.means) // TOGETHER))
+        # All of about one size: a block of a single component, if that is left out, would have no slope.
+        size = math.ceil(len(self.means) / math.ceil(len(self.means) / TOGETHER))
         blocks = zip(self.means.split(size), self._log_shares.split(size, dim=-1), strict=True)
         of_blocks = [
             torch.logsumexp(log_normals(z, means, self.scale[None]) + log_shares, dim=-1)

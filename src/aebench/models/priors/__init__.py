@@ -22,7 +22,7 @@ Encoder = Callable[[Tensor], Posterior]
 class PriorModule(nn.Module, ABC):
     """What p(z) is made of, learned or not.
 
-    Only a prior that is made of training images, or random while it trains, says more than p(z).
+    The other methods are for one that keeps training images, or whose p(z) depends on the batch while it trains.
     """
 
     @abstractmethod
