@@ -19,7 +19,7 @@ from test_user_datasets import archive, pixels, whole
 
 from aebench.config import Expost
 from aebench.data.datasets import Split, Splits, facts, facts_of, fetch, load
-from aebench.data.description import BINARIZED, Pair, describe
+from aebench.data.description import BINARIZED, Pair, describe, write
 from aebench.data.outside import pair
 from aebench.errors import DataError, Diverged
 from aebench.evaluation.context import Context
@@ -80,6 +80,23 @@ def test_a_file_without_outside_images_does_not_speak_of_them(digits_file: Path)
     content = digits_file.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert set(json.loads(header["__metadata__"]["aebench"])) == {"shape", "classes", "binarization", "files"}
+
+
+def test_a_file_that_contradicts_itself_is_one_line(mine: Path) -> None:
+    content = fetched("digits_vs_mine", mine)
+    arrays, about = arrays_of(content), describe(content)
+    images = arrays.pop("outside_images")
+    spoilt = (
+        write(arrays, about),
+        write(arrays | {"outside_images": images[..., :7]}, about),
+        write(arrays | {"outside_images": images}, replace(about, pair=("digits",))),  # type: ignore[arg-type]
+    )
+    for data in spoilt:
+        with pytest.raises(
+            DataError, match=r"damaged .*; delete it and run `dvc repro fetch@digits_vs_mine`"
+        ) as caught:
+            load(data, "digits_vs_mine", 0.1)
+        assert "\n" not in str(caught.value)
 
 
 KNOWN = {
