@@ -100,6 +100,32 @@ BAD: list[tuple[Edit, str]] = [
         r"datasets\[0\]: found 'mnist_binry', allowed: fashion_mnist, .*, svhn \(did you mean mnist_binary\?\); "
         "grey ones also as NAME_binary, NAME_binary_fixed, NAME_binary_threshold; or NAME where datasets/ holds",
     ),
+    (
+        put("datasets", ["fashion_mnist_vs_mnits"]),
+        r"datasets\[0\]: found 'fashion_mnist_vs_mnits', of which mnits is no data set, allowed: fashion_mnist, .*, "
+        r"svhn \(did you mean mnist\?\); .*; or two of these as NAME_vs_OTHER$",
+    ),
+    (
+        put("datasets", ["fashion_mnist", "fashion_mnist_vs_fashion_mnist"]),
+        r"datasets\[1\]: found 'fashion_mnist_vs_fashion_mnist', allowed: two different data sets$",
+    ),
+    (
+        put("datasets", ["fashion_mnist_vs_cifar10"]),
+        r"datasets\[0\]: found 'fashion_mnist_vs_cifar10', images of 1 × 28 × 28 in fashion_mnist and of 3 × 32 × 32 "
+        "in cifar10, allowed: one size and number of channels$",
+    ),
+    (
+        put("datasets", ["mnist_binary_vs_omniglot_binary"]),
+        "found 'mnist_binary_vs_omniglot_binary', allowed: how pixels are binarised once, at the end, as in NAME_vs_",
+    ),
+    (
+        put("datasets", ["cifar10_vs_svhn_binary"]),
+        "found 'cifar10_vs_svhn_binary', of which svhn_binary is no data set, allowed: .* NAME_binary, ",
+    ),
+    (
+        lambda c: (put("datasets", ["mnist_vs_omniglot_binary"])(c), put("models.vae.likelihood", "gaussian")(c)),
+        "models.vae.likelihood: found gaussian with mnist_vs_omniglot_binary, whose pixels are 0 or 1",
+    ),
     (put("data", {}), "data.validation_fraction: missing, allowed: a share, or validation_images in its place"),
     (
         put("data.validation_images", 100),

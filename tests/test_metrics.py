@@ -5,17 +5,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, tiny
 from test_evaluate import EVALUATION, config, small
 from test_pairs import PROTOCOL, FakeCell, metrics_paired
 
 from aebench.config import Evaluation, Expost
-from aebench.data.datasets import Splits, load
+from aebench.data.datasets import Split, Splits, load
 from aebench.errors import ConfigError
 from aebench.evaluation import metrics as registry
 from aebench.evaluation.context import Context
@@ -143,7 +145,9 @@ def test_every_metric_is_measured_or_has_a_reason(
 ) -> None:
     data = small(digits_file, tmp_path / "data.safetensors", images)
     model = tiny(**MODELS[name]).requires_grad_(False)
-    found, reasons = measure(Context(model, load(data, "digits", 0.1), how, 0, lambda *_: None))
+    splits = load(data, "digits", 0.1)
+    splits = replace(splits, outside=Split(splits.test.images, torch.full((images,), -1)))
+    found, reasons = measure(Context(model, splits, how, 0, lambda *_: None))
     measured = numbers(found)
     assert measured.keys() | reasons.keys() == chosen_metrics(how.extra).keys()
     assert not measured.keys() & reasons.keys()

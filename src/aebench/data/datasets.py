@@ -19,6 +19,7 @@ from aebench.data import user_datasets
 from aebench.data.binarization import binarized
 from aebench.data.builtin import DATASETS
 from aebench.data.description import Arrays, Binarization, Description, describe, write
+from aebench.data.outside import pair, require_one_shape
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, reason
 from aebench.data.sources import checksum, local_folder, obtain
 from aebench.errors import DataError
@@ -53,29 +54,60 @@ def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
     return built_in | {name: DatasetFacts(None, None, one.binarization != "none") for name, one in found.items()}
 
 
+def facts_of(name: str, known: Mapping[str, DatasetFacts]) -> DatasetFacts:
+    """What the check must know of one data set, which may be NAME_vs_OTHER, from the `facts` of all that are no pair.
+
+    Raises:
+        KeyError: with the name that no data set has, the whole one or a part of it.
+        DataError: two data sets do not make a pair.
+    """
+    both = pair(name, {one: facts.binarized for one, facts in known.items()})
+    if both is None:
+        return known[name]
+    inside, outside = known[both.inside], known[both.outside]
+    if inside.shape and outside.shape:
+        require_one_shape(both, inside.shape, outside.shape)
+    return inside
+
+
 def fetch(
     name: str, raw: Path, source_dir: Path | None, log: Callable[[str], None], folders: Iterable[Path] = ()
 ) -> bytes:
     """A data set as the content of a safetensors file, in which its description stands too.
 
     Args:
-        name: a key of `DATASETS`, or the name of a data set in `folders`.
+        name: a key of `DATASETS`, the name of a data set in `folders`, or NAME_vs_OTHER with two of these.
         raw: the folder that holds the folders of raw files.
         source_dir: the user's folder, looked into before any network, and before it one in it of the raw files' name.
         log: gets one line for every source that was tried.
         folders: where the user's own data sets lie.
 
     Raises:
-        DataError: no source has the files, or the user's files are not in order.
+        DataError: no source has the files, the user's files are not in order, or two data sets do not make a pair.
+        KeyError: there is no such data set.
     """
-    if name in DATASETS:
-        arrays, description = _fetch_built_in(name, raw, source_dir, log)
-    else:
-        user_dataset = user_datasets.find(folders, taken=DATASETS)[name]
-        arrays, found = user_datasets.read(user_dataset.path, log)
-        shape = arrays["train_images"].shape[1:]
-        description = Description(shape, found.classes, user_dataset.binarization, found.files)
-    return write(binarized(arrays, description.binarization, name), description)
+    user = user_datasets.find(folders, taken=DATASETS)
+
+    def one(name: str, log: Callable[[str], None]) -> tuple[Arrays, Description]:
+        if name in DATASETS:
+            arrays, about = _fetch_built_in(name, raw, source_dir, log)
+        else:
+            arrays, found = user_datasets.read(user[name].path, log)
+            shape = arrays["train_images"].shape[1:]
+            about = Description(shape, found.classes, user[name].binarization, found.files)
+        return binarized(arrays, about.binarization, name), about
+
+    both = pair(name, {each: found.binarization != "none" for each, found in (dict(DATASETS) | user).items()})
+    if both is None:
+        return write(*one(name, log))
+    arrays, about = one(both.inside, log)
+    others, other = one(both.outside, lambda line: log(f"{both.outside}: {line}"))
+    try:
+        require_one_shape(both, about.shape, other.shape)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    files = about.files | {f"{both.outside}/{file}": sha256 for file, sha256 in other.files.items()}
+    return write(arrays | {"outside_images": others["test_images"]}, replace(about, files=files, pair=both))
 
 
 def _fetch_built_in(
@@ -133,7 +165,7 @@ class Splits:
     """A data set as a run sees it; the three splits share no image, and are the same for every variant and seed.
 
     `shape`: of an image, (C, H, W). `classes`: how many. `own_validation`: the data set brought its validation
-    split, and none was drawn.
+    split, and none was drawn. `outside`: images of another data set, without its labels: they are −1, no class.
     """
 
     train: Split
@@ -143,11 +175,13 @@ class Splits:
     classes: int
     binarization: Binarization = "none"
     own_validation: bool = False
+    outside: Split | None = None
 
     def to(self, device: torch.device) -> "Splits":
         """The same splits on a device; the training images' dynamic binarization is fixed before."""
-        train = self.train.fixed("train")
-        return replace(self, train=train.to(device), validation=self.validation.to(device), test=self.test.to(device))
+        train, outside = self.train.fixed("train"), None if self.outside is None else self.outside.to(device)
+        moved = replace(self, train=train.to(device), validation=self.validation.to(device), test=self.test.to(device))
+        return replace(moved, outside=outside)
 
     @property
     def class_shares(self) -> tuple[float, ...]:
@@ -159,7 +193,8 @@ class Splits:
 def load(data: Path | bytes, name: str, held_out: Data | float) -> Splits:
     """The splits of the data set `name`.
 
-    Where pixels are drawn with each use, those of validation and test are fixed here.
+    Where pixels are drawn with each use, those of validation and test are fixed here. What is drawn of NAME_vs_OTHER is
+    what is drawn of NAME, and of its outside images what is drawn of OTHER's test images.
 
     Args:
         data: a file that `fetch` made, or its content.
@@ -176,6 +211,7 @@ def load(data: Path | bytes, name: str, held_out: Data | float) -> Splits:
         about = describe(data)
         train, test = (_labelled(content, split, about) for split in ("train", "test"))
         own = _labelled(content, "validation", about) if "validation_images" in content else None
+        outside = _outside(content, about)
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; run `dvc repro fetch@{name}`") from None
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
@@ -183,6 +219,8 @@ def load(data: Path | bytes, name: str, held_out: Data | float) -> Splits:
         raise DataError(
             f"{where} is damaged ({_in_words(error)}); delete it and run `dvc repro fetch@{name}`"
         ) from None
+    if about.pair:
+        name = about.pair.inside
     held_out = held_out if isinstance(held_out, Data) else Data(validation_fraction=held_out)
     train, validation = (train, own) if own else _hold_out(*train, name, held_out)
     counts = torch.bincount(train[1], minlength=len(about.classes))
@@ -201,6 +239,7 @@ def load(data: Path | bytes, name: str, held_out: Data | float) -> Splits:
         classes=len(about.classes),
         binarization=about.binarization,
         own_validation=own is not None,
+        outside=outside,
     )
 
 
@@ -246,12 +285,28 @@ def _last_of_each_class(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _labelled(content: Mapping[str, NDArray[np.generic]], split: str, about: Description) -> Labelled:
     """Images `[N, D]` and labels `[N]` of one split, which agree with each other and with the description."""
-    images, labels = content[f"{split}_images"], content[f"{split}_labels"]
-    if images.dtype != np.uint8 or images.shape[1:] != about.shape or labels.dtype != np.int64:
+    images, labels = _images(content, split, about), content[f"{split}_labels"]
+    if labels.dtype != np.int64 or labels.shape != (len(images),):
+        raise ValueError(f"{split}_labels: found {labels.dtype} of shape {labels.shape}")
+    if not np.isin(labels, np.arange(len(about.classes))).all():
+        raise ValueError(f"{split}_labels do not fit the classes")
+    return images, torch.from_numpy(labels)
+
+
+def _outside(content: Mapping[str, NDArray[np.generic]], about: Description) -> Split | None:
+    """The test images of a pair's other data set, drawn as that one draws them; None where there is no pair."""
+    if about.pair is None:
+        return None
+    images, dynamic = _images(content, "outside", about), about.binarization == "stochastic"
+    return Split(images, torch.full((len(images),), -1), dynamic).fixed(about.pair.outside, "test")
+
+
+def _images(content: Mapping[str, NDArray[np.generic]], split: str, about: Description) -> Tensor:
+    """Images `[N, D]` of one split, which agree with the description."""
+    images = content[f"{split}_images"]
+    if images.dtype != np.uint8 or images.shape[1:] != about.shape:
         raise ValueError(f"{split}_images: found {images.dtype} of shape {images.shape}")
-    if labels.shape != images.shape[:1] or not np.isin(labels, np.arange(len(about.classes))).all():
-        raise ValueError(f"{split}_labels do not fit the images and the classes")
-    return torch.from_numpy(images).flatten(1), torch.from_numpy(labels)
+    return torch.from_numpy(images).flatten(1)
 
 
 def _in_words(error: Exception) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,19 @@ BINARIZED: Mapping[str, Binarization] = {
 _ENTRY = "aebench"
 
 
+class Pair(NamedTuple):
+    """Of NAME_vs_OTHER: the data set whose images a model learns, and that of the outside images."""
+
+    inside: str
+    outside: str
+
+
 @dataclass(frozen=True)
 class Description:
     """One data set, as its data file describes it.
 
     `shape` is that of an image, (C, H, W); `classes` are their names, in the order of the labels; `binarization` is how
-    the pixels are used; `files` are the SHA-256 of the raw files by name.
+    the pixels are used; `files` are the SHA-256 of the raw files by name; `pair` is None without outside images.
 
     Pixels are grey in [0, 1] (`none`), or each is 1 with its grey value as probability: drawn anew in each epoch of
     training, once and for all in validation and test (`stochastic`; Salakhutdinov & Murray 2008), or once and for all
@@ -40,11 +47,12 @@ class Description:
     classes: tuple[str, ...]
     binarization: Binarization
     files: dict[str, str]
+    pair: Pair | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """With lists for tuples."""
+        """With lists for tuples, and without a pair where there is none."""
         found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return found
+        return {key: value for key, value in found.items() if key != "pair" or value}
 
 
 def write(arrays: Arrays, description: Description) -> bytes:
@@ -69,4 +77,5 @@ def describe(data: Path | bytes) -> Description:
     channels, height, width = found["shape"]
     if found["binarization"] not in get_args(Binarization):
         raise ValueError(f"binarization is {found['binarization']!r}")
-    return Description((channels, height, width), tuple(found["classes"]), found["binarization"], found["files"])
+    pair = Pair(*map(str, found["pair"])) if "pair" in found else None
+    return Description((channels, height, width), tuple(found["classes"]), found["binarization"], found["files"], pair)

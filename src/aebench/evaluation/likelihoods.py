@@ -1,7 +1,7 @@
 """What is measured of every image's likelihood: bounds, their health, the generalisation gap, ex-post densities."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -157,17 +157,60 @@ def group_size(marginal: Marginal, samples: int) -> int:
     return max(1, min(GROUP, HELD // samples, HELD // (HELD_A_CLASS * max(marginal.classes, 1))))
 
 
-def _proposals(kind: str, marginal: Marginal, parts: Sequence[_Part], seed: int, size: int) -> list[Proposals]:
+def _proposals(
+    kind: str, marginal: Marginal, parts: Sequence[_Part], seed: int, size: int, *, labelled: bool = True
+) -> list[Proposals]:
     """Those of each part; what is fitted is fitted to all together, and to as many as `size` images."""
 
     def of(part: _Part) -> Proposals:
-        return propose(kind, marginal, part.x, seed=seed, first=part.first, label=part.label(marginal.model))
+        label = part.label(marginal.model) if labelled else None
+        return propose(kind, marginal, part.x, seed=seed, first=part.first, label=label)
 
     if kind == "amortised" or len(parts[0].x) > 1:
         return [of(part) for part in parts]
     together = _Part(parts[0].first, torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
     found = of(_padded(together, size))
     return [Proposals(*(proposal.of(image) for proposal in found)) for image in range(len(parts))]
+
+
+def outside_log_likelihood(
+    model: LatentVariableModel, outside: Split, config: Evaluation, seed: int, report: "Report"
+) -> Tensor:
+    """The importance-weighted log-likelihood of M outside images in nats, `[M]`, found as that of test images.
+
+    Raises:
+        Diverged: the decoder's derivative is not finite.
+    """
+    samples = config.importance_samples
+    found = _without_labels(
+        *(Marginal(model), outside, torch.arange(len(outside)), config.proposal, samples, seed, "outside samples"),
+        lambda done: report(done, len(outside), f"log-likelihood of outside images, K = {samples}"),
+    )
+    return torch.cat([draws.iw_log_likelihood for draws in found])
+
+
+def _without_labels(
+    marginal: Marginal,
+    split: Split,
+    places: Tensor,
+    proposal: str,
+    samples: int,
+    seed: int,
+    purpose: str,
+    report: Callable[[int], None],
+) -> Iterator[Draws]:
+    """Importance weights of the images at `places`, in ascending order, whose labels are not looked at.
+
+    Every image that is taken by itself has a generator of its own, for `purpose`. `report` is told how many are done.
+    """
+    size = group_size(marginal, samples)
+    for done, group in enumerate(places.split(size)):
+        parts = _parts(split, group)
+        of_each = _proposals(proposal, marginal, parts, seed, size, labelled=False)
+        for part, of_part in zip(parts, of_each, strict=True):
+            noise = generator(seed, purpose, part.first)
+            yield marginal.estimate(part.x, samples, noise, proposal=of_part.marginal, for_rate=False).marginal
+        report(done * size + len(group))
 
 
 def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: Evaluation, seed: int) -> float:
@@ -191,15 +234,10 @@ def expost_likelihoods(
     marginal, samples = Marginal(expost), config.expost.importance_samples
     chosen = torch.randperm(len(splits.test), generator=generator("ex-post images"))[: config.expost.images]
     values: dict[str, list[Tensor]] = defaultdict(list)
-    done = 0
-    size = group_size(marginal, samples)
-    for group in chosen.sort().values.split(size):
-        parts = _parts(splits.test, group)
-        for part, proposal in zip(parts, _proposals("laplace", marginal, parts, seed, size), strict=True):
-            noise = generator(seed, "ex-post samples", part.first)
-            found = marginal.estimate(part.x, samples, noise, proposal=proposal.marginal, for_rate=False).marginal
-            values["expost_log_likelihood_nats"].append(found.iw_log_likelihood)
-            _health(values, found, "expost_")
-        done += len(group)
-        report(done, len(chosen), f"ex-post log-likelihood, K = {samples}")
+    for found in _without_labels(
+        *(marginal, splits.test, chosen.sort().values, "laplace", samples, seed, "ex-post samples"),
+        lambda done: report(done, len(chosen), f"ex-post log-likelihood, K = {samples}"),
+    ):
+        values["expost_log_likelihood_nats"].append(found.iw_log_likelihood)
+        _health(values, found, "expost_")
     return {name: torch.cat(column).numpy() for name, column in values.items()}, expost.log_sigma.exp().item()

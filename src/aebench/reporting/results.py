@@ -139,8 +139,12 @@ class Results:
 
     @property
     def raw_files(self) -> dict[str, str]:
-        """SHA-256 of the raw files of all data sets, by name."""
-        return {name: sha256 for found in self.baselines.values() for name, sha256 in found["data"]["files"].items()}
+        """SHA-256 of the raw files of all data sets, by DATASET/FILE: MNIST and KMNIST have files of the same names."""
+        return {
+            f"{dataset}/{name}": sha256
+            for dataset, found in self.baselines.items()
+            for name, sha256 in found["data"]["files"].items()
+        }
 
     def datasets(self) -> Iterator[tuple[str, list[Cell]]]:
         """Each data set with its cells."""

@@ -6,21 +6,21 @@ from pathlib import Path
 
 from aebench import yaml
 from aebench.config import Block, Network, Params, PixelLikelihood, Training, VariantConfig, part_types
-from aebench.data.datasets import DatasetFacts, facts
+from aebench.data.datasets import DatasetFacts, facts, facts_of
 from aebench.data.description import BINARIZED
 from aebench.data.raw_dataset import SMALLEST_SPLIT
-from aebench.errors import ConfigError, plain, show
+from aebench.errors import ConfigError, DataError, plain, show
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
 from aebench.parsing import allowed, parse, parse_named, parse_network
 from aebench.training.optimizers import optimizers
 from aebench.variants import configuration
 
-# What else is allowed, by key.
-_BESIDES = {
-    "datasets": f"; grey ones also as {', '.join(f'NAME{suffix}' for suffix in BINARIZED)}; "
-    "or NAME where datasets/ holds NAME.npz or a folder NAME of images"
-}
+# What else is allowed as a data set.
+_BESIDES = (
+    f"; grey ones also as {', '.join(f'NAME{suffix}' for suffix in BINARIZED)}; "
+    "or NAME where datasets/ holds NAME.npz or a folder NAME of images; or two of these as NAME_vs_OTHER"
+)
 
 Parsers = Mapping[str, Callable[[object, str], Block]]
 
@@ -35,13 +35,14 @@ def read_params(path: Path, folders: Iterable[Path] = ()) -> Params:
     datasets = facts(folders)
     try:
         params = _parsed(yaml.read(path))
-        _check_names(params, datasets)
+        _check_names(params)
+        named = _facts(params, datasets)
         for variant in params.variants:
             _check_validation(params, variant)
             if misfit := params.models[variant].misfit(params.run(variant).network):
                 raise ConfigError(f"models.{variant}.{misfit}")
         for dataset in params.datasets:
-            _check_with_data(params, dataset, datasets[dataset])
+            _check_with_data(params, dataset, named[dataset])
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
     return params
@@ -92,10 +93,10 @@ def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
     return {**kept, **{key: value for key, value in changes.items() if value is not None or key in nullable}}
 
 
-def _check_names(params: Params, datasets: Mapping[str, DatasetFacts]) -> None:
-    """Refuse what is named twice, or is not there."""
+def _check_names(params: Params) -> None:
+    """Refuse what is named twice, and a variant that is not there."""
     for key, values, known in (
-        ("datasets", params.datasets, datasets),
+        ("datasets", params.datasets, None),
         ("variants", params.variants, params.models),
         ("seeds", params.seeds, None),
     ):
@@ -104,10 +105,25 @@ def _check_names(params: Params, datasets: Mapping[str, DatasetFacts]) -> None:
             if value in seen:
                 raise ConfigError(f"{key}[{position}]: found {show(value)} twice, allowed: each once")
             if known is not None and value not in known:
-                listed = [str(name) for name in known if key != "datasets" or not datasets[str(name)].binarized]
-                others = allowed(str(value), listed, map(str, known)) + _BESIDES.get(key, "")
-                raise ConfigError(f"{key}[{position}]: found {show(value)}, {others}")
+                raise ConfigError(f"{key}[{position}]: found {show(value)}, {allowed(str(value), known)}")
             seen.add(value)
+
+
+def _facts(params: Params, datasets: Mapping[str, DatasetFacts]) -> dict[str, DatasetFacts]:
+    """What is known of the data sets that are named; one that is not there is refused."""
+    found = {}
+    for position, name in enumerate(params.datasets):
+        where = f"datasets[{position}]: found {show(name)}"
+        try:
+            found[name] = facts_of(name, datasets)
+        except KeyError as unknown:
+            part = str(unknown.args[0])
+            of_two = f", of which {part} is no data set" if part != name else ""
+            listed = [one for one, about in datasets.items() if not about.binarized]
+            raise ConfigError(f"{where}{of_two}, {allowed(part, listed, datasets)}{_BESIDES}") from None
+        except DataError as error:
+            raise ConfigError(f"{where}, {error}") from None
+    return found
 
 
 def _check_validation(params: Params, variant: str) -> None:
