@@ -106,10 +106,14 @@ def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
         UserError: a file is not valid Python, or imports relatively from beyond its package.
     """
     found: set[Path] = set()
+    seen: set[str] = set()  # names, of which the most are imported again and again
     waiting = [stage, *named]
     whole = {layout.source / "aebench" / folder / "__init__.py" for folder in WHOLE}
     while waiting:
         name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         path = _file(layout, name)
         if path is None or path in found:
             continue
