@@ -48,7 +48,11 @@ def test_every_module_is_reached_by_a_stage() -> None:
     """Nothing lies in the package that the pipeline does not use, but for what checks its results."""
     named = {
         f"aebench.{'.'.join(folder)}.{path.stem}"
-        for folder in (("variants",), ("models", "networks"), ("models", "likelihoods"), ("training", "optimizers"))
+        for folder in (
+            ("variants",),
+            *(("models", part) for part in ("networks", "likelihoods", "priors", "posteriors", "objectives")),
+            ("training", "optimizers"),
+        )
         for path in (ROOT / "src" / "aebench").joinpath(*folder).glob("*.py")
     }
     used = {path for stage in PIPELINE for path in closure(LAYOUT, stage)}
