@@ -355,6 +355,7 @@ def unaccounted(
     return missing
 
 
+@pytest.mark.slow
 def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]]) -> None:
     made, files = ran
     used = {stage[0]: {path.relative_to(made.root).as_posix() for path in paths} for stage, paths in files.items()}
@@ -373,6 +374,7 @@ def test_whatever_a_stage_executes_counts(ran: tuple[Checkout, dict[tuple[str, .
     assert not any(unaccounted(ran).values())
 
 
+@pytest.mark.slow
 def test_a_closure_with_a_gap_would_be_noticed(
     ran: tuple[Checkout, dict[tuple[str, ...], set[Path]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from aebench.evaluation.metrics import metrics as registered
 
 PARAMS = """\
 datasets: [digits]
-variants: [ae, dae, vae, cvae, cvae_concat]
+variants: [ae, vae, cvae, cvae_concat]
 seeds: [0, 1]
 numerics: native
 device: cpu
@@ -25,7 +25,6 @@ network: {hidden: [32], latent_dim: 4}
 training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-3, select: best_validation}
 models:
   ae: {kind: ae}
-  dae: {kind: dae, corruption: masking, corruption_rate: 0.3}
   vae: {kind: vae, likelihood: bernoulli, objective: elbo, beta: 1.0, beta_warmup_epochs: 0}
   cvae: {kind: cvae, conditioning: class_prior, likelihood: bernoulli, beta: 1.0, beta_warmup_epochs: 0}
   cvae_concat: {kind: cvae, conditioning: concat, likelihood: bernoulli, beta: 1.0, beta_warmup_epochs: 0}
@@ -51,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     clone.edit("src/aebench/reporting/tables.py", *MARK)
     clone.commit("code")
     ran = clone.repro()
-    assert len(ran) == 15
+    assert len(ran) == 13
     clone.commit("results")
     return clone
 
@@ -83,7 +82,6 @@ def test_the_metric_files_keep_their_contract(project: Checkout) -> None:
     all_metrics = every | {"bits_per_dimension"}  # of 8-bit pixels alone
     defined = {
         "ae": everywhere,
-        "dae": everywhere,
         "vae": everywhere | latent,
         "cvae": everywhere | latent | labels,
         "cvae_concat": every,
@@ -133,11 +131,9 @@ def test_per_image_values_are_kept_under_the_metrics_names(project: Checkout) ->
 def test_the_pairs_are_those_that_compare(project: Checkout) -> None:
     pairs = pd.read_csv(project.root / "reports/pairs.csv")
     of_probe = pairs[pairs["metric"] == "probe_accuracy"]
-    assert set(zip(of_probe["a"], of_probe["b"], strict=True)) == {
-        *(("ae", "dae"), ("ae", "vae"), ("dae", "vae"), ("cvae", "cvae_concat")),
-    }
+    assert set(zip(of_probe["a"], of_probe["b"], strict=True)) == {("ae", "vae"), ("cvae", "cvae_concat")}
     assert len(pairs[pairs["metric"] == "iw_log_likelihood_nats"]) == 3
-    assert len(pairs[pairs["metric"] == "expost_log_likelihood_nats"]) == 10
+    assert len(pairs[pairs["metric"] == "expost_log_likelihood_nats"]) == 6
     assert (pairs["p_holm"] >= pairs["p"]).all()
     ae, vae = (
         json.loads((project.root / f"reports/metrics/digits/{variant}.json").read_text()) for variant in ("ae", "vae")
@@ -168,7 +164,7 @@ def test_the_report_is_whole_and_opens_offline(project: Checkout) -> None:
     markdown = (project.root / "reports/comparison.md").read_text()
     assert len([line for line in markdown.splitlines() if line.startswith("| **")]) == 5
     table = pd.read_csv(project.root / "reports/comparison.csv")
-    assert set(table["variant"]) >= {"ae", "dae", "vae", "cvae", "baseline:pca"}
+    assert set(table["variant"]) >= {"ae", "vae", "cvae", "baseline:pca"}
     ae = table[(table["variant"] == "ae") & (table["metric"] == "elbo_nats")].iloc[0]
     assert np.isnan(ae["mean"])
     assert "no p(z)" in ae["not_defined"]
@@ -183,7 +179,7 @@ def test_dvc_plots_every_run(project: Checkout) -> None:
         content = plots[0]["content"]
         values = content["data"]["values"]
         assert "<DVC_METRIC" not in json.dumps(content)
-        without_prior = set() if name == "bound" else {"digits/ae", "digits/dae"}
+        without_prior = set() if name == "bound" else {"digits/ae"}
         assert {value["cell"] for value in values} == {
             "digits/vae",
             "digits/cvae",
@@ -243,16 +239,14 @@ def cells(runs: list[dict[str, object]]) -> list[str]:
 
 
 EXPECTED_CELLS = sorted(
-    f"digits/{variant}{seed}"
-    for variant in ("ae", "dae", "vae", "cvae", "cvae_concat")
-    for seed in ("", "/seed-0", "/seed-1")
+    f"digits/{variant}{seed}" for variant in ("ae", "vae", "cvae", "cvae_concat") for seed in ("", "/seed-0", "/seed-1")
 )
 
 
 def test_mlflow_holds_each_run_once_after_two_syncs(project: Checkout) -> None:
     shutil.rmtree(project.root / ".aebench" / "sync")  # so that the store is asked again
     done = project.run(sys.executable, "stages/track.py")
-    assert "0 runs added, 15 already there" in done.stderr
+    assert "0 runs added, 12 already there" in done.stderr
     runs = runs_in(project)
     assert cells(runs) == EXPECTED_CELLS
     assert {run["status"] for run in runs} == {"FINISHED"}
@@ -324,7 +318,7 @@ def test_a_stage_by_hand_says_what_it_takes(project: Checkout) -> None:
     done = project.run(sys.executable, "stages/train.py", "digits", "vea")
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
-        ["error: 'vea' is not among variants in params.yaml, allowed: ae, dae, vae, cvae, cvae_concat"],
+        ["error: 'vea' is not among variants in params.yaml, allowed: ae, vae, cvae, cvae_concat"],
     )
 
 
@@ -342,10 +336,9 @@ def test_an_edit_of_one_variant_reruns_its_stages_only(project: Checkout) -> Non
 
 
 def test_a_removed_variant_leaves_no_trace(project: Checkout) -> None:
-    project.edit("params.yaml", "variants: [ae, dae, vae, cvae, cvae_concat]", "variants: [ae, vae]")
+    project.edit("params.yaml", "variants: [ae, vae, cvae, cvae_concat]", "variants: [ae, vae]")
     assert set(project.repro()) <= {"check", "report", "track"}
     for name, content in project.snapshot().items():
-        assert "dae" not in name
         assert "cvae" not in name
         if name.endswith((".md", ".csv", ".json", ".html")):
             assert b"cvae" not in content.replace(b"models.cvae", b"")
