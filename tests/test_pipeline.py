@@ -162,7 +162,7 @@ def test_the_report_is_whole_and_opens_offline(project: Checkout) -> None:
     assert page.count("bits a dimension") == 1  # no variant has it: a note says why, and no table shows it
     assert "bits a dimension is not shown" in page
     markdown = (project.root / "reports/comparison.md").read_text()
-    assert len([line for line in markdown.splitlines() if line.startswith("| **")]) == 5
+    assert len([line for line in markdown.splitlines() if line.startswith("| **")]) == 4
     table = pd.read_csv(project.root / "reports/comparison.csv")
     assert set(table["variant"]) >= {"ae", "vae", "cvae", "baseline:pca"}
     ae = table[(table["variant"] == "ae") & (table["metric"] == "elbo_nats")].iloc[0]
@@ -186,7 +186,7 @@ def test_dvc_plots_every_run(project: Checkout) -> None:
             "digits/cvae_concat",
         } | without_prior
         if name == "confusion":
-            assert sum(int(value["images"]) for value in values) == 5 * 2 * 360
+            assert sum(int(value["images"]) for value in values) == 4 * 2 * 360
 
 
 @pytest.mark.parametrize("width", [1400, 390])
@@ -196,7 +196,7 @@ def test_the_page_works_in_a_browser(project: Checkout, tmp_path: Path, width: i
     assert found["unloaded"] == []
     assert found["requests"] == []
     assert found["images"] > 15
-    assert found["canvases"] == 2 * 5
+    assert found["canvases"] == 2 * 4
     assert found["drawn"]
     assert (found["shown"], found["under"]) == ("block", found["label"])
     values = [float(value) for value in found["down"] if value]

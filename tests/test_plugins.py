@@ -1,7 +1,6 @@
 """A file that cannot be a choice is named, in one line."""
 
 import re
-import sys
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from aebench import variants
 from aebench.config import Block
 from aebench.errors import UserError
 from aebench.plugins import configurations
+from aebench.variants import ae
 
 NUMBERS = count()
 GOOD = "from aebench.config import Block\nclass Config(Block): ...\ndef make(): ...\n"
@@ -55,7 +55,7 @@ def test_a_file_that_is_no_choice_is_one_line(package: Path, content: str, said:
 
 
 def test_a_variant_whose_file_has_no_model_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(sys.modules["aebench.variants.ae"], "AE")
+    monkeypatch.delattr(ae, "AE")
     file = Path(variants.__file__).with_name("ae.py")
     with pytest.raises(UserError, match=rf"^{file}: found 0 classes that extend Autoencoder, allowed: one$"):
         tiny("ae")
