@@ -28,7 +28,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     clone = working_tree(tmp_path_factory.mktemp("dvc"))
     images = np.random.default_rng(0).integers(0, 256, (240, 6, 6), dtype=np.uint8)
     np.savez(clone.root / "datasets" / "dots.npz", images=images, labels=np.arange(240) % 3)
-    params = PARAMS.replace("[digits]", "[dots]").replace("[ae, dae, vae, cvae, cvae_concat]", "[ae, vae]")
+    params = PARAMS.replace("[digits]", "[dots]").replace("[ae, vae, cvae, cvae_concat]", "[ae, vae]")
     params = params.replace("seeds: [0, 1]", "seeds: [0]")
     (clone.root / "params.yaml").write_text(params.replace("validation_fraction: 0.1", "validation_fraction: 0.3"))
     clone.git("config", "user.name", "test")

@@ -14,7 +14,7 @@ from dvc.lock import make_lock
 from test_pipeline import PARAMS
 
 SMALL = {
-    "variants: [ae, dae, vae, cvae, cvae_concat]": "variants: [vae, cvae_concat]",
+    "variants: [ae, vae, cvae, cvae_concat]": "variants: [vae, cvae_concat]",
     "training: {epochs: 2, batch_size: 64": "training: {epochs: 8, batch_size: 8",
 }
 
