@@ -175,6 +175,7 @@ _stage.run(train)
 
 
 @pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.slow
 def test_results_are_of_the_code_that_their_stage_began_with(project: Checkout, fails: bool) -> None:
     """The code is edited and checked, as by a second `make repro`, while the stage works."""
     before = written(project)

@@ -170,6 +170,21 @@ def test_the_report_is_whole_and_opens_offline(project: Checkout) -> None:
     assert "no p(z)" in ae["not_defined"]
 
 
+def test_the_report_says_what_was_still_improving(project: Checkout) -> None:
+    """Two epochs at a small rate are not enough for anything."""
+    for variant in ("ae", "cvae"):
+        summary = (project.root / "reports/metrics/digits" / f"{variant}.json").read_text()
+        assert re.search(r'"epochs_trained": 2\.0', summary)
+    comparison = (project.root / "reports/comparison.md").read_text()
+    assert "| **ae** ‡ |" in comparison
+    assert "| **cvae** †‡ |" in comparison
+    assert comparison.count("**Caution.** Every run was still improving when its training ended.") == 1
+    page = (project.root / "reports/index.html").read_text()
+    assert page.count("Every run was still improving when its training ended.") == 1
+    assert ">ae ‡</th>" in page
+    assert ">cvae †‡</th>" in page
+
+
 def test_dvc_plots_every_run(project: Checkout) -> None:
     done = project.run("dvc", "plots", "show", "--json", "--out", str(project.root / ".aebench" / "plots"))
     assert done.returncode == 0, done.stderr

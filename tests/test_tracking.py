@@ -104,6 +104,7 @@ def test_the_variants_of_one_kind_of_run_share_their_keys(synced: Results) -> No
             assert [point.step for point in client.get_metric_history(run.info.run_id, name)] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_superseded_results_are_marked_until_they_come_back(results: Results, tmp_path: Path) -> None:
     checkout = results.copy(tmp_path / "checkout")
     checkout.track()

@@ -36,6 +36,7 @@ def results(project: Checkout, folder: str) -> set[str]:
     return {name for name in project.snapshot() if name.startswith(folder)}
 
 
+@pytest.mark.slow
 def test_a_stage_whose_dvc_was_killed_writes_before_the_next_begins_which_leaves_its_own_results(
     project: Checkout,
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_stage_whose_dvc_was_killed_writes_before_the_next_begins_which_leaves
     assert results(project, "runs/") == {f"runs/digits/ae/seed-{seed}/{file}" for seed in (0, 1, 2) for file in files}
 
 
+@pytest.mark.slow
 def test_an_evaluation_leaves_its_own_results_alone(project: Checkout) -> None:
     with_seeds(project, "[0]")
     stage(project, "train")
