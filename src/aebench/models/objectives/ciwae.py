@@ -1,4 +1,4 @@
-"""ciwae: a mean of the ELBO and the importance-weighted bound of the same samples (Rainforth et al. 2018, eq. 11)."""
+"""ciwae: a mean of the ELBO and the importance-weighted bound of the same samples (Rainforth et al. 2018)."""
 
 from typing import Annotated, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""infovae: the InfoVAE with the maximum mean discrepancy (Zhao et al. 2019, eq. 6).
+"""infovae: the InfoVAE with the maximum mean discrepancy (Zhao et al. 2019, L_InfoVAE).
 
 It minimises −E_q log p(x|z) + (1 − α) KL(q(z|x)‖p(z)) + (α + λ − 1) MMD²(q(z), p(z)): α gives back the mutual
 information that the divergence takes from the code, and λ matches q(z), of which the batch is a sample, with p(z). With

@@ -1,4 +1,4 @@
-"""miwae: the mean of several importance-weighted bounds (Rainforth et al. 2018, eq. 9).
+"""miwae: the mean of several importance-weighted bounds (Rainforth et al. 2018).
 
 With m bounds of k samples each the gradient of the encoder has the noise of m·k samples and the strength of k; `iwae`
 is that of one bound.
