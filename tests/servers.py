@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 ANSWER_500 = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nsick"
 
@@ -115,6 +116,16 @@ def pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
+def answers(server: subprocess.Popen[Any], port: int) -> bool:
+    """Whether MLflow's server comes to answer on that port; it does not when its process ends."""
+    while server.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            return True
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(0.1)  # to ask without a pause would take the time that the server needs to begin
+    return False
+
+
 @contextmanager
 def mlflow_server(folder: Path, environment: dict[str, str], *options: str) -> Iterator[int]:
     """A real MLflow server with its database in `folder`."""
@@ -127,12 +138,7 @@ def mlflow_server(folder: Path, environment: dict[str, str], *options: str) -> I
         environment = {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            while True:
-                assert server.poll() is None, (folder / "server.log").read_text()
-                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                    break
-                with suppress(subprocess.TimeoutExpired):
-                    server.wait(0.1)  # to ask without a pause would take the time that the server needs to begin
+            assert answers(server, port), (folder / "server.log").read_text()
             yield port
         finally:
             os.killpg(server.pid, signal.SIGKILL)  # with its workers, and without waiting for open connections

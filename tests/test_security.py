@@ -15,6 +15,7 @@ import psutil
 import pytest
 from checkout import Checkout, working_tree
 from conftest import RESULTS, ROOT
+from servers import answers
 
 from aebench import yaml
 from aebench.errors import ConfigError
@@ -279,9 +280,7 @@ def test_the_ui_listens_on_this_machine_alone_and_sends_no_telemetry(copy: Check
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with copy.start(sys.executable, "scripts/ui.py", str(port), **recorded) as server:
-        for line in server.stdout:  # type: ignore[union-attr]
-            if "Uvicorn running" in line or "Application startup complete" in line:
-                break
+        assert answers(server, port)
         family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
         listening = [c for process in family for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
         assert {(c.laddr.ip, c.laddr.port) for c in listening} == {("127.0.0.1", port)}
