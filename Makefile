@@ -44,10 +44,10 @@ families: $(READY) ## every kind of model on one data set, one seed, into famili
 published: $(READY) ## tables of the literature, into published/: days; ONLY=TABLE/VARIANT/SEED makes a part; goes on after any stop
 	@$(RUN) python scripts/published.py $(ONLY)
 
-test: $(READY) ## run the tests
+test: $(READY) ## run the quick tests
 	@$(RUN) python -m pytest -n 2 --dist loadfile -m 'not slow'
 
-test-all: $(READY) ## run the tests that take long: faults of servers, browsers, long walks
+test-all: $(READY) ## run the slow tests: faults of servers, browsers, long walks
 	@$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 ui: $(READY) ## sync the results into MLflow and open its UI on 127.0.0.1 (PORT=5000)

@@ -270,8 +270,9 @@ def standard_error(own: float | None, seeds: int, theirs: float | None, their_se
 HEAD = """\
 # Tables of the literature, reproduced
 
-−log p(x) on the test images in nats, less is better. *Theirs* is the paper's figure, *ours* the same quantity from
-the same protocol, but for what is listed, by the same estimator with the same number of samples. *Tight* is the same
+−log p(x) on the test images in nats, less is better. *Theirs* is the paper's figure, *ours* is the same quantity
+by the same estimator with the same number of samples. The protocol is the same but for the differences that are listed
+below each table. *Tight* is the same
 trained models' −log p(x) by this project's own estimator (a proposal fitted to each image, K = 300), and in brackets
 how much of our figure is the looseness of the other. A ± is a standard deviation over seeds. The standard error of a
 difference is √(s²/n + s'²/n') of both; a spread that is not known is taken to be the other's. It leaves out that the
