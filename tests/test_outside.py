@@ -26,7 +26,7 @@ from aebench.evaluation.context import Context
 from aebench.evaluation.document import document
 from aebench.evaluation.likelihoods import outside_log_likelihood
 from aebench.evaluation.metrics import Measured, out_of_distribution
-from aebench.evaluation.metrics.out_of_distribution import shares_below
+from aebench.evaluation.metrics.out_of_distribution import auroc
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.training.trained_run import load_run
@@ -187,23 +187,21 @@ def brute_force(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> fl
 
 
 @pytest.mark.parametrize("values", [3, 40, 10**6])  # of few values many are tied
-def test_the_mean_of_the_shares_is_the_area_under_the_curve(values: int) -> None:
+def test_it_is_the_area_under_the_curve(values: int) -> None:
     random = np.random.default_rng(values)
     inside, outside = (random.integers(0, values, size) + shift for size, shift in ((60, values / 5), (35, 0)))
-    found = shares_below(inside, outside)
-    assert found.shape == (60,)
-    assert found.mean() == pytest.approx(brute_force(inside, outside), abs=1e-12)
+    found = auroc(inside, outside)
+    assert found == pytest.approx(brute_force(inside, outside), abs=1e-12)
     of_test = np.r_[np.ones(60), np.zeros(35)]
-    assert found.mean() == pytest.approx(roc_auc_score(of_test, np.r_[inside, outside]), abs=1e-12)
-    assert found[7] == brute_force(inside[7:8], outside)
-    assert shares_below(outside, inside).mean() == pytest.approx(1 - found.mean(), abs=1e-12)
+    assert found == pytest.approx(roc_auc_score(of_test, np.r_[inside, outside]), abs=1e-12)
+    assert auroc(outside, inside) == pytest.approx(1 - found, abs=1e-12)
 
 
 def test_of_no_number_nothing_is_said() -> None:
     for spoilt in ((np.array([1.0, math.nan]), np.ones(3)), (np.ones(3), np.array([math.nan]))):
         with pytest.raises(Diverged, match="a score of an image is not a number"):
-            shares_below(*spoilt)
-    assert shares_below(np.array([1.0, -math.inf]), np.array([-math.inf, 0.0])).tolist() == [1, 0.25]
+            auroc(*spoilt)
+    assert auroc(np.array([1.0, -math.inf]), np.array([-math.inf, 0.0])) == 0.625  # pairs of 1, 1, ½ and 0
 
 
 def images(count: int, *shape: int) -> Split:
@@ -256,10 +254,6 @@ def measured(model: Autoencoder, digits: Splits, test: Split, outside: Split) ->
     return out_of_distribution.measure(Context(model, splits, EVALUATION, 0, lambda *_: None))
 
 
-def auroc(found: Measured) -> dict[str, float]:
-    return {name: values.mean() for name, values in found.per_image.items()}
-
-
 def first(split: Split, count: int) -> Split:
     return Split(split.images[:count], split.labels[:count])
 
@@ -269,12 +263,12 @@ def test_noise_is_told_from_digits_and_digits_are_not_told_from_themselves(
     name: str, trained: dict[str, Autoencoder], digits: Splits
 ) -> None:
     few, noise = first(digits.test, 40), images(30)
-    found = auroc(measured(trained[name], digits, few, noise))
+    found = measured(trained[name], digits, few, noise).of_run
     assert found.keys() == set(AUROC[name == "ae" :])
     assert min(found.values()) > 0.95
     swapped = measured(trained[name], digits, Split(noise.images, noise.labels + 1), few)
-    assert max(auroc(swapped).values()) < 0.05
-    same = auroc(measured(trained[name], digits, few, few))
+    assert max(swapped.of_run.values()) < 0.05
+    same = measured(trained[name], digits, few, few).of_run
     assert same["ood_auroc_reconstruction"] == 0.5
     if name != "ae":
         assert same["ood_auroc_likelihood"] == pytest.approx(0.5, abs=0.01)
@@ -314,7 +308,10 @@ def test_a_pair_is_trained_and_evaluated_as_its_first_data_set(mine: Path, digit
         assert of_outside.shape == (15,)
         assert found.metrics[f"ood_auroc_{score}"] == pytest.approx(brute_force(of_test, of_outside))
     written = document("digits_vs_mine", config("vae"), extra, {0: found, 1: found})
-    assert all(len(written["summary"][score]["ci95_images"]) == 2 for score in AUROC)
+    assert all("ci95" in written["summary"][score] for score in AUROC)
+    assert not any("ci95_images" in written["summary"][score] for score in AUROC)
+    assert written["protocol"]["outside_images"] == 15
+    assert "outside_images" not in document("digits", config("vae"), quick, {0: expected})["protocol"]
 
 
 def test_what_is_not_defined_has_its_reason(digits: Splits) -> None:
@@ -328,7 +325,27 @@ def test_what_is_not_defined_has_its_reason(digits: Splits) -> None:
     assert reasons("vae", beside) == {}
 
 
-def test_scores_of_two_likelihoods_are_not_compared() -> None:
-    a, b = FakeCell("a", measured=AUROC), FakeCell("b", 100, protocol={"likelihood": "gaussian"}, measured=AUROC)
-    assert metrics_paired(a, b) == {"ood_auroc_reconstruction"}
-    assert metrics_paired(a, FakeCell("c", measured=AUROC)) == set(AUROC)
+def test_no_verdict_is_drawn_from_test_images_alone() -> None:
+    """The outside images are a sample as well."""
+    assert metrics_paired(FakeCell("a", measured=AUROC), FakeCell("b", 100, measured=AUROC)) == set()
+
+
+def test_what_goes_wrong_with_an_outside_image_is_said_of_it() -> None:
+    model = tiny("vae").requires_grad_(False)
+    assert isinstance(model, LatentVariableModel)
+    for weight in model.decoder.parameters():
+        weight.fill_(math.nan)
+    with pytest.raises(Diverged, match=r"^an outside image: "):
+        outside_log_likelihood(model, images(2), EVALUATION, 0, lambda *_: None)
+
+
+def test_a_prior_is_made_once_for_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("vae", prior="exemplar", exemplars=5, exemplars_a_step=3).requires_grad_(False)
+    assert isinstance(model, LatentVariableModel)
+    made, prior = list[object](), type(model).prior
+    monkeypatch.setattr(type(model), "prior", lambda *args: made.append(args) or prior(*args))
+    for proposal in ("laplace", "amortised", "refined"):
+        made.clear()
+        how = EVALUATION.model_copy(update={"proposal": proposal})
+        outside_log_likelihood(model, images(130), how, 0, lambda *_: None)
+        assert len(made) == 1, proposal

@@ -23,6 +23,7 @@ from aebench.data.outside import pair, require_one_shape
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, reason
 from aebench.data.sources import checksum, local_folder, obtain
 from aebench.errors import DataError
+from aebench.extras import MissingPackage
 from aebench.randomness import generator
 
 Labelled = tuple[Tensor, Tensor]
@@ -122,6 +123,8 @@ def _fetch_built_in(
     obtain(dataset.files, folder, (*first, *dataset.sources()), log)
     try:
         arrays = dataset.load(folder)
+    except MissingPackage:
+        raise
     except Exception as error:  # readers of many formats fail in many ways
         raise DataError(f"{name}: the files in {folder} cannot be read: {reason(error)}") from None
     files = {file.name: checksum(folder / file.name) for file in dataset.files}

@@ -37,7 +37,9 @@ def bound_gaps(model: GenerativeModel, config: Evaluation, seed: int) -> Tensor:
     for first in range(0, config.bound_gap_images, size):
         noise = generator(seed, "simulated images", first)
         z, y, x = _simulated(marginal, min(size, config.bound_gap_images - first), noise)
-        proposal = propose(config.proposal, marginal, x, seed=seed, first=first).marginal
+        proposal = propose(
+            config.proposal, marginal, x, seed=seed, first=first, purpose="refinement, simulated images"
+        ).marginal
         found = marginal.estimate(x, budget, noise, proposal=proposal, independent_labels=True, for_rate=False)
         lower = found.marginal.log_weights
         upper = torch.cat([marginal.log_weight(x, z, y, proposal, budget)[None], lower[1:]])

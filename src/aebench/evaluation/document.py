@@ -34,12 +34,14 @@ def document(
     any_run = next(iter(results.values()))
     facts = (any_run.conditional_parts, any_run.own_validation)
     images = len(first.arrays["labels"]) if first else 0
+    outside = first.arrays.get("outside_reconstruction_mse") if first else None
     return {
         "dataset": dataset,
         "variant": config.variant,
         "kind": config.model.kind,
         "parameters": any_run.parameters,
         "protocol": protocol(any_run.binarization, config, evaluation, images, *facts)
+        | ({} if outside is None else {"outside_images": len(outside)})
         | {"seeds": len(runs), "selected_epoch": {str(seed): run.selected_epoch for seed, run in runs.items()}},
         "seeds": {str(seed): run.metrics for seed, run in runs.items()},
         "failed": failed,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aebench.config import Evaluation
 from aebench.data.datasets import Split, Splits
+from aebench.errors import Diverged
 from aebench.evaluation.diagnostics import (
     FEWEST_SAMPLES,
     effective_sample_size,
@@ -158,13 +159,20 @@ def group_size(marginal: Marginal, samples: int) -> int:
 
 
 def _proposals(
-    kind: str, marginal: Marginal, parts: Sequence[_Part], seed: int, size: int, *, labelled: bool = True
+    kind: str,
+    marginal: Marginal,
+    parts: Sequence[_Part],
+    seed: int,
+    size: int,
+    *,
+    labelled: bool = True,
+    purpose: str = "refinement",
 ) -> list[Proposals]:
     """Those of each part; what is fitted is fitted to all together, and to as many as `size` images."""
 
     def of(part: _Part) -> Proposals:
         label = part.label(marginal.model) if labelled else None
-        return propose(kind, marginal, part.x, seed=seed, first=part.first, label=label)
+        return propose(kind, marginal, part.x, seed=seed, first=part.first, label=label, purpose=purpose)
 
     if kind == "amortised" or len(parts[0].x) > 1:
         return [of(part) for part in parts]
@@ -179,14 +187,17 @@ def outside_log_likelihood(
     """The importance-weighted log-likelihood of M outside images in nats, `[M]`, found as that of test images.
 
     Raises:
-        Diverged: the decoder's derivative is not finite.
+        Diverged: the decoder's derivative is not finite at one of them.
     """
     samples = config.importance_samples
     found = _without_labels(
         *(Marginal(model), outside, torch.arange(len(outside)), config.proposal, samples, seed, "outside samples"),
         lambda done: report(done, len(outside), f"log-likelihood of outside images, K = {samples}"),
     )
-    return torch.cat([draws.iw_log_likelihood for draws in found])
+    try:
+        return torch.cat([draws.iw_log_likelihood for draws in found])
+    except Diverged as error:
+        raise Diverged(f"an outside image: {error}") from None
 
 
 def _without_labels(
@@ -206,7 +217,7 @@ def _without_labels(
     size = group_size(marginal, samples)
     for done, group in enumerate(places.split(size)):
         parts = _parts(split, group)
-        of_each = _proposals(proposal, marginal, parts, seed, size, labelled=False)
+        of_each = _proposals(proposal, marginal, parts, seed, size, labelled=False, purpose=f"refinement, {purpose}")
         for part, of_part in zip(parts, of_each, strict=True):
             noise = generator(seed, purpose, part.first)
             yield marginal.estimate(part.x, samples, noise, proposal=of_part.marginal, for_rate=False).marginal

@@ -153,7 +153,7 @@ class Measured:
     """What a family finds of a run on N test images.
 
     `per_image`: by metric the values `[N]` of which it is the mean or the median. `of_run`: the metrics that are
-    figures of the whole run. `vectors`: figures that are no single number. `behind`: values of every image behind a
+    figures of the whole run. `vectors`: figures that are no single number. `behind`: values of images behind a
     metric, which are kept with the others. `arrays`: what the report's pictures need besides.
     """
 

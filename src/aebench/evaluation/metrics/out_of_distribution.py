@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from aebench.evaluation.context import Context
 
 OPTIONAL = True
+# Figures of a run, and not means over images, though each is one of the test images' shares: its error comes from the
+# outside images as well, so neither an interval over test images nor a verdict from them would hold.
 METRICS = (
-    Metric("ood_auroc_likelihood", "OOD AUROC, log p̂(x)", "", "↑", own_likelihood, digits=3, place=360),
-    Metric("ood_auroc_reconstruction", "OOD AUROC, reconstruction", "", "↑", everything, digits=3, place=370),
+    Metric("ood_auroc_likelihood", "OOD AUROC, log p̂(x)", "", "↑", own_likelihood, average=None, digits=3, place=360),
+    Metric(
+        *("ood_auroc_reconstruction", "OOD AUROC, reconstruction", "", "↑", everything),
+        average=None,
+        digits=3,
+        place=370,
+    ),
 )
 
 
@@ -28,7 +35,7 @@ def not_defined(context: "Context") -> dict[str, str]:
 
 
 def measure(context: "Context") -> Measured:
-    """Of each test image the share of outside images that score lower, by log p̂(x) and by minus the squared error.
+    """How probably a test image scores higher than an outside image, by log p̂(x) and by minus the squared error.
 
     There are as many outside images as test images, or all where there are fewer; they are drawn once, the same for all
     variants.
@@ -56,21 +63,21 @@ def measure(context: "Context") -> Measured:
             / split.images.shape[1]
             for split in (test, outside)
         )
-    found = Measured({"ood_auroc_reconstruction": shares_below(-mse_inside, -mse_outside)})
+    found = Measured(of_run={"ood_auroc_reconstruction": auroc(-mse_inside, -mse_outside)})
     found.behind["outside_reconstruction_mse"] = mse_outside
     if not context.no_prior:
         inside = context.bounds[0]["iw_log_likelihood_nats"]
         how = (context.config, context.seed, context.report)
         log_px = outside_log_likelihood(context.latent_variable_model, outside, *how).numpy()
-        found.per_image["ood_auroc_likelihood"] = shares_below(inside, log_px)
+        found.of_run["ood_auroc_likelihood"] = auroc(inside, log_px)
         found.behind["outside_iw_log_likelihood_nats"] = log_px
     return found
 
 
-def shares_below(inside: "NDArray[np.float64]", outside: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Of each score `[N]` inside the share of scores `[M]` outside that are lower, a tie counting half, `[N]`.
+def auroc(inside: "NDArray[np.float64]", outside: "NDArray[np.float64]") -> float:
+    """The area under the ROC curve of scores `[N]` inside and `[M]` outside.
 
-    Their mean is the area under the ROC curve (Hanley & McNeil 1982, eq. 1; DeLong et al. 1988, eq. 4).
+    It is the share of pairs of both in which the first is higher, a tie counting half (Hanley & McNeil 1982, eq. 1).
 
     Raises:
         Diverged: a score is not a number.
@@ -78,4 +85,5 @@ def shares_below(inside: "NDArray[np.float64]", outside: "NDArray[np.float64]") 
     if np.isnan(inside).any() or np.isnan(outside).any():
         raise Diverged("a score of an image is not a number")
     ordered = np.sort(outside)
-    return (np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")) / (2 * len(outside))
+    below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
+    return float(np.mean(below / (2 * len(outside))))

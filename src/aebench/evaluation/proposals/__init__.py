@@ -40,7 +40,14 @@ def importance_budget(kind: str, samples: int, classes: int) -> Budget:
 
 
 def propose(
-    kind: str, marginal: Marginal, x: Tensor, *, seed: int, first: int = 0, label: Tensor | None = None
+    kind: str,
+    marginal: Marginal,
+    x: Tensor,
+    *,
+    seed: int,
+    first: int = 0,
+    label: Tensor | None = None,
+    purpose: str = "refinement",
 ) -> Proposals:
     """The proposals of images `[B, D]`, of which the first is number `first` of its data set.
 
@@ -51,6 +58,7 @@ def propose(
         seed: of what is drawn to fit them.
         first: each image has its own generators, by its number.
         label: `[B]`, where there are to be samples given the label.
+        purpose: of these generators.
 
     Raises:
         ConfigError: `refined`, and the encoder's q is no Gaussian with a diagonal covariance.
@@ -62,8 +70,9 @@ def propose(
     if kind == "laplace":
         return _laplace(marginal, x, encoder, label)
     images = range(first, first + len(x))
-    noise = [generator(seed, "refinement", i, y) for i in images for y in range(max(marginal.classes, 1))]
-    fitted = BatchedProposal.make(lambda x, y: refined(marginal.model, x, noise, y), x, marginal.classes)
+    noise = [generator(seed, purpose, i, y) for i in images for y in range(max(marginal.classes, 1))]
+    prior = None if marginal.model.conditional_parts else marginal.prior()
+    fitted = BatchedProposal.make(lambda x, y: refined(marginal.model, x, noise, y, prior), x, marginal.classes)
     return Proposals(fitted, fitted)
 
 

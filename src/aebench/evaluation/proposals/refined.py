@@ -40,13 +40,17 @@ def require_diagonal_gaussian(q: Posterior) -> Independent[Normal]:
 
 
 def refined(
-    model: GenerativeModel, x: Tensor, noise: Sequence[torch.Generator], y: Tensor | None = None
+    model: GenerativeModel,
+    x: Tensor,
+    noise: Sequence[torch.Generator],
+    y: Tensor | None = None,
+    prior: Prior | None = None,
 ) -> Independent[Normal]:
     """q(z|x) after `STEPS` steps of Adam on each image's ELBO over (μ, log σ²), its σ then multiplied by `WIDENED`.
 
     Arguments, shapes and errors are those of `stepped`.
     """
-    q = stepped(model, x, noise, y, [LEARNING_RATE] * STEPS)
+    q = stepped(model, x, noise, y, [LEARNING_RATE] * STEPS, prior)
     return Independent(Normal(q.base_dist.loc, WIDENED * q.base_dist.scale), 1)
 
 
@@ -57,6 +61,7 @@ def stepped(
     noise: Sequence[torch.Generator],
     y: Tensor | None,
     learning_rates: Sequence[float],
+    prior: Prior | None = None,
 ) -> Independent[Normal]:
     """q(z|x) after a step of Adam for each of `learning_rates` on each image's ELBO over (μ, log σ²).
 
@@ -66,6 +71,7 @@ def stepped(
         noise: a generator for each row of x, from which the samples of its steps are drawn.
         y: `[B]`, where the label enters q.
         learning_rates: as many as there are steps.
+        prior: p(z), where it is made already and no label enters the model.
 
     Returns:
         Batch shape `[B]`, event shape `[L]`; an image's row depends on the images beside it by rounding alone.
@@ -79,7 +85,8 @@ def stepped(
         steps = torch.stack([torch.randn(size, generator=each) for each in noise], dim=2).to(x.device)  # [·, ·, B, L]
     mean, log_variance = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()
     optimizer = torch.optim.Adam([mean, log_variance])
-    prior, of_joint = model.prior(y), y is None and bool(model.conditional_parts)
+    prior = model.prior(y) if prior is None else prior
+    of_joint = y is None and bool(model.conditional_parts)
     for epsilon, learning_rate in zip(steps, learning_rates, strict=True):
         z, q = mean + torch.exp(0.5 * log_variance) * epsilon, diagonal_normal(mean, log_variance)
         distortion = -model.likelihood(z, y).log_prob(x).mean(0)
