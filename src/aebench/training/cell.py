@@ -126,7 +126,7 @@ def train_cell(
     device = available(config.device)
     splits = load(data, dataset, config.data)
     spec = ImageSpec(splits.shape, splits.class_shares)
-    models = [untrained(config, spec, seed) for seed in seeds]
+    models = [untrained(config, spec, seed, len(splits.train)) for seed in seeds]
 
     def after_epoch(epoch: int, rows: list[dict[str, float]]) -> None:
         report(epoch, config.training.epochs, in_words(rows[0]))

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aebench.config import RunConfig
+from aebench.config import RunConfig, part_types
 from aebench.data.datasets import load
 from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
@@ -45,7 +45,7 @@ def train_run(
     """
     splits = load(data, dataset, config.data)
     spec = ImageSpec(splits.shape, splits.class_shares)
-    model = untrained(config, spec, seed)
+    model = untrained(config, spec, seed, len(splits.train))
 
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
         report(epoch, config.training.epochs, in_words(row))
@@ -64,13 +64,17 @@ def train_run(
     return pack(model, history, config, dataset, seed, spec)
 
 
-def untrained(config: RunConfig, spec: ImageSpec, seed: int) -> Autoencoder:
+def untrained(config: RunConfig, spec: ImageSpec, seed: int, train_images: int) -> Autoencoder:
     """The model of a run, its weights drawn from `seed`.
 
     Raises:
-        ConfigError: the network does not fit the images, or the loss is no pure function.
+        ConfigError: the network does not fit the images, they are too few for a part of the model, or the loss is no
+            pure function.
     """
     with naming(config.variant):
+        for key in part_types(type(config.model)):
+            if misfit := getattr(config.model, key).misfit(train_images):
+                raise ConfigError(misfit)
         with drawing_from(generator(seed, "weights")):
             model = build(config.model, config.network, spec)
         require_purity(model, spec)
