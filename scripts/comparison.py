@@ -18,6 +18,8 @@ from aebench.parsing import allowed
 from aebench.paths import Layout, empty, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from aebench.reporting.results import Results
@@ -30,7 +32,7 @@ PUBLISHED = copies.ROOT / "published" / NAME
 WORDS = {
     "converged": (
         "The comparison, converged",
-        "The benchmark of this repository with one difference: training went on until nothing improved.",
+        "The benchmark of this repository, trained to the end: every run went on until nothing improved.",
     ),
     "families": (
         "All families",
@@ -94,6 +96,9 @@ def publish() -> None:
         README.format(
             **dict(zip(("title", "lead"), WORDS[NAME], strict=True)),
             name=NAME,
+            variants=listed(f"`{variant}`" for variant in settings.variants),
+            datasets=listed(f"`{dataset}`" for dataset in settings.datasets),
+            seeds="one seed" if len(settings.seeds) == 1 else f"{len(settings.seeds)} seeds",
             training=training,
             runs=endings_in_words(found, settings.training.epochs),
             cpu=system["system.cpu"],
@@ -101,6 +106,12 @@ def publish() -> None:
             numerics=settings.numerics,
         ),
     )
+
+
+def listed(words: "Iterable[str]") -> str:
+    """Words in a sentence."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def endings(results: "Results") -> "pd.DataFrame":
@@ -134,8 +145,9 @@ def endings_in_words(found: "pd.DataFrame", most: int) -> str:
 README = """\
 # {title}
 
-{lead} `make {name}` made this folder, and makes it
-anew. [params.yaml](params.yaml) has all settings. Those of the training were:
+{lead}
+Compared are {variants}, on {datasets}, in {seeds}. `make {name}` made this folder, and makes it anew.
+[params.yaml](params.yaml) has all settings. Those of the training were:
 
 | `training` | |
 | --- | --- |

@@ -84,6 +84,7 @@ def test_the_comparison_is_made_with_other_settings_and_published(tmp_path: Path
     assert "Of 4 runs, 4 were ended by their patience" in text
     assert f"after {endings['epochs'].min()} to {endings['epochs'].max()} epochs" in text
     assert "| `patience` | 2 |" in text
+    assert "Compared are `ae` and `cvae`, on `digits`, in 2 seeds." in text
 
     there = project.files()  # nothing of the default benchmark has changed
     assert {name: there[name] for name in before} == before
