@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/performance.md that are made from results, each between two marks."""
+"""The parts of README.md and of some docs that are made from results, each between two marks."""
 
 import json
 import re
@@ -6,17 +6,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "budget.md")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
 def made(text: str) -> str:
     """The text of a page with its marked parts made anew from the files that the marks name; without marks as it is."""
+    import verdicts
     from bench import table
 
     comparison = (ROOT / "reports" / "comparison.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
-    for name, content in (("reports/comparison.md", tables(comparison)), ("benchmarks/results.json", table(results))):
+    parts = {"reports/comparison.md": tables(comparison), "benchmarks/results.json": table(results)} | verdicts.parts()
+    for name, content in parts.items():
         part = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
         inside = f"\n{content.strip()}\n".replace("\\", r"\\")
         text = part.sub(rf"\1{inside}\2", text)

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 
@@ -36,6 +37,36 @@ def test_the_readme_has_all_of_the_comparison_but_the_findings(readme: ModuleTyp
     for names in (["digits"], ["digits", "fashion_mnist"]):
         comparison = "\n".join(of_one.replace("NAME", name) for name in names)
         assert readme.tables(comparison) == "\n".join(f"{table}\n{notes}".replace("NAME", name) for name in names)
+
+
+def test_verdicts_at_a_budget_are_set_beside_those_of_converged_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pair counts once: held, turned round, lost, new, open in both, or not compared at all."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    verdicts = importlib.import_module("verdicts")
+    pairs = [
+        *[("elbo_nats", "ae", "vae", "vae", "vae", None), ("elbo_nats", "ae", "cvae", "cvae", "ae", None)],
+        *[("elbo_nats", "vae", "cvae", "cvae", None, None), ("elbo_nats", "dae", "vae", "vae", "vae", None)],
+        *[
+            ("reconstruction_mse", "ae", "vae", None, "ae", None),
+            ("reconstruction_mse", "ae", "cvae", None, None, None),
+        ],
+        ("reconstruction_mse", "vae", "cvae", None, None, "has no likelihood"),
+        ("iw_log_likelihood_given_label_nats", "cvae", "mine", "mine", None, None),
+    ]
+    columns = ["metric", "a", "b", "before", "after", "not_defined"]
+    rows = pd.DataFrame(pairs, columns=columns).assign(dataset="digits")
+    before, after = (rows.rename(columns={name: "better"}) for name in ("before", "after"))
+    found = verdicts.compared(before, after.iloc[::-1])  # in any order
+    assert found["what"].tolist() == ["hold", "turn round", "lost", "hold", "new", "open", "lost"]
+    assert verdicts.sentence(found) == (
+        "Of the default's 5 verdicts between them, 2 hold there. No longer significant: 2. "
+        "Turned round: 1 (cvae > ae in ELBO)."
+    )
+    assert verdicts.table(found).splitlines()[2:] == [
+        "| ELBO | vae > ae, dae | cvae > ae | cvae > vae |  |",
+        "| reconstruction MSE |  |  |  | ae > vae |",
+        r"| log p̂(x\|y) |  |  | mine > cvae |  |",
+    ]
 
 
 def prose(page: Path) -> str:

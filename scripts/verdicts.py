@@ -1,0 +1,79 @@
+"""Which verdicts of the default benchmark hold when its runs are trained until nothing improves."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from aebench.evaluation.metrics import metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS, CONVERGED = ROOT / "reports" / "pairs.csv", ROOT / "published" / "converged" / "pairs.csv"
+PAIR = ["dataset", "metric", "a", "b"]
+
+
+def compared(ours: pd.DataFrame, converged: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that both benchmarks compare, each with the variant that is better: `better_before`, `better_after`.
+
+    Args:
+        ours, converged: rows of pairs.csv. Where nothing is better, or nothing can be compared, `better` is missing.
+
+    Returns:
+        A row a pair; `what` is "hold", "turn round" (the other variant is better), "lost" (the converged runs show no
+        difference), "new" (the default's show none) or "open" (neither's show one).
+    """
+    both = ours.merge(converged, on=PAIR, suffixes=("_before", "_after"))
+    defined = both[both["not_defined_before"].isna() & both["not_defined_after"].isna()]
+    return defined.assign(
+        what=[what(a, b) for a, b in zip(defined["better_before"], defined["better_after"], strict=True)]
+    )
+
+
+def what(before: Any, after: Any) -> str:
+    """What became of one verdict, from the names of the better variants; a missing value where neither is better."""
+    if pd.isna(before):
+        return "open" if pd.isna(after) else "new"
+    if pd.isna(after):
+        return "lost"
+    return "hold" if before == after else "turn round"
+
+
+def sentence(found: pd.DataFrame) -> str:
+    """How many of the default's verdicts hold, and which turn round."""
+    counts = found["what"].value_counts()
+    hold, lost, turned = (int(counts.get(name, 0)) for name in ("hold", "lost", "turn round"))
+    of_metric = found[found["what"] == "turn round"].groupby("metric", sort=False)
+    names = [f"{grouped(rows)} in {metrics()[str(metric)].title}" for metric, rows in of_metric]
+    which = f" ({'; '.join(names)})" if names else ""
+    return (
+        f"Of the default's {hold + lost + turned} verdicts between them, {hold} hold there. "
+        f"No longer significant: {lost or 'none'}. Turned round: {turned or 'none'}{which}."
+    )
+
+
+def table(found: pd.DataFrame) -> str:
+    """A row a metric: which verdicts hold, turn round, are lost, and which are new."""
+    heads = {"hold": "hold", "turn round": "turn round", "lost": "lost", "new": "new when converged"}
+    lines = [f"| metric | {' | '.join(heads.values())} |", f"| --- |{' --- |' * len(heads)}"]
+    for metric, rows in found.groupby("metric", sort=False):
+        cells = [grouped(rows[rows["what"] == kind]) for kind in heads]
+        title = metrics()[str(metric)].title.replace("|", r"\|")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def grouped(rows: pd.DataFrame) -> str:
+    """`x > y, z`: the variants that are better, each with those that it is better than, at the default's budget where
+    that has a verdict."""
+    better = rows["better_before"].fillna(rows["better_after"])
+    others = rows["a"].where(better != rows["a"], rows["b"])
+    return "; ".join(f"{name} > {', '.join(others[better == name])}" for name in better.unique())
+
+
+def parts() -> dict[str, str]:
+    """What README.md and docs/budget.md show, by the names of their marks."""
+    found = compared(pd.read_csv(OURS), pd.read_csv(CONVERGED))
+    return {"verdicts in a sentence": sentence(found), "verdicts in a table": table(found)}
