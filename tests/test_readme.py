@@ -39,6 +39,13 @@ def test_the_readme_has_all_of_the_comparison_but_the_findings(readme: ModuleTyp
         assert readme.tables(comparison) == "\n".join(f"{table}\n{notes}".replace("NAME", name) for name in names)
 
 
+def test_the_tables_of_the_literature_are_those_of_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    published = importlib.import_module("published")
+    page = (ROOT / "published" / "README.md").read_text()
+    assert published.page(published.tables()) == page
+
+
 def test_verdicts_at_a_budget_are_set_beside_those_of_converged_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pair counts once: held, turned round, lost, new, open in both, or not compared at all."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
