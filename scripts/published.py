@@ -268,15 +268,14 @@ def standard_error(own: float | None, seeds: int, theirs: float | None, their_se
 
 
 HEAD = """\
-# Tables of the literature, reproduced
+# Tables of the literature
 
-−log p(x) on the test images in nats, less is better. *Theirs* is the paper's figure, *ours* is the same quantity
-by the same estimator with the same number of samples. The protocol is the same but for the differences that are listed
-below each table. *Tight* is the same
-trained models' −log p(x) by this project's own estimator (a proposal fitted to each image, K = 300), and in brackets
-how much of our figure is the looseness of the other. A ± is a standard deviation over seeds. The standard error of a
-difference is √(s²/n + s'²/n') of both; a spread that is not known is taken to be the other's. It leaves out that the
-binary test pixels are drawn once, by each paper on its own.
+−log p(x) on the test images in nats, less is better. *Theirs* is the paper's figure. *Ours* is the same quantity by the
+same estimator with the same number of samples; the protocol is the same but for the differences that are listed below
+each table. *Tight* is the same trained models' −log p(x) by this project's own estimator (a proposal fitted to each
+image, K = 300), and in brackets how much of our figure is the looseness of the other. A ± is a standard deviation over
+seeds. The standard error of a difference is √(s²/n + s'²/n') of both; a spread that is not known is taken to be the
+other's. It leaves out that the binary test pixels are drawn once, by each paper on its own.
 
 `make published` makes all of it, which takes days; `make published ONLY=fashion_mnist_binary/vae/0` a part. Training
 goes on after any stop, and the same settings give the same bits.

@@ -137,4 +137,4 @@ def test_a_trained_run_is_loaded_where_nothing_else_is_installed(installed: Inst
 )
 def test_what_is_not_installed_is_named_with_what_installs_it(installed: Installed, use: str) -> None:
     last = installed.run(use).stderr.splitlines()[-1]
-    assert re.search(r'MissingPackage: aebench[\w.]+ needs [\w, ]+: pip install "aebench\[pipeline\]"$', last)
+    assert re.search(r'MissingPackage: aebench[\w.]+ needs [\w, ]+: pip install "aebench\[pipeline\]"$', last), last
