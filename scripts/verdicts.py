@@ -74,6 +74,8 @@ def grouped(rows: pd.DataFrame) -> str:
 
 
 def parts() -> dict[str, str]:
-    """What README.md and docs/budget.md show, by the names of their marks."""
+    """What README.md and docs/budget.md show, by the names of their marks; nothing where no pair is in both."""
+    if not CONVERGED.is_file():
+        return {}
     found = compared(pd.read_csv(OURS), pd.read_csv(CONVERGED))
-    return {"verdicts in a sentence": sentence(found), "verdicts in a table": table(found)}
+    return {} if found.empty else {"verdicts in a sentence": sentence(found), "verdicts in a table": table(found)}

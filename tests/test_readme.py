@@ -46,7 +46,9 @@ def test_the_tables_of_the_literature_are_those_of_what_was_found(monkeypatch: p
     assert published.page(published.tables()) == page
 
 
-def test_verdicts_at_a_budget_are_set_beside_those_of_converged_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_at_a_budget_are_set_beside_those_of_converged_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Each pair counts once: held, turned round, lost, new, open in both, or not compared at all."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     verdicts = importlib.import_module("verdicts")
@@ -74,6 +76,15 @@ def test_verdicts_at_a_budget_are_set_beside_those_of_converged_runs(monkeypatch
         "| reconstruction MSE |  |  |  | ae > vae |",
         r"| log p̂(x\|y) |  |  | mine > cvae |  |",
     ]
+    # A user's own data sets and variants were never converged here: the pages stay as they are.
+    other = tmp_path / "pairs.csv"
+    before.assign(dataset="mine").to_csv(other, index=False)
+    for place in ("OURS", "CONVERGED"):
+        with monkeypatch.context() as changed:
+            changed.setattr(verdicts, place, other)
+            assert verdicts.parts() == {}
+    monkeypatch.setattr(verdicts, "CONVERGED", tmp_path / "missing.csv")
+    assert verdicts.parts() == {}
 
 
 def prose(page: Path) -> str:
