@@ -20,7 +20,15 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+import copies
+
+sys.path.insert(0, str(copies.ROOT / "src"))
+
+from aebench.tracking.facts import of_system
+
+ROOT = copies.ROOT
 # Those that may be used, where the system says; elsewhere those that there are.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # Those of numerics, and between them what native is where a CPU has nothing beyond AVX2.
@@ -85,11 +93,7 @@ class Copy:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("dvc.yaml", ".dvcignore", "constraints.txt", "datasets/README.md"):
-            (root / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(ROOT / name, root / name)
-        for name in ("stages", "src"):
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        copies.make(root, "")
         (root / "data").mkdir()
         (root / "data" / "fashion_mnist.safetensors").symlink_to(ROOT / "data" / "fashion_mnist.safetensors")
 
@@ -118,7 +122,6 @@ def pipeline(numerics: str) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
         copy.write_params(dataset="digits", seeds=[0], numerics=numerics, hidden=8, batch_size=1024, samples=1)
-        copy.call("dvc", "init", "--quiet", "--no-scm")
         copy.call("dvc", "repro")
         found = {"pipeline: dvc repro with nothing to do": [copy.call("dvc", "repro") for _ in range(REPEATS)]}
         for stage, *item in STAGES:
@@ -165,11 +168,7 @@ def last_repro() -> dict[str, float] | None:
 
 def machine() -> dict[str, Any]:
     """What was measured on."""
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        cpu = names[0] if names else cpu
+    cpu = of_system()["system.cpu"]
     versions = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "dvc")}
     return {"cpu": cpu, "cores": CORES, "system": platform.system(), "python": platform.python_version(), **versions}
 

@@ -12,10 +12,11 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+import copies
+
+ROOT = copies.ROOT
 sys.path.insert(0, str(ROOT / "src"))
 
 from aebench import numerics  # noqa: E402
@@ -26,7 +27,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from aebench.data.datasets import load  # noqa: E402
-from aebench.errors import ConfigError, TrainingError, UserError  # noqa: E402
+from aebench.errors import ConfigError, TrainingError  # noqa: E402
 from aebench.evaluation.annealing import CHAINS, TEMPERATURES, annealed, standard_error  # noqa: E402
 from aebench.evaluation.diagnostics import effective_sample_size  # noqa: E402
 from aebench.evaluation.marginal import BatchedProposal, Marginal  # noqa: E402
@@ -131,7 +132,4 @@ def _line(name: str, log_weights: Sequence[Tensor], seconds: float, acceptance: 
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    copies.finish(main)

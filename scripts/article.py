@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+import copies
 
-from aebench import config, numerics  # noqa: E402
-from aebench.errors import UserError  # noqa: E402
-from aebench.paths import Layout  # noqa: E402
+sys.path.insert(0, str(copies.ROOT / "src"))
 
+from aebench import config, numerics
+from aebench.paths import Layout, write
+
+ROOT = copies.ROOT
 SETTINGS = ROOT / "settings" / "article.yaml"
 TARGET = ROOT / "article"
 
@@ -27,14 +28,14 @@ def main() -> None:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from aebench import variants
     from aebench.data import datasets
     from aebench.evaluation.pictures import prior_samples
     from aebench.models.autoencoder import ImageSpec
     from aebench.models.latent_variable_model import LatentVariableModel
-    from aebench.randomness import drawing_from, generator
+    from aebench.randomness import generator
     from aebench.reporting.figures import batch_losses
     from aebench.reporting.sheets import image_rows
+    from aebench.training.run import untrained
     from aebench.training.settings import read_params
     from aebench.training.train import train
 
@@ -44,12 +45,9 @@ def main() -> None:
     settings, layout = params.run(variant), Layout(ROOT)
     source = ROOT / Path(params.execution.source_dir).expanduser() if params.execution.source_dir else None
     data = layout.scratch / f"article-{name}.safetensors"
-    data.parent.mkdir(exist_ok=True)
-    data.write_bytes(datasets.fetch(name, layout.raw, source, print))
+    write(data, datasets.fetch(name, layout.raw, source, print))
     splits = datasets.load(data, name, settings.data)
-    with drawing_from(generator(seed, "weights")):
-        spec = ImageSpec(splits.shape, splits.class_shares)
-        model = variants.build(settings.model, settings.network, spec)
+    model = untrained(settings, ImageSpec(splits.shape, splits.class_shares), seed, len(splits.train))
     assert isinstance(model, LatentVariableModel)
 
     losses: list[tuple[int, float]] = []
@@ -90,7 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    copies.finish(main)

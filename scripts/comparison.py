@@ -80,12 +80,12 @@ def publish() -> None:
     from aebench.tracking.facts import of_system
     from aebench.training.settings import read_params
 
+    settings = read_params(COPY.params, COPY.datasets)
+    found = endings(results.load(settings, COPY))
     empty(PUBLISHED)
     forms = [COPY.comparison(form) for form in ("md", "csv", "wide.csv")]
     for path in (*forms, COPY.pairs, COPY.summary, COPY.params):
         write(PUBLISHED / path.name, path.read_bytes())
-    settings = read_params(COPY.params, COPY.datasets)
-    found = endings(results.load(settings, COPY))
     write(PUBLISHED / "endings.csv", found.to_csv(index=False, lineterminator="\n"))
     system = of_system()
     training = "\n".join(

@@ -25,7 +25,7 @@ from aebench.config import Block, Count, Line, Name, from_list
 from aebench.errors import ConfigError, UserError
 from aebench.fingerprint import digest
 from aebench.parsing import allowed, parse
-from aebench.paths import Layout, write
+from aebench.paths import HISTORY, Layout, write
 
 ROOT = Layout(copies.ROOT)
 PUBLISHED = copies.ROOT / "published"
@@ -104,7 +104,7 @@ class Table:
             runs: dict[str, dict[str, Any]] = json.loads(file.read_text())
             now = made_by(self.settings(), variant)
             return {seed: run for seed, run in runs.items() if run["settings"] == now}
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{file}: found what is no result ({error}), allowed: delete it and make it anew") from None
 
 
@@ -194,7 +194,7 @@ def keep(table: Table, variant: str, now: str, theirs: Mapping[str, Any], tight:
         print(f"{variant} seed {seed}: {why}", file=sys.stderr)
     for seed in theirs["seeds"].keys() - failed.keys():
         values, run = theirs["seeds"][seed], (theirs["dataset"], variant, int(seed))
-        history = list(csv.DictReader((table.work.run(*run) / "history.csv").read_text().splitlines()))
+        history = list(csv.DictReader((table.work.run(*run) / HISTORY).read_text().splitlines()))
         runtime = json.loads(table.work.runtime(*run).read_text())
         weights = theirs["weights_sha256"][seed]
         known = kept.get(seed, {})

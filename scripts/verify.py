@@ -21,6 +21,7 @@ import _stage
 
 from aebench.errors import ConfigError, DataError
 from aebench.numerics import has_avx2
+from aebench.reporting.provenance import pinned
 
 if TYPE_CHECKING:
     from aebench.config import Evaluation, RunConfig
@@ -113,12 +114,10 @@ def results_to_compare_with(path: Path, seed: int) -> dict[str, Any]:
 
 def likely_cause(numerics: str) -> str:
     """Why results that are not identical may not be."""
-    pinned = dict(
-        line.split("==") for line in (_stage.ROOT / "constraints.txt").read_text().splitlines() if "==" in line
-    )
+    versions = pinned(_stage.LAYOUT.pins)
     for package in ("torch", "numpy", "scipy", "scikit-learn"):
-        if version(package).split("+")[0] != pinned[package]:
-            return f"another version of {package}: {version(package)} here, {pinned[package]} in constraints.txt"
+        if version(package).split("+")[0] != versions[package]:
+            return f"another version of {package}: {version(package)} here, {versions[package]} in constraints.txt"
     if numerics == "native":
         return "another kind of CPU: params.yaml has numerics: native"
     if not has_avx2():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkout import Checkout
-from conftest import network
+from conftest import ROOT, network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_train import config, silent
@@ -26,7 +26,7 @@ from aebench.data.sources import local_folder
 from aebench.errors import TrainingError, UserError
 from aebench.paths import Layout
 from aebench.reporting import exports, findings, pairs, results, tables
-from aebench.reporting.files import arrays
+from aebench.reporting.files import Metrics, arrays, document
 from aebench.tracking.runs import read_runs
 from aebench.tracking.sync_state import SyncState
 from aebench.training.run import train_run
@@ -320,6 +320,7 @@ def read_all(root: Path) -> None:
     for variant in read_runs(params, layout):
         assert variant.settings()
         assert variant.metrics()
+        assert variant.best is not None
         assert all(run.settings() and list(run.epochs()) and run.wall_times() is not None for run in variant.runs)
         assert all(run.description() for run in variant.runs)
     SyncState(layout).complete()
@@ -358,10 +359,58 @@ def test_what_the_report_and_the_sync_read_may_be_spoilt(made: Checkout, name: s
     assert refused > {"times": -1, "configuration": 0}.get(name, 10)
 
 
+@pytest.mark.parametrize("name", ["ci95_images", "ci95", "sd"])
+def test_an_interval_that_is_null_is_damage(tmp_path: Path, name: str) -> None:
+    committed = json.loads((ROOT / "reports" / "metrics" / "fashion_mnist" / "vae.json").read_bytes())
+    path = tmp_path / "vae.json"
+    path.write_text(json.dumps(committed))
+    assert document(path, Metrics, "evaluate@x")["summary"] == committed["summary"]
+    committed["summary"]["reconstruction_mse"] |= {name: None} if name == "ci95_images" else {"sd": None, "ci95": None}
+    path.write_text(json.dumps(committed))
+    said = refusal(lambda: document(path, Metrics, "evaluate@x"))
+    assert said
+    assert f"summary.reconstruction_mse.{'sd' if name == 'ci95' else name}" in said
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [({"samples"}, None), ({"neighbourhoods", "mapped_images"}, None), ({"mapped_images"}, "points or images")],
+)
+def test_an_evaluation_may_lack_what_a_kind_of_model_has_not(
+    made: Checkout, tmp_path: Path, lacks: set[str], said: str | None
+) -> None:
+    """Of a variant that has learned from labels, which has samples of each class where it has a prior."""
+    layout = Layout(made.root)
+    cells = results.load(read_params(layout.params), layout).cells
+    cell = next(cell for cell in cells if cell.metrics["protocol"]["trained_with_labels"])
+    elsewhere = replace(cell, layout=Layout(tmp_path))
+    path = elsewhere.layout.evaluation(cell.dataset, cell.variant, 0)
+    path.parent.mkdir(parents=True)
+    with np.load(layout.evaluation(cell.dataset, cell.variant, 0)) as whole:
+        assert lacks <= {*whole}
+        np.savez(path, **{name: whole[name] for name in whole if name not in lacks})
+    assert (refusal(lambda: elsewhere.arrays(0)) or "").count(said or "damaged") == bool(said)
+
+
+@pytest.mark.parametrize("selected", [None, 0, 4, -1, 1.5, "2", [], 2**70])
+def test_an_epoch_that_is_not_in_the_history_is_damage(made: Checkout, selected: object) -> None:
+    path = made.root / READ["configuration"]
+    whole = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(whole) | {"selected_epoch": selected}))
+        said = refusal(lambda: read_runs(read_params(made.root / "params.yaml"), Layout(made.root)))
+    finally:
+        path.write_text(whole)
+    assert said
+    assert said.startswith(f"{path} is damaged (selected_epoch")
+    assert said.endswith("run `dvc repro train@digits-ae`")
+
+
 def test_a_note_of_the_last_sync_may_be_anything(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("")
     state = SyncState(Layout(tmp_path))
     state.remember()
+    assert not state.complete()  # there is no database
     for content in (b"", b"{", b"\xff", b"[]", b"[" * 100_000, b'{"fingerprint": 1}', b"NaN", b"null"):
         state.path.write_bytes(content)
         assert not state.complete()

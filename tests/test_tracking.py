@@ -310,6 +310,14 @@ def test_a_model_without_a_prior_or_labels_refuses() -> None:
             served.predict(None, np.zeros((2, 64), np.float32), params)
 
 
+def test_a_store_that_is_gone_is_filled_anew_whatever_its_address_says(results: Results, tmp_path: Path) -> None:
+    checkout, database = results.copy(tmp_path / "checkout"), tmp_path / "store.db"
+    for address in (f"sqlite:///{database}?timeout=5", f"sqlite:///{database}"):
+        assert "6 runs added" in checkout.track(MLFLOW_TRACKING_URI=address)
+        assert checkout.track(MLFLOW_TRACKING_URI=address) == ""
+        database.unlink()
+
+
 def test_no_mlflow_is_imported_where_nothing_is_to_do(synced: Results) -> None:
     synced.track()
     done = synced.python("-X", "importtime", "stages/track.py")

@@ -8,8 +8,13 @@ import pandas as pd
 
 from aebench.evaluation.metrics import main_metrics
 from aebench.reporting.figures import LEGIBLE_CLASSES
-from aebench.reporting.results import Results, confusion, measured_in
+from aebench.reporting.results import Cell, Results, confusion, measured_in, statistics
 from aebench.reporting.tables import Leaders, rows
+
+LONG_COLUMNS = (
+    *("dataset", "variant", "metric", "mean", "sd", "ci95_low", "ci95_high", "ci95_images_low", "ci95_images_high"),
+    *("seeds", "failed", "not_defined"),
+)
 
 
 def long_table(results: Results) -> pd.DataFrame:
@@ -17,43 +22,18 @@ def long_table(results: Results) -> pd.DataFrame:
 
     Baselines are among the variants, as `baseline:NAME`.
     """
-    table, measured = [], measured_in(results.cells)
+    table: list[dict[str, Any]] = []
+    measured = measured_in(results.cells)
     for cell in results.cells:
+        of_cell = {"dataset": cell.dataset, "variant": cell.variant, **_seeds(cell)}
         for metric in measured:
-            summary = cell.metrics["summary"].get(metric, {})
-            low, high = summary.get("ci95", (None, None))
-            images_low, images_high = summary.get("ci95_images", (None, None))
-            table.append(
-                {
-                    "dataset": cell.dataset,
-                    "variant": cell.variant,
-                    "metric": metric,
-                    "mean": summary.get("mean"),
-                    "sd": summary.get("sd"),
-                    "ci95_low": low,
-                    "ci95_high": high,
-                    "ci95_images_low": images_low,
-                    "ci95_images_high": images_high,
-                    "seeds": len(cell.metrics["seeds"]),
-                    "failed": len(cell.metrics["failed"]),
-                    "not_defined": cell.metrics["not_defined"].get(metric),
-                }
-            )
+            found = statistics(cell.metrics["summary"].get(metric, {}))
+            table.append(of_cell | {"metric": metric, **found, "not_defined": cell.metrics["not_defined"].get(metric)})
     for dataset, document in results.baselines.items():
         for name, of_baseline in document["baselines"].items():
-            for metric, summary in of_baseline.items():
-                low, high = summary["ci95_images"]
-                table.append(
-                    {
-                        "dataset": dataset,
-                        "variant": f"baseline:{name}",
-                        "metric": metric,
-                        "mean": summary["mean"],
-                        "ci95_images_low": low,
-                        "ci95_images_high": high,
-                    }
-                )
-    return pd.DataFrame(table).astype({"seeds": "Int64", "failed": "Int64"})
+            of_cell = {"dataset": dataset, "variant": f"baseline:{name}"}
+            table += [of_cell | {"metric": metric, **statistics(found)} for metric, found in of_baseline.items()]
+    return pd.DataFrame(table, columns=LONG_COLUMNS).astype({"seeds": "Int64", "failed": "Int64"})
 
 
 def wide_table(results: Results) -> pd.DataFrame:
@@ -61,18 +41,17 @@ def wide_table(results: Results) -> pd.DataFrame:
     table, measured = [], measured_in(results.cells)
     for cell in results.cells:
         row: dict[str, Any] = {"dataset": cell.dataset, "variant": cell.variant, "weights": cell.metrics["parameters"]}
-        row |= {"seeds": len(cell.metrics["seeds"]), "failed": len(cell.metrics["failed"])}
+        row |= _seeds(cell)
         for metric in measured:
-            summary = cell.metrics["summary"].get(metric, {})
-            low, high = summary.get("ci95", (None, None))
-            row |= {
-                metric: summary.get("mean"),
-                f"{metric}_sd": summary.get("sd"),
-                f"{metric}_ci95_low": low,
-                f"{metric}_ci95_high": high,
-            }
+            found = statistics(cell.metrics["summary"].get(metric, {}))
+            row[metric] = found.get("mean")
+            row |= {f"{metric}_{name}": found.get(name) for name in ("sd", "ci95_low", "ci95_high")}
         table.append(row)
     return pd.DataFrame(table)
+
+
+def _seeds(cell: Cell) -> dict[str, int]:
+    return {"seeds": len(cell.metrics["seeds"]), "failed": len(cell.failed)}
 
 
 def latex(results: Results, leaders: Mapping[str, Leaders]) -> str:
@@ -163,8 +142,7 @@ def compact(results: Results) -> dict[str, Any]:
     return {
         dataset: {
             cell.variant: {
-                "seeds": len(cell.metrics["seeds"]),
-                "failed": len(cell.metrics["failed"]),
+                **_seeds(cell),
                 **{metric: value["mean"] for metric, value in cell.metrics["summary"].items()},
             }
             for cell in cells

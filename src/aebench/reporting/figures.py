@@ -123,11 +123,11 @@ def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float
         return as_png(figure)
 
 
-def _apart(values: set[float], factor: float = 1.6) -> list[float]:
+def _apart(values: set[float]) -> list[float]:
     """The largest value, and of the others those whose labels do not touch on a logarithmic axis."""
     kept: list[float] = []
     for value in sorted(values, reverse=True):
-        if not kept or value * factor <= kept[-1]:
+        if not kept or 1.6 * value <= kept[-1]:
             kept.append(value)
     return kept[::-1]
 

@@ -66,14 +66,15 @@ class _Likelihood(_Protocol):
 
 
 class _Summary(_File):
+    # What may be left out may not be null.
     mean: float
-    ci95_images: Interval | None = None
-    sd: float | None = None
-    ci95: Interval | None = None
+    ci95_images: Interval = (math.nan, math.nan)
+    sd: float = math.nan
+    ci95: Interval = (math.nan, math.nan)
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> "_Summary":
-        if (self.sd is None) != (self.ci95 is None):
+        if len({"sd", "ci95"} & self.model_fields_set) == 1:
             raise ValueError("sd and ci95 go together")
         return self
 
@@ -135,6 +136,12 @@ class Baselines(_File):
     data: _Data
     latent_dim: Count
     baselines: _Measured
+
+
+class RunConfig(_File):
+    """What the sync needs of a run's configuration; of a run without any epoch, 0 or nothing is selected."""
+
+    selected_epoch: Whole | None = None
 
 
 def document(path: Path, schema: type[BaseModel], stage: str) -> dict[str, Any]:

@@ -128,30 +128,27 @@ def _improving(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _weights(cells: Sequence[Cell]) -> Iterator[str]:
+    evaluation = cells[0].metrics["protocol"]["evaluation"]
     if shares := _noticeable(cells, "pareto_k_unreliable_share"):
         amortised = all(cell.metrics["protocol"]["evaluation"]["proposal"] == "amortised" for cell in cells)
         yield (
             f"log p̂ is loose for many test images: {shares} of them have a Pareto k̂ above "
-            f"{_limit(cells, 'importance_samples')}, the limit for this K. A few samples carry most of their "
-            "importance weight. The figure remains a lower bound on log p(x) in expectation, but more samples would "
-            "raise it, and its intervals do not tell by how much."
+            f"{pareto_k_limit(evaluation['importance_samples']):.2f}, the limit for this K. A few samples carry most "
+            "of their importance weight. The figure remains a lower bound on log p(x) in expectation, but more samples "
+            "would raise it, and its intervals do not tell by how much."
             + (" `evaluation.proposal: laplace` makes the bound tighter." if amortised else "")
         )
     if shares := _noticeable(cells, "expost_pareto_k_unreliable_share"):
         yield (
             f"The ex-post log p̂ is loose for {shares} of its images, whose Pareto k̂ is above "
-            f"{_limit(cells, 'expost')}: a larger `evaluation.expost.importance_samples` would raise it."
+            f"{pareto_k_limit(evaluation['expost']['importance_samples']):.2f}: a larger "
+            "`evaluation.expost.importance_samples` would raise it."
         )
 
 
 def _noticeable(cells: Sequence[Cell], metric: str) -> str:
     shares = {cell.variant: cell.metrics["summary"].get(metric, {}).get("mean", 0) for cell in cells}
     return ", ".join(f"{100 * share:.0f} % ({name})" for name, share in shares.items() if share > NOTICEABLE)
-
-
-def _limit(cells: Sequence[Cell], key: str) -> str:
-    samples = cells[0].metrics["protocol"]["evaluation"][key]
-    return f"{pareto_k_limit(samples if isinstance(samples, int) else samples['importance_samples']):.2f}"
 
 
 def _collapse(cells: Sequence[Cell]) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The report's pictures of one data set, each with the sentence that says what to see in it."""
 
-import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,11 +45,6 @@ class Picture:
     def files(self) -> dict[str, bytes]:
         """The panels by the names of their files."""
         return {"-".join(filter(None, (self.name, panel.name))): panel.png for panel in self.panels}
-
-
-def address(png: bytes) -> str:
-    """A picture as a `data:` address."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def pictures(cells: Sequence[Cell], classes: Sequence[str], leaders: Mapping[str, Collection[str]]) -> list[Picture]:

@@ -1,6 +1,5 @@
 """Latent maps to look into: points with the images behind them, as data for the page's script."""
 
-import base64
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from aebench.reporting.figures import LEGIBLE_CLASSES, class_colours
 from aebench.reporting.results import Cell
-from aebench.reporting.sheets import contact_sheet
+from aebench.reporting.sheets import address, contact_sheet
 
 COLUMNS = 40
 
@@ -35,7 +34,7 @@ def latent_maps(cells: Sequence[Cell], classes: Sequence[str]) -> dict[str, Any]
         "shown": shown,
         "tile": [width, height],
         "columns": COLUMNS,
-        "images": "data:image/png;base64," + base64.b64encode(sheet).decode(),
+        "images": address(sheet),
         "classes": list(classes),
         "colours": [to_hex(colour) for colour in class_colours(len(classes))],
         "legend": len(classes) <= LEGIBLE_CLASSES,

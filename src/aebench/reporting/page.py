@@ -9,11 +9,12 @@ from markupsafe import Markup, escape
 
 from aebench.evaluation.metrics import metrics
 from aebench.reporting import findings, pairs
-from aebench.reporting.gallery import Picture, address
+from aebench.reporting.gallery import Picture
 from aebench.reporting.maps import as_json, latent_maps
 from aebench.reporting.pairs import Pair
 from aebench.reporting.provenance import Provenance
-from aebench.reporting.results import Cell, Results
+from aebench.reporting.results import Cell, Results, flat
+from aebench.reporting.sheets import address
 from aebench.reporting.tables import Entry, footnotes, remarks, rows
 
 # Of the page, in rem: a table that needs more than it has is stacked.
@@ -68,7 +69,7 @@ def _section(
     shown = [metrics()[name] for name in of_variants[0] if any(entries[name].text for entries in of_variants)]
     notes = footnotes(lines, [metric.name for metric in shown])
     variants = [cell.variant for cell in cells]
-    shared, differing = _protocols({cell.variant: _flat(cell.metrics["protocol"]) for cell in cells})
+    shared, differing = _protocols({cell.variant: _in_words(cell.metrics["protocol"]) for cell in cells})
     maps = latent_maps(cells, results.classes(dataset))
     overview, *pictures = gallery
     section = {
@@ -103,12 +104,12 @@ def _absent(of_variants: Sequence[Mapping[str, Entry]]) -> Iterator[str]:
             yield f"{metrics()[name].title} is not shown: not defined for any variant ({'; '.join(reasons)})."
 
 
-def _protocols(flat: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+def _protocols(protocols: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """From settings by variant: those on which all agree, and by setting the values of the others, by variant."""
     shared, differing = {}, {}
-    for key in dict.fromkeys(key for settings in flat.values() for key in settings):
-        values = {variant: settings[key] for variant, settings in flat.items() if key in settings}
-        if len(values) == len(flat) and len(set(values.values())) == 1:
+    for key in dict.fromkeys(key for settings in protocols.values() for key in settings):
+        values = {variant: settings[key] for variant, settings in protocols.items() if key in settings}
+        if len(values) == len(protocols) and len(set(values.values())) == 1:
             shared[key] = next(iter(values.values()))
         else:
             differing[key] = values
@@ -138,12 +139,9 @@ def _shown(pair: Pair) -> dict[str, str]:
     }
 
 
-def _flat(protocol: dict[str, Any]) -> dict[str, str]:
-    """Settings in words: nested ones under dotted names."""
-    flat: dict[str, str] = {}
-    for key, value in protocol.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{name}": text for name, text in _flat(value).items()}
-        else:
-            flat[key] = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-    return flat
+def _in_words(protocol: Mapping[str, Any]) -> dict[str, str]:
+    """Settings under dotted names, as they are shown."""
+    return {
+        name: {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        for name, value in flat(protocol)
+    }

@@ -32,5 +32,10 @@ def provenance(params: Params, code: Mapping[str, str], pins: Path, files: Mappi
     settings = params.model_dump(mode="json", exclude={"execution", "tracking"})
     text = pins.read_text(encoding="utf-8")
     sha256 = digest(json.dumps([dict(code), settings, dict(files), text], sort_keys=True).encode())
-    pinned = dict(line.split("==") for line in text.splitlines() if "==" in line)
-    return Provenance(sha256, {name: pinned[name] for name in PACKAGES}, dict(files))
+    versions = pinned(pins)
+    return Provenance(sha256, {name: versions[name] for name in PACKAGES}, dict(files))
+
+
+def pinned(pins: Path) -> dict[str, str]:
+    """The versions of the packages in a file of pins, `PACKAGE==VERSION` in a line each."""
+    return dict(line.split("==") for line in pins.read_text(encoding="utf-8").splitlines() if "==" in line)

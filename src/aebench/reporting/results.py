@@ -95,7 +95,10 @@ class Cell:
             if read[name].dtype.kind not in "iu" or read[name].min() < 0 or read[name].max() >= classes:
                 raise damaged(self._archive(seed), self._evaluated_by, f"{name} are not those of {self.dataset}")
         rows = [("traversal", len(read["traversed"])), ("originals", len(np.unique(read["labels"])))]
-        rows += [("samples", classes)] if self.metrics["protocol"]["trained_with_labels"] else []
+        if self.metrics["protocol"]["trained_with_labels"] and "samples" in read:
+            rows.append(("samples", classes))
+        if ("neighbourhoods" in read) != ("mapped_images" in read):
+            raise damaged(self._archive(seed), self._evaluated_by, "of a map it holds either points or images")
         for name, expected in rows:
             if len(read[name]) != expected:
                 raise damaged(self._archive(seed), self._evaluated_by, f"{name} has {len(read[name])} rows")
@@ -156,6 +159,24 @@ def measured_in(cells: Iterable[Cell]) -> Mapping[str, Metric]:
     """The metrics that were to be measured in any of `cells`: the optional ones only where one was evaluated so."""
     extra = [cell.metrics["protocol"]["evaluation"].get("extra", []) for cell in cells]
     return chosen_metrics(dict.fromkeys(name for names in extra for name in names))
+
+
+def statistics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """A metric's mean, sd and ends of intervals, such as `ci95_low`: those that its summary has."""
+    found = {name: summary[name] for name in ("mean", "sd") if name in summary}
+    for name in ("ci95", "ci95_images"):
+        if name in summary:
+            found[f"{name}_low"], found[f"{name}_high"] = summary[name]
+    return found
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings without nesting, by their names in params.yaml, e.g. `training.epochs`."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def confusion(arrays: Mapping[str, NDArray[Any]], classes: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Rows of images as PNG bytes: with names for a file of their own, and without for a page that has its own words."""
 
+import base64
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,11 @@ def strip(row: NDArray[Any]) -> bytes:
 def contact_sheet(images: NDArray[Any], enlarge: int = 2) -> bytes:
     """Images `[rows, columns, C, H, W]` in [0, 1] side by side without words, `enlarge` times as large."""
     return _drawn(_sheet(images).repeat(enlarge, axis=0).repeat(enlarge, axis=1))
+
+
+def address(png: bytes) -> str:
+    """A picture as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _gap(height: int) -> int:

@@ -5,8 +5,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from aebench.evaluation.metrics import Metric, main_metrics
 from aebench.reporting.results import Cell, Results, measured_in
 
@@ -126,25 +124,19 @@ def markdown(results: Results, findings: Mapping[str, Sequence[str]], leaders: M
     for dataset, cells in results.datasets():
         lines = rows(cells, results.baselines[dataset], leaders[dataset])
         notes = footnotes(lines, shown)
-        table = pd.DataFrame(
-            [
-                {
-                    "": f"*{row.name}*" if row.baseline else f"**{_plain(row.name)}** {row.marks}".rstrip(),
-                    **{
-                        metric.heading: _marked(row.entries[name])
-                        or (f"[{notes[row.entries[name].reason]}]" if not row.baseline else "")
-                        for name, metric in shown.items()
-                    },
-                    "weights": "" if row.parameters is None else f"{row.parameters:,}".replace(",", " "),
-                }
-                for row in lines
-            ]
-        )
-        head = "| " + " | ".join(table.columns) + " |\n|" + " --- |" + " ---: |" * (len(table.columns) - 1)
-        body = "\n".join("| " + " | ".join(row) + " |" for row in table.itertuples(index=False))
+        table = [["", *(metric.heading for metric in shown.values()), "weights"]]
+        for row in lines:
+            entries = (
+                _marked(row.entries[name]) or ("" if row.baseline else f"[{notes[row.entries[name].reason]}]")
+                for name in shown
+            )
+            name = f"*{row.name}*" if row.baseline else f"**{_plain(row.name)}** {row.marks}".rstrip()
+            table.append([name, *entries, "" if row.parameters is None else f"{row.parameters:,}".replace(",", " ")])
+        head, *body = ("| " + " | ".join(line) + " |" for line in table)
+        drawn = "\n".join([head, "| --- |" + " ---: |" * (len(table[0]) - 1), *body])
         found = "\n".join(f"- {_without_html(line)}" for line in findings[dataset])
         notes_on_it = "\n".join(f"- {_without_html(line)}" for line in remarks(cells, lines, notes))
-        parts.append(f"### {dataset}\n\n{head}\n{body}\n\n{found}\n\nNotes\n\n{notes_on_it}")
+        parts.append(f"### {dataset}\n\n{drawn}\n\n{found}\n\nNotes\n\n{notes_on_it}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -13,11 +13,14 @@ from typing import Any
 from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import CONFIG, HISTORY, Layout
-from aebench.reporting.files import Metrics, damaged, document, history
+from aebench.reporting.files import Metrics, RunConfig, damaged, document, history
+from aebench.reporting.results import flat, statistics
 from aebench.tracking.keys import sha256
 
 # What a variant's protocol says of all its seeds together.
 _OF_ALL_SEEDS = ("seeds", "selected_epoch")
+# What a run's configuration says besides its settings.
+_RESULTS = ("images", "selected_epoch", "failed")
 # Seconds that a stage may take to write what its jobs have found.
 _WRITING = 60
 
@@ -55,6 +58,10 @@ class SeedRun:
     @property
     def _trained_by(self) -> str:
         return f"train@{self.dataset}-{self.variant}"
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        return document(self.folder / CONFIG, RunConfig, self._trained_by)
 
     @cached_property
     def _history(self) -> dict[str, list[float]]:
@@ -101,16 +108,25 @@ class SeedRun:
             # The stage writes its results as soon as its jobs have ended; what DVC's cache brings back is younger.
             if abs(written - timing["ended_at"]) < _WRITING:
                 found["evaluation_seconds"] = float(timing["seconds"][f"{self.variant} seed {self.seed}"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             pass
         return found
 
     @property
     def validation_loss(self) -> float:
-        """That of the epoch whose weights were kept; 0 where nothing was held out."""
-        selected = json.loads((self.folder / CONFIG).read_bytes())["selected_epoch"]
+        """That of the epoch whose weights were kept; 0 where nothing was held out.
+
+        Raises:
+            DataError: the run's configuration names no epoch of its history.
+        """
         losses = self._history.get("validation_loss")
-        return losses[selected - 1] if losses else 0.0
+        if not losses:
+            return 0.0
+        selected = self._config.get("selected_epoch") or 0
+        if not 1 <= selected <= len(losses):
+            reason = f"selected_epoch is {selected} of {len(losses)}"
+            raise damaged(self.folder / CONFIG, self._trained_by, reason)
+        return losses[selected - 1]
 
     def description(self) -> str:
         """What the variant's kind is, in its author's words."""
@@ -122,16 +138,10 @@ class SeedRun:
         Raises:
             DataError: the run's configuration is damaged.
         """
-        path = self.folder / CONFIG
-        try:
-            description = dict(json.loads(path.read_bytes()))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise damaged(path, self._trained_by, str(error)) from None
-        for key in ("images", "selected_epoch", "failed"):
-            description.pop(key, None)
+        description = {key: value for key, value in self._config.items() if key not in _RESULTS}
         description["evaluation"] = self.variant_metrics["protocol"]["evaluation"]
         description["weights"] = self.variant_metrics["parameters"]
-        return dict(flat(description))
+        return {name: str(value) for name, value in flat(description)}
 
     def epochs(self) -> Iterator[tuple[str, float, int, int]]:
         """(name, value, milliseconds since 1970, epoch) for each number of the history."""
@@ -167,15 +177,12 @@ class VariantRuns:
 
     def metrics(self) -> dict[str, float]:
         """Mean, standard deviation and ends of the intervals of each metric, the mean under the metric's own name."""
-        found = {}
-        for name, values in self.runs[0].variant_metrics["summary"].items():
-            found[name] = values["mean"]
-            if "sd" in values:
-                found[f"{name}_sd"] = values["sd"]
-            for interval in ("ci95", "ci95_images"):
-                if interval in values:
-                    found[f"{name}_{interval}_low"], found[f"{name}_{interval}_high"] = values[interval]
-        return found
+        summaries = self.runs[0].variant_metrics["summary"]
+        return {
+            f"{metric}_{name}".removesuffix("_mean"): value
+            for metric, summary in summaries.items()
+            for name, value in statistics(summary).items()
+        }
 
 
 def read_runs(params: Params, layout: Layout) -> list[VariantRuns]:
@@ -195,18 +202,9 @@ def read_runs(params: Params, layout: Layout) -> list[VariantRuns]:
                 )
                 cells.append(VariantRuns(dataset, variant, runs))
                 # Reads the files, so that a missing or damaged one is noticed before anything is written.
-                _ = cells[-1].key, [(run.settings(), run.times) for run in runs]
+                _ = cells[-1].key, cells[-1].best, [(run.settings(), run.times) for run in runs]
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; run `dvc repro` first") from None
     except (ValueError, KeyError) as error:
         raise DataError(f"a result of {variant} on {dataset} is damaged ({error}); run `dvc repro` first") from None
     return cells
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings by their names in params.yaml, e.g. `training.epochs`."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", str(value)

@@ -30,7 +30,8 @@ class SyncState:
 
     def __init__(self, layout: Layout) -> None:
         self.address = tracking_uri(layout)
-        self.database = Path(self.address.removeprefix("sqlite:///")) if self.address.startswith("sqlite:") else None
+        address, _, _ = self.address.partition("?")
+        self.database = Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:") else None
         self.artifacts = main_checkout(layout) / "mlruns"
         self.path = layout.sync_state / f"{sha256(self.address.encode(), bytes(main_checkout(layout)))[:16]}.json"
         inputs = [layout.params, *sorted((layout.reports / "metrics").rglob("*.json"))]
@@ -59,7 +60,8 @@ class SyncState:
         try:
             note = json.loads(self.path.read_bytes())
             files = set(note.pop("files"))
-            return bool(note == self._note()) and files <= self._files()  # who loads a model leaves some beside it
+            known = bool(note["store"]) and note == self._note()  # of a database that is not there nothing is known
+            return known and files <= self._files()  # who loads a model leaves some beside it
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, sqlite3.Error):
             return False
 

@@ -18,6 +18,7 @@ from mlflow.entities import Metric, Param
 from aebench.config import Params
 from aebench.errors import UserError
 from aebench.paths import HISTORY, Layout
+from aebench.reporting.results import flat
 from aebench.tracking import facts
 from aebench.tracking.address import main_checkout, tracking_uri
 from aebench.tracking.client import (
@@ -30,7 +31,6 @@ from aebench.tracking.client import (
     mark_killed,
     store_session,
 )
-from aebench.tracking.runs import flat
 
 INTERVAL = 5.0  # seconds between two looks
 
@@ -113,7 +113,7 @@ class Watch:
         settings: dict[str, Any] = {"dataset": dataset, "seed": seed, "variant": variant}
         if variant in self._params.models:
             settings |= self._params.run(variant).model_dump(mode="json", exclude_none=True)
-        self._client.log_batch(shown.run_id, params=[Param(name, value) for name, value in flat(settings)])
+        self._client.log_batch(shown.run_id, params=[Param(name, str(value)) for name, value in flat(settings)])
         return shown
 
     def _log(self, shown: _Shown, rows: list[dict[str, str]]) -> None:
