@@ -96,7 +96,7 @@ def code(variant: str | None = None) -> str:
     """
     from aebench.fingerprint import fingerprint
 
-    found = fingerprint(LAYOUT, name(), *(params().modules()[variant] if variant else ()))
+    found = fingerprint(LAYOUT, name(), *(params().modules(variant) if variant else ()))
     _left[LAYOUT.fingerprint(name(), *([variant] if variant else []))] = found
     return found
 
@@ -109,7 +109,7 @@ def all_code() -> dict[str, str]:
     """
     from aebench.fingerprint import fingerprints
 
-    found = fingerprints(LAYOUT, params().modules())
+    found = fingerprints(LAYOUT, {variant: params().modules(variant) for variant in params().variants})
     _left.update({LAYOUT.fingerprint(*stage): fingerprint for stage, fingerprint in found.items()})
     return {"/".join(stage): fingerprint for stage, fingerprint in found.items()}
 

@@ -16,7 +16,7 @@ from aebench.config import Network, VariantConfig  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.models.networks import architectures  # noqa: E402
-from aebench.parsing import parse_network  # noqa: E402
+from aebench.parsing import parse_named  # noqa: E402
 from aebench.randomness import Streams, drawing_from, generator  # noqa: E402
 
 if TYPE_CHECKING:
@@ -53,9 +53,8 @@ tracking: {experiment: aebench}
 def network(architecture: str = "mlp", latent_dim: int = 3, **settings: object) -> Network:
     """A small network."""
     example = architectures()[architecture].EXAMPLE
-    return parse_network(
-        architectures(), {**example, **settings, "architecture": architecture, "latent_dim": latent_dim}
-    )
+    settings = {**example, **settings, "architecture": architecture, "latent_dim": latent_dim}
+    return parse_named(architectures(), "architecture", settings, "network", default="mlp")
 
 
 def block(kind: str, **settings: object) -> VariantConfig:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from test_train import config, silent
 
 from aebench import load_run
-from aebench.data import datasets, description
+from aebench.data import archives, datasets, description
 from aebench.data.sources import local_folder
 from aebench.errors import TrainingError, UserError
 from aebench.paths import Layout
@@ -115,7 +115,7 @@ def test_a_raw_file_that_is_not_the_published_one_is_never_parsed(
     header = struct.pack(">IIII", 0x803, 10**9, 28, 28)  # an IDX file that claims 784 GB
     mine = tmp_path / "mine"
     mine.mkdir()
-    alone = replace(datasets.DATASETS["fashion_mnist"], sources=lambda: (local_folder(mine),), load=pytest.fail)
+    alone = replace(datasets.DATASETS["fashion_mnist"], sources=(local_folder(mine),), load=pytest.fail)
     monkeypatch.setitem(datasets.DATASETS, "fashion_mnist", alone)  # type: ignore[misc]
 
     @settings(FUZZING, max_examples=40)
@@ -467,6 +467,19 @@ def test_an_archive_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pyte
     assert reason in said
     assert "run `dvc repro evaluate@x`" in said
     assert [path.name for path in tmp_path.iterdir()] == ["values.npz"]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("\x1b[31mred\n\nerror: done.npy", saved([1.0]))],
+        [("images.npy", saved([1.0])), ("labels.npy", saved([1])), ("images\x1b[2J.npy", b"")],
+        [("images.npy", npy("(1,)")), ("labels.npy", npy("(1,)")), ("\n", npy("(1,)"))],
+    ],
+)
+def test_a_name_in_an_archive_says_nothing_to_a_terminal(tmp_path: Path, members: list[tuple[str, bytes]]) -> None:
+    (tmp_path / "mine.npz").write_bytes(archive(*members))
+    assert refusal(lambda: archives.read(tmp_path / "mine.npz", lambda line: pytest.fail(line)))
 
 
 def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:

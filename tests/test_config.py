@@ -337,12 +337,12 @@ def test_a_variant_may_have_a_network_of_its_own(edited: Callable[[Edit], Path])
     }
     conv = {"architecture": "conv", "latent_dim": 16, "channels": (4, 8), "hidden": ()}
     assert params.run("vae_conv").network.model_dump() == conv
-    assert params.modules()["vae_conv"] == (
+    assert params.modules("vae_conv") == (
         *("aebench.variants.vae", "aebench.models.networks.conv", "aebench.training.optimizers.adam"),
         *("aebench.models.likelihoods.bernoulli", "aebench.models.priors.standard_normal"),
         *("aebench.models.posteriors.diagonal", "aebench.models.objectives.elbo"),
     )
-    assert params.modules()["ae"][2:] == ("aebench.training.optimizers.adam",)
+    assert params.modules("ae")[2:] == ("aebench.training.optimizers.adam",)
     assert params.run("vae_conv").model == params.run("vae").model
 
 
@@ -425,7 +425,7 @@ def test_each_likelihood_goes_with_grey_pixels(edited: Callable[[Edit], Path]) -
         {"likelihood": "discretised_logistic", "sigma": None},
     ):
         params = check(edited(put("models.vae", {"kind": "vae", **block})))
-        assert f"aebench.models.likelihoods.{block['likelihood']}" in params.modules()["vae"]
+        assert f"aebench.models.likelihoods.{block['likelihood']}" in params.modules("vae")
         # In a run's files its settings stand as they do in params.yaml.
         written = params.run("vae").model_dump(mode="json", exclude_none=True)["model"]
         assert written["likelihood"] == block["likelihood"]

@@ -223,9 +223,9 @@ def test_a_run_of_the_last_images_is_evaluated_on_its_own_split(digits_file: Pat
 
 
 def test_densities_are_not_defined_on_binarised_pixels(digits_file: Path, tmp_path: Path) -> None:
+    from aebench import load_run
     from aebench.evaluation.context import Context
     from aebench.evaluation.metrics.expost import not_defined
-    from aebench.training.trained_run import load_run
 
     model, grey = load_run(run(digits_file, tmp_path / "run", "ae")), load(digits_file, "digits", 0.1)
     binarised = Context(model, replace(grey, binarization="stochastic"), EVALUATION, 0, lambda *_: None)

@@ -171,6 +171,35 @@ def test_a_failure_names_the_job_and_the_others_are_done_and_kept(
     assert {name for name in jobs if store.get(name)} == {"first", "last"}
 
 
+def killed_at_first(name: str, data: Path, report: Report) -> str:
+    """Never ends, unless it has been begun before."""
+    begun = data.parent / f"{name} begun"
+    while not begun.exists():
+        begun.touch()
+        while True:
+            time.sleep(0.01)
+    return name
+
+
+def dying_among(others: tuple[str, ...], data: Path, report: Report) -> None:
+    while not all((data.parent / f"{name} begun").exists() for name in others):
+        time.sleep(0.01)
+    dying(data, report)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_whoever_was_killed_beside_it_is_not_blamed(device: str, data: Path) -> None:
+    """Workers that are not forked, as those that use a GPU, may start one by one."""
+    others = ("first", "last")
+    jobs = {name: partial(killed_at_first, name) for name in others}
+    jobs = {"first": jobs["first"], "bad": partial(dying_among, others), "last": jobs["last"]}
+    store = Store(data.parent / "store", 10**6)
+    cache = ResultCache(store, {name: name for name in jobs}, pickle.dumps, pickle.loads)
+    with pytest.raises(UserError, match=KILLED):
+        run(jobs, data, 3, cache=cache, device=device)
+    assert {name for name in jobs if store.get(name)} == {*others}
+
+
 def test_what_is_kept_is_not_done_again(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     jobs = {name: partial(job, name) for name in ("one", "two", "three")}
     cache = ResultCache(Store(data.parent / "store", 10**6), {name: name for name in jobs}, pickle.dumps, pickle.loads)

@@ -17,6 +17,7 @@ from test_evaluate import EVALUATION, config, evaluated, run, small
 from test_pairs import FakeCell, metrics_paired
 from test_user_datasets import archive, pixels, whole
 
+from aebench import load_run
 from aebench.config import Expost
 from aebench.data.datasets import Split, Splits, facts, facts_of, fetch, load
 from aebench.data.description import BINARIZED, Pair, describe, write
@@ -29,7 +30,6 @@ from aebench.evaluation.metrics import Measured, out_of_distribution
 from aebench.evaluation.metrics.out_of_distribution import auroc
 from aebench.models.autoencoder import Autoencoder
 from aebench.models.latent_variable_model import LatentVariableModel
-from aebench.training.trained_run import load_run
 
 AUROC = ("ood_auroc_likelihood", "ood_auroc_reconstruction")
 

@@ -177,12 +177,9 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         folder.mkdir(exist_ok=True)
         for file, content in files.items():
             (folder / file).write_bytes(content)
-        raw = tuple(
-            RawFile(file, len(content), hashlib.md5(content).hexdigest(), packed=True)
-            for file, content in files.items()
-        )
+        raw = tuple(RawFile(file, len(content), hashlib.md5(content).hexdigest()) for file, content in files.items())
         address = f"http://127.0.0.1:{server.server_port}/"
-        changed = replace(DATASETS[name], files=raw, sources=lambda: (mirrors([address]),))
+        changed = replace(DATASETS[name], files=raw, sources=(mirrors([address]),))
         monkeypatch.setitem(DATASETS, name, changed)  # type: ignore[misc]
 
     yield put
@@ -394,7 +391,7 @@ def test_checksums_and_servers_are_torchvisions(name: str, monkeypatch: pytest.M
         raise DataError("is asleep")
 
     monkeypatch.setattr(sources, "_download", download)
-    (source,) = DATASETS[name].sources()
+    (source,) = DATASETS[name].sources
     with pytest.raises(DataError, match="is asleep"):
         source.read(files[0])
     assert asked

@@ -13,6 +13,6 @@ def load_run(folder: str | Path) -> "Autoencoder":
     Raises:
         TrainingError: the folder holds no run, or a damaged one.
     """
-    from aebench.training import trained_run  # here, so that importing the package does not import torch
+    from aebench.training.trained_run import read_run  # here, so that importing the package does not import torch
 
-    return trained_run.load_run(folder)
+    return read_run(Path(folder)).model()

@@ -388,11 +388,8 @@ class Params(Block):
     execution: Execution
     tracking: Tracking
 
-    def modules(self) -> dict[str, tuple[str, ...]]:
-        """For each variant the modules that are imported by names: of its kind, network, optimiser and parts."""
-        return {variant: self._modules(variant) for variant in self.variants}
-
-    def _modules(self, variant: str) -> tuple[str, ...]:
+    def modules(self, variant: str) -> tuple[str, ...]:
+        """The modules that a variant's stages import by names: of its kind, network, optimiser and parts."""
         run = self.run(variant)
         modules: tuple[str, ...] = (
             f"aebench.variants.{run.model.kind}",

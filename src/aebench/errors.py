@@ -41,6 +41,12 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+def in_a_line(error: Exception | str, longest: int = 200) -> str:
+    """What an error of a library says, in one line that a terminal can show."""
+    text = " ".join(str(error).split())
+    return text if text.isprintable() and len(text) <= longest else ascii(text[:longest])
+
+
 def plain(value: object) -> str:
     """Text, or an error's, as it is where it can stand in a line; anything else as Python would write it."""
     text = " ".join(str(value).split()) if isinstance(value, str | Exception) else show(value)

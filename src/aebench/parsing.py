@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from aebench.config import EXPERIMENT, NAME, Block, Network, Part, VariantConfig, part_types
+from aebench.config import EXPERIMENT, NAME, Block, Part, VariantConfig, part_types
 from aebench.errors import ConfigError, plain, show
 
 B = TypeVar("B", bound=Block)
@@ -85,15 +85,6 @@ def allowed(found: str, names: Iterable[str] | str, unlisted: Iterable[str] = ()
     return f"allowed: {', '.join(known)}{hint}"
 
 
-def parse_network(architectures: Mapping[str, type[Network]], value: object, where: str = "network") -> Network:
-    """The configuration of a network, an MLP unless `value` says otherwise; `where` is the key under which it stands.
-
-    Raises:
-        ConfigError: one line about the first thing that is wrong.
-    """
-    return parse_named(architectures, "architecture", value, where, default="mlp")
-
-
 def parse_variant(
     kinds: Mapping[str, type[VariantConfig]], parts: Registries, value: object, where: str = ""
 ) -> VariantConfig:
@@ -159,8 +150,10 @@ def _part(
     return parse(registry[name], {key: block[key] for key in block if key in registry[name].model_fields}, where)
 
 
-def parse_named(blocks: Mapping[str, type[B]], key: str, value: object, where: str, *, default: str | None = None) -> B:
-    """A block that is one of `blocks`, the one that stands under `key`; `where` is the key under which `value` stands.
+def parse_named(blocks: Mapping[str, type[B]], key: str, value: object, where: str, *, default: str) -> B:
+    """A block that is one of `blocks`, the one that stands under `key`, or the `default`.
+
+    `where` is the key under which `value` stands.
 
     Raises:
         ConfigError: one line about the first thing that is wrong.

@@ -52,8 +52,8 @@ class Store:
             os.utime(path)  # used last
         return found[len(head) :]
 
-    def put(self, name: str, content: bytes) -> bool:
-        """Keep `content` under `name`: written, flushed to the disk, then renamed; whether that went well."""
+    def put(self, name: str, content: bytes) -> None:
+        """Keep `content` under `name`: written, flushed to the disk, then renamed."""
         partial = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -69,8 +69,6 @@ class Store:
                 with suppress(OSError):
                     partial.unlink(missing_ok=True)
             _say_once(f"{self.folder} cannot be written to: {error.strerror}; the work goes on without it")
-            return False
-        return True
 
     def discard(self, name: str) -> None:
         """Forget an entry."""

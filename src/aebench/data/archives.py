@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aebench.data import conversions
 from aebench.data.raw_dataset import SPLITS, RawDataset, reason, split_of
-from aebench.errors import DataError
+from aebench.errors import DataError, plain
 
 # What an array may be, and how Keras calls it.
 _WHATS = ("images", "labels", "classes")
@@ -59,7 +59,7 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
         {split or "train": labels[name] for split, name in of_labels.items()},
         classes,
         {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
-        tuple(f"the array {name}" for name in sorted(set(members) - set(found))),
+        tuple(f"the array {plain(name)}" for name in sorted(set(members) - set(found))),
     )
 
 
@@ -75,7 +75,7 @@ def _roles(path: Path, members: Iterable[str]) -> dict[tuple[str, str], str]:
     complete = all((split, what) in roles for split in splits for what in ("images", "labels"))
     if not complete or not (splits == {""} or ("train" in splits and "" not in splits)):
         raise DataError(
-            f"{path}: found the arrays {', '.join(sorted(members)) or 'none'}, "
+            f"{path}: found the arrays {', '.join(map(plain, sorted(members))) or 'none'}, "
             "allowed: train_images, train_labels, test_images, test_labels and maybe validation_images, "
             "validation_labels, or images, labels; and classes"
         )

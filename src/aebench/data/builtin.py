@@ -27,7 +27,7 @@ class Dataset:
     raw: str
     """The folder of its raw files; data sets that are made of the same files share it."""
     files: tuple[RawFile, ...] = ()
-    sources: Callable[[], tuple[Source, ...]] = tuple
+    sources: tuple[Source, ...] = ()
     binarization: Binarization = "none"
 
 
@@ -46,11 +46,6 @@ def _digits(_: Path) -> Arrays:
         "test_images": images[test],
         "test_labels": labels[test],
     }
-
-
-def _packed(*rows: tuple[str, int, str]) -> tuple[RawFile, ...]:
-    """Files as they are published, with their sizes and torchvision's MD5s."""
-    return tuple(RawFile(*row, packed=True) for row in rows)
 
 
 def _folder(address: str) -> str:
@@ -86,7 +81,7 @@ _GREY = {
                 "t10k-labels-idx1-ubyte", 10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
             ),
         ),
-        sources=lambda: (
+        sources=(
             torchvision_mirrors(lambda listed: listed.FashionMNIST.mirrors),
             debian_package("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist"),
         ),
@@ -97,13 +92,13 @@ _GREY = {
         train_images=60_000,
         load=partial(mnist.load, suffix=".gz"),
         raw="mnist",
-        files=_packed(
-            ("train-images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-            ("train-labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
-            ("t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
-            ("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
+        files=(
+            RawFile("train-images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+            RawFile("train-labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
+            RawFile("t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
+            RawFile("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
         ),
-        sources=lambda: (torchvision_mirrors(lambda listed: listed.MNIST.mirrors),),
+        sources=(torchvision_mirrors(lambda listed: listed.MNIST.mirrors),),
     ),
     "kmnist": Dataset(
         shape=(1, 28, 28),
@@ -111,13 +106,13 @@ _GREY = {
         train_images=60_000,
         load=partial(mnist.load, suffix=".gz"),
         raw="kmnist",
-        files=_packed(
-            ("train-images-idx3-ubyte.gz", 18_165_135, "bdb82020997e1d708af4cf47b453dcf7"),
-            ("train-labels-idx1-ubyte.gz", 29_497, "e144d726b3acfaa3e44228e80efcd344"),
-            ("t10k-images-idx3-ubyte.gz", 3_041_136, "5c965bf0a639b31b8f53240b1b52f4d7"),
-            ("t10k-labels-idx1-ubyte.gz", 5_120, "7320c461ea6c1c855c0b718fb2a4b134"),
+        files=(
+            RawFile("train-images-idx3-ubyte.gz", 18_165_135, "bdb82020997e1d708af4cf47b453dcf7"),
+            RawFile("train-labels-idx1-ubyte.gz", 29_497, "e144d726b3acfaa3e44228e80efcd344"),
+            RawFile("t10k-images-idx3-ubyte.gz", 3_041_136, "5c965bf0a639b31b8f53240b1b52f4d7"),
+            RawFile("t10k-labels-idx1-ubyte.gz", 5_120, "7320c461ea6c1c855c0b718fb2a4b134"),
         ),
-        sources=lambda: (torchvision_mirrors(lambda listed: listed.KMNIST.mirrors),),
+        sources=(torchvision_mirrors(lambda listed: listed.KMNIST.mirrors),),
     ),
     "emnist_letters": Dataset(
         shape=(1, 28, 28),
@@ -125,8 +120,8 @@ _GREY = {
         train_images=124_800,
         load=emnist.load_letters,
         raw="emnist",
-        files=_packed((emnist.ARCHIVE, 561_753_746, "58c8d27c78d21e728a6bc7b3cc06412e")),
-        sources=lambda: (torchvision_mirrors(lambda listed: [_folder(listed.EMNIST.url)]),),
+        files=(RawFile(emnist.ARCHIVE, 561_753_746, "58c8d27c78d21e728a6bc7b3cc06412e"),),
+        sources=(torchvision_mirrors(lambda listed: [_folder(listed.EMNIST.url)]),),
     ),
     "omniglot": Dataset(
         shape=(1, 28, 28),
@@ -134,11 +129,11 @@ _GREY = {
         train_images=24_345,
         load=omniglot.load,
         raw="omniglot",
-        files=_packed(
-            ("images_background.zip", 9_464_212, "68d2efa1b9178cc56df9314c21c6e718"),
-            ("images_evaluation.zip", 6_462_886, "6b91aef0f799c5bb55b94e3f2daec811"),
+        files=(
+            RawFile("images_background.zip", 9_464_212, "68d2efa1b9178cc56df9314c21c6e718"),
+            RawFile("images_evaluation.zip", 6_462_886, "6b91aef0f799c5bb55b94e3f2daec811"),
         ),
-        sources=lambda: (torchvision_mirrors(lambda listed: [f"{listed.Omniglot.download_url_prefix}/"]),),
+        sources=(torchvision_mirrors(lambda listed: [f"{listed.Omniglot.download_url_prefix}/"]),),
     ),
     "digits": Dataset(shape=(1, 8, 8), classes=_DIGITS, train_images=1437, load=_digits, raw="digits"),
 }
@@ -152,8 +147,8 @@ _COLOUR = {
         train_images=50_000,
         load=cifar10.load,
         raw="cifar10",
-        files=_packed((cifar10.ARCHIVE, 170_498_071, "c58f30108f718f92721af3b95e74349a")),
-        sources=lambda: (torchvision_mirrors(lambda listed: [_folder(listed.CIFAR10.url)]),),
+        files=(RawFile(cifar10.ARCHIVE, 170_498_071, "c58f30108f718f92721af3b95e74349a"),),
+        sources=(torchvision_mirrors(lambda listed: [_folder(listed.CIFAR10.url)]),),
     ),
     "svhn": Dataset(
         shape=(3, 32, 32),
@@ -161,11 +156,11 @@ _COLOUR = {
         train_images=73_257,
         load=svhn.load,
         raw="svhn",
-        files=_packed(
-            ("train_32x32.mat", 182_040_794, "e26dedcc434d2e4c54c9b2d4a06d8373"),
-            ("test_32x32.mat", 64_275_384, "eb5a983be6a315427106f1b164d9cef3"),
+        files=(
+            RawFile("train_32x32.mat", 182_040_794, "e26dedcc434d2e4c54c9b2d4a06d8373"),
+            RawFile("test_32x32.mat", 64_275_384, "eb5a983be6a315427106f1b164d9cef3"),
         ),
-        sources=lambda: (torchvision_mirrors(lambda listed: [_folder(listed.SVHN.split_list["train"][0])]),),
+        sources=(torchvision_mirrors(lambda listed: [_folder(listed.SVHN.split_list["train"][0])]),),
     ),
 }
 

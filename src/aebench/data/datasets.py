@@ -22,7 +22,7 @@ from aebench.data.description import Arrays, Binarization, Description, describe
 from aebench.data.outside import pair, require_one_shape
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, reason
 from aebench.data.sources import checksum, local_folder, obtain
-from aebench.errors import DataError
+from aebench.errors import DataError, in_a_line
 from aebench.extras import MissingPackage
 from aebench.randomness import generator
 
@@ -120,7 +120,7 @@ def _fetch_built_in(
     first = [
         local_folder(place, f"execution.source_dir {place}") for place in own if place == source_dir or place.is_dir()
     ]
-    obtain(dataset.files, folder, (*first, *dataset.sources()), log)
+    obtain(dataset.files, folder, (*first, *dataset.sources), log)
     try:
         arrays = dataset.load(folder)
     except MissingPackage:
@@ -220,7 +220,7 @@ def load(data: Path | bytes, name: str, held_out: Data | float) -> Splits:
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         where = "the data set" if isinstance(data, bytes) else data
         raise DataError(
-            f"{where} is damaged ({_in_words(error)}); delete it and run `dvc repro fetch@{name}`"
+            f"{where} is damaged ({in_a_line(error)}); delete it and run `dvc repro fetch@{name}`"
         ) from None
     if about.pair:
         name = about.pair.inside
@@ -310,8 +310,3 @@ def _images(content: Mapping[str, NDArray[np.generic]], split: str, about: Descr
     if images.dtype != np.uint8 or images.shape[1:] != about.shape:
         raise ValueError(f"{split}_images: found {images.dtype} of shape {images.shape}")
     return torch.from_numpy(images).flatten(1)
-
-
-def _in_words(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return words if words.isprintable() and len(words) < 200 else ascii(words[:200])

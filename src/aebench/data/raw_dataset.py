@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aebench.errors import DataError
+from aebench.errors import DataError, in_a_line
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -109,4 +109,4 @@ def size_in_words(shape: Sequence[int]) -> str:
 
 def reason(error: Exception) -> str:
     """What an error of a library says, in one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return in_a_line(error) if str(error) else type(error).__name__

@@ -31,19 +31,23 @@ _SLOWEST = 200_000
 class RawFile:
     """One file of a data set as it is kept: a name, its size in bytes, and a checksum in hex.
 
-    A `packed` file is kept as it was published, and known by the MD5 that torchvision lists. Any other is kept
-    decompressed, and known by the SHA-256 of that, since who passes it on may have compressed it anew.
+    One that is kept as it was published is known by the MD5 that torchvision lists. Any other is kept decompressed, and
+    known by the SHA-256 of that, since who passes it on may have compressed it anew.
     """
 
     name: str
     size: int
     checksum: str
-    packed: bool = False
 
     @property
     def algorithm(self) -> str:
         """Of the checksum, as `hashlib` calls it."""
-        return "md5" if self.packed else "sha256"
+        return "md5" if len(self.checksum) == 32 else "sha256"
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is kept as it was published."""
+        return self.algorithm == "md5"
 
     @property
     def published(self) -> str:
@@ -233,16 +237,8 @@ def _unpack(package: str, folder: str, seconds: float) -> dict[str, bytes]:
             *("-o", f"Dir::State::lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"),
             *("-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=1", "-qq"),
         ]
-        for command in (
-            ["apt-get", *private, "update"],
-            ["apt-get", *private, "download", package],
-            ["dpkg-deb", "-x", f"{package}.deb", "unpacked"],
-        ):
-            if command[0] == "dpkg-deb":
-                found = list(Path(scratch).glob(f"{package}_*.deb"))
-                if not found:
-                    raise DataError(f"apt-get downloaded no {package}")
-                command[2] = str(found[0])
+
+        def call(*command: str) -> None:
             done = subprocess.run(
                 command,
                 cwd=scratch,
@@ -255,4 +251,11 @@ def _unpack(package: str, folder: str, seconds: float) -> dict[str, bytes]:
             if done.returncode:
                 lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
                 raise DataError(f"{command[0]} failed: {lines[-1]}")
+
+        call("apt-get", *private, "update")
+        call("apt-get", *private, "download", package)
+        downloaded = next(Path(scratch).glob(f"{package}_*.deb"), None)
+        if downloaded is None:
+            raise DataError(f"apt-get downloaded no {package}")
+        call("dpkg-deb", "-x", str(downloaded), "unpacked")
         return {path.name: path.read_bytes() for path in (Path(scratch) / "unpacked" / folder).glob("*.gz")}

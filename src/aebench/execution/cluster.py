@@ -6,6 +6,7 @@ one; a result is then the same as on one machine. Where a worker dies, Dask give
 """
 
 import asyncio
+import multiprocessing
 import os
 import pickle
 import platform
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from typing import Any
 
 from aebench import numerics as limits
 from aebench.errors import UserError
-from aebench.execution.engine import Engine
+from aebench.execution.engine import Engine, Job, timed
 from aebench.execution.progress import Message, Messages
 from aebench.fingerprint import LIBRARIES, code_hash, source_files
 from aebench.numerics import Numerics
@@ -54,7 +55,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or "it takes connections and says nothing"
         raise UserError(f"execution.address: no Dask scheduler answers at {address} ({reason})") from None
-    messages, topic = Messages.new(), f"aebench-{uuid.uuid4()}"
+    messages, topic = Messages(*multiprocessing.Pipe(duplex=False)), f"aebench-{uuid.uuid4()}"
     with client:
         try:
             client.wait_for_workers(1, timeout=TIMEOUT)
@@ -68,12 +69,17 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
         # would be lost, since the scheduler itself leaves but one copy of it after a while.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
             sent = client.submit(bytes, data.read_bytes(), pure=False)
-        call = partial(_run, numerics, identity(numerics), topic)
+        executor, call = client.get_executor(pure=False), partial(_run, numerics, identity(numerics), topic)
+
+        def submit(name: str, job: Job) -> "Future[tuple[float, Any]]":
+            future: Future[tuple[float, Any]] = executor.submit(timed, call, name, pickle.dumps(job), sent)
+            return future
+
         lost = {
             KilledWorker: "several workers died of it, one after the other, perhaps for want of memory",
             CancelledError: f"the connection to the scheduler at {address} broke; run the stage again",
         }
-        yield Engine(client.get_executor(pure=False), pickle.dumps, call, sent, messages, lost)
+        yield Engine(submit, messages, lost)
 
 
 def identity(numerics: Numerics) -> dict[str, str]:
@@ -96,9 +102,9 @@ class SchedulerShelf:
         found: bytes | None = self._ask(name, lambda entry: entry.get(timeout=AT_ONCE))
         return found
 
-    def put(self, name: str, content: bytes) -> bool:
-        """Keep `content` under `name`; whether that went well."""
-        return self._ask(name, lambda entry: entry.set(content) or True) is not None
+    def put(self, name: str, content: bytes) -> None:
+        """Keep `content` under `name`."""
+        self._ask(name, lambda entry: entry.set(content))
 
     def discard(self, name: str) -> None:
         """Forget an entry."""

@@ -4,15 +4,15 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from aebench.config import Device, Execution
-from aebench.errors import UserError, plain
+from aebench.errors import UserError
 from aebench.execution.engine import Data, Engine
 from aebench.execution.progress import Report, display
 from aebench.interrupts import handled
@@ -78,34 +78,19 @@ def run_all(
     if results:
         print(f"taken from the store: {', '.join(results)}", file=sys.stderr, flush=True)
     known = set(results)
-    while waiting := [name for name in jobs if name not in results and name not in failed]:
+    while waiting := {name: job for name, job in jobs.items() if name not in results and name not in failed}:
         with (
             handled(signal.default_int_handler, signal.SIGINT),
             _engine(execution, numerics, device, len(waiting), data) as engine,
-            display(waiting, engine.messages, unit),
+            display(list(waiting), engine.messages, unit),
         ):
-            futures = {
-                engine.executor.submit(_timed, engine.call, name, engine.pack(jobs[name]), engine.data): name
-                for name in waiting
-            }
-            try:
-                for future in as_completed(futures):
-                    name = futures[future]
-                    try:
-                        seconds[name], results[name] = future.result()
-                    except UserError as error:
-                        failed[name] = error
-                    except tuple(engine.lost_worker_errors) as error:
-                        if reason := next(
-                            why for kind, why in engine.lost_worker_errors.items() if isinstance(error, kind)
-                        ):
-                            failed[name] = UserError(f"{name}: {reason}")
-                    else:
-                        if cache:
-                            cache.store.put(cache.keys[name], cache.pack(results[name]))
-            finally:
-                for future in futures:  # after an interrupt: those that have not begun
-                    future.cancel()
+            for name, ended in _outcomes(engine, waiting):
+                if isinstance(ended, UserError):
+                    failed[name] = ended
+                else:
+                    seconds[name], results[name] = ended
+                    if cache:
+                        cache.store.put(cache.keys[name], cache.pack(results[name]))
         lost = [name for name in waiting if name not in results and name not in failed]
         reasons = engine.blame() if lost else {}
         # Where nobody is to blame and nothing was done, trying again would not end.
@@ -114,31 +99,32 @@ def run_all(
         failed |= {name: UserError(f"{name}: {reason}") for name, reason in reasons.items() if name in lost}
     if failed:
         raise next(iter(failed.values()))
-    if record:
-        _write_record(record, started_at, seconds, complete=not known)
+    if record and known:
+        remove(record)
+    elif record:
+        write(record, json.dumps({"started_at": started_at, "ended_at": time.time(), "seconds": seconds}))
     return {name: results[name] for name in jobs}
 
 
-def _write_record(record: Path, started_at: float, seconds: Mapping[str, float], *, complete: bool) -> None:
-    if complete:
-        write(record, json.dumps({"started_at": started_at, "ended_at": time.time(), "seconds": seconds}))
-    else:
-        remove(record)
-
-
-def _timed(call: Callable[[str, Any, Any], Any], name: str, job: Any, data: Any) -> tuple[float, Any]:
-    """In a worker: a job with the seconds that it took."""
-    started = time.perf_counter()
+def _outcomes(
+    engine: Engine, jobs: Mapping[str, Callable[[Data, Report], T]]
+) -> Iterator[tuple[str, tuple[float, T] | UserError]]:
+    """As each job ends, its seconds and result, or why it failed; of one that was lost without a reason, nothing."""
+    futures = {engine.submit(name, job): name for name, job in jobs.items()}
     try:
-        result = call(name, job, data)
-    except (MemoryError, RuntimeError) as error:  # torch has a class of its own for the memory of a GPU alone
-        if not isinstance(error, MemoryError) and "allocate" not in str(error):
-            raise
-        raise UserError(
-            f"{name}: there is not enough memory ({plain(error)}); try fewer execution.workers, "
-            "or smaller settings, such as fewer samples, a smaller batch or narrower layers"
-        ) from None
-    return time.perf_counter() - started, result
+        for future in as_completed(futures):
+            name = futures[future]
+            try:
+                yield name, future.result()
+            except UserError as error:
+                yield name, error
+            except tuple(engine.lost_worker_errors) as error:
+                reasons = (why for kind, why in engine.lost_worker_errors.items() if isinstance(error, kind))
+                if reason := next(reasons):
+                    yield name, UserError(f"{name}: {reason}")
+    finally:
+        for future in futures:  # after an interrupt: those that have not begun
+            future.cancel()
 
 
 def _engine(

@@ -6,14 +6,15 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 from aebench.config import Device
-from aebench.execution.engine import Engine, Job
+from aebench.execution.engine import Engine, Job, timed
 from aebench.execution.progress import Message, Messages
 from aebench.numerics import begin
 
@@ -27,7 +28,9 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
     # Workers forked before any thread has started have torch loaded already; elsewhere than on Linux forks are unsafe,
     # and CUDA does not survive them.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" and device == "cpu" else "spawn")
-    messages, begun = Messages.new(), multiprocessing.Pipe(duplex=False)
+    messages, begun = (Messages(*multiprocessing.Pipe(duplex=False)), multiprocessing.Pipe(duplex=False))
+    count = worker_count(workers, jobs)
+    all_there = context.Barrier(count)
     at_work: dict[int, str] = {}  # the name of each process's latest job
     # Read as they come: a full pipe would stop the jobs.
     reader = threading.Thread(target=lambda: at_work.update(iter(begun[0].recv, None)), daemon=True)
@@ -45,12 +48,17 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
             if process.pid in at_work and process.exitcode not in _ORDINARY
         }
 
-    with ProcessPoolExecutor(worker_count(workers, jobs), context, _begin, (messages, begun[1])) as executor:
+    def submit(name: str, job: Job) -> "Future[tuple[float, Any]]":
+        return executor.submit(timed, _call, name, job, data)
+
+    with ProcessPoolExecutor(count, context, _begin, (messages, begun[1], all_there)) as executor:
         try:
-            executor.submit(os.getpid).result()  # all processes are started with the first job
+            # A process is started with each of these where it is not forked, and none of them begins before all have.
+            for process_id in [executor.submit(os.getpid) for _ in range(count)]:
+                process_id.result()
             started = multiprocessing.active_children()
             reader.start()
-            yield Engine(executor, lambda job: job, _call, data, messages, {BrokenProcessPool: ""}, blame)
+            yield Engine(submit, messages, {BrokenProcessPool: ""}, blame)
         except BaseException:
             for process in multiprocessing.active_children():
                 process.kill()
@@ -81,13 +89,14 @@ _messages: Messages
 _begun: Any
 
 
-def _begin(messages: Messages, begun: Any) -> None:
-    """Make a new process a worker."""
+def _begin(messages: Messages, begun: Any, all_there: Barrier) -> None:
+    """Make a new process a worker, once all are there."""
     global _messages, _begun
     _messages, _begun = messages, begun
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the stage, which ends its workers
     threading.Thread(target=_end_with_stage, daemon=True).start()
     begin()
+    all_there.wait()
 
 
 def _end_with_stage() -> None:

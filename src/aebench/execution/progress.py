@@ -1,12 +1,10 @@
 """One progress display for all the jobs of a stage."""
 
-import multiprocessing
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
@@ -40,8 +38,7 @@ class Message(NamedTuple):
     words: str
 
 
-@dataclass(frozen=True)
-class Messages:
+class Messages(NamedTuple):
     """A pipe for `Message`s, and None at their end.
 
     One write is one message, whoever writes: no lock, which a worker that is killed could take with it.
@@ -49,11 +46,6 @@ class Messages:
 
     reader: "Connection[None, Message | None]"
     writer: "Connection[Message | None, None]"
-
-    @classmethod
-    def new(cls) -> "Messages":
-        """A new one."""
-        return cls(*multiprocessing.Pipe(duplex=False))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aebench.errors import DataError
+from aebench.errors import DataError, in_a_line
 from aebench.evaluation.metrics import metrics
 
 Whole = Annotated[int, Field(ge=0, le=2**53)]
@@ -230,6 +230,5 @@ def found(path: Path, stage: str) -> Path:
 
 def damaged(path: Path, stage: str, *what: str) -> DataError:
     """The error for a file that is not as `stage` wrote it; `what` is wrong with it, from the place to the reason."""
-    reason = " ".join(": ".join(filter(None, what)).split())
-    reason = reason if reason.isprintable() and len(reason) < 200 else ascii(reason[:200])
+    reason = in_a_line(": ".join(filter(None, what)))
     return DataError(f"{path} is damaged ({reason}); delete it and run `dvc repro {stage}`")

@@ -18,8 +18,8 @@ class Shelf(Protocol):
     def get(self, name: str) -> bytes | None:
         """The content of an entry; None where there is none."""
 
-    def put(self, name: str, content: bytes) -> bool:
-        """Keep `content` under `name`; whether that went well."""
+    def put(self, name: str, content: bytes) -> None:
+        """Keep `content` under `name`."""
 
     def discard(self, name: str) -> None:
         """Forget an entry."""

@@ -12,7 +12,7 @@ from aebench.data.raw_dataset import SMALLEST_SPLIT
 from aebench.errors import ConfigError, DataError, plain, show
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
-from aebench.parsing import allowed, parse, parse_named, parse_network
+from aebench.parsing import allowed, parse, parse_named
 from aebench.training.optimizers import optimizers
 from aebench.variants import configuration
 
@@ -53,7 +53,7 @@ def _parsed(raw: object) -> Params:
     if not isinstance(raw, dict):
         raise ConfigError(f"found {show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
     parsers: Parsers = {
-        "network": partial(parse_network, architectures()),
+        "network": partial(parse_named, architectures(), "architecture", default="mlp"),
         "training": partial(parse_named, optimizers(), "optimizer", default="adam"),
     }
     shared = {key: parse_shared(raw[key], key) for key, parse_shared in parsers.items() if key in raw}

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 from aebench.config import LikelihoodConfig, RunConfig
-from aebench.errors import TrainingError, UserError
+from aebench.errors import TrainingError, UserError, in_a_line
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, write
 from aebench.store import pack_files, unpack_files
@@ -151,9 +151,7 @@ class StoredRun:
         try:
             return restore(self.description, self.weights)
         except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError, UserError) as error:
-            reason = " ".join(str(error).split())
-            reason = reason if reason.isprintable() and len(reason) < 300 else ascii(reason[:300])
-            raise TrainingError(f"{self.folder} does not hold a run of this version: {reason}") from None
+            raise TrainingError(f"{self.folder} does not hold a run of this version: {in_a_line(error, 300)}") from None
 
 
 def read_run(folder: Path) -> StoredRun:
@@ -169,12 +167,3 @@ def read_run(folder: Path) -> StoredRun:
         raise TrainingError(f"{folder} holds no trained run ({missing} is missing); run its train stage") from None
     except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(f"{getattr(error, 'filename', None) or folder / CONFIG} is damaged: {error}") from None
-
-
-def load_run(folder: str | Path) -> Autoencoder:
-    """The trained model of a run's folder, e.g. `runs/fashion_mnist/vae/seed-0`, in evaluation mode.
-
-    Raises:
-        TrainingError: the folder holds no run, or a damaged one.
-    """
-    return read_run(Path(folder)).model()

@@ -16,7 +16,7 @@ from aebench.models.networks import architectures
 from aebench.models.objectives import objectives
 from aebench.models.posteriors import posteriors
 from aebench.models.priors import priors
-from aebench.parsing import Registries, parse_network, parse_variant
+from aebench.parsing import Registries, parse_named, parse_variant
 from aebench.plugins import configurations, modules
 
 
@@ -78,7 +78,7 @@ def restore(description: Mapping[str, Any], weights: bytes) -> Autoencoder:
     if unknown := {"network", "training"}.intersection(description["model"]):
         raise ValueError(f"model: found {', '.join(sorted(unknown))}, which stand beside it")
     config = configuration(description["model"])
-    network = parse_network(architectures(), description["network"])
+    network = parse_named(architectures(), "architecture", description["network"], "network", default="mlp")
     shape = description["images"]["shape"]
     if [type(length) for length in shape] != [int] * 3 or min(shape) < 1:
         raise ValueError(f"images.shape: found {shape}, allowed: channels, height and width")
