@@ -4,9 +4,9 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import as_completed
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -83,8 +83,9 @@ def run_all(
             handled(signal.default_int_handler, signal.SIGINT),
             _engine(execution, numerics, device, len(waiting), data) as engine,
             display(list(waiting), engine.messages, unit),
+            closing(_outcomes(engine, waiting)) as outcomes,
         ):
-            for name, ended in _outcomes(engine, waiting):
+            for name, ended in outcomes:
                 if isinstance(ended, UserError):
                     failed[name] = ended
                 else:
@@ -108,7 +109,7 @@ def run_all(
 
 def _outcomes(
     engine: Engine, jobs: Mapping[str, Callable[[Data, Report], T]]
-) -> Iterator[tuple[str, tuple[float, T] | UserError]]:
+) -> Generator[tuple[str, tuple[float, T] | UserError], None, None]:
     """As each job ends, its seconds and result, or why it failed; of one that was lost without a reason, nothing."""
     futures = {engine.submit(name, job): name for name, job in jobs.items()}
     try:

@@ -28,16 +28,17 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
     # Workers forked before any thread has started have torch loaded already; elsewhere than on Linux forks are unsafe,
     # and CUDA does not survive them.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" and device == "cpu" else "spawn")
-    messages, begun = (Messages(*multiprocessing.Pipe(duplex=False)), multiprocessing.Pipe(duplex=False))
+    messages = Messages(*multiprocessing.Pipe(duplex=False))
+    begun_reader, begun_writer = multiprocessing.Pipe(duplex=False)
     count = worker_count(workers, jobs)
     all_there = context.Barrier(count)
     at_work: dict[int, str] = {}  # the name of each process's latest job
     # Read as they come: a full pipe would stop the jobs.
-    reader = threading.Thread(target=lambda: at_work.update(iter(begun[0].recv, None)), daemon=True)
+    reader = threading.Thread(target=lambda: at_work.update(iter(begun_reader.recv, None)), daemon=True)
 
     def all_read() -> None:
         if reader.is_alive():
-            begun[1].send(None)
+            begun_writer.send(None)
             reader.join()
 
     def blame() -> dict[str, str]:
@@ -51,7 +52,7 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
     def submit(name: str, job: Job) -> "Future[tuple[float, Any]]":
         return executor.submit(timed, _call, name, job, data)
 
-    with ProcessPoolExecutor(count, context, _begin, (messages, begun[1], all_there)) as executor:
+    with ProcessPoolExecutor(count, context, _begin, (messages, begun_writer, all_there)) as executor:
         try:
             # A process is started with each of these where it is not forked, and none of them begins before all have.
             for process_id in [executor.submit(os.getpid) for _ in range(count)]:
