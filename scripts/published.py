@@ -241,7 +241,7 @@ def section(table: Table) -> str:
         minutes = sum(run["training_minutes"] for run in runs)
         epochs = ", ".join(str(int(run["last_epoch"]["epoch"])) for run in runs)
         machines = "; ".join(sorted({run["machine"] for run in runs}))
-        notes.append(f"- `{variant}`: {epochs} epochs, trained in {minutes:.0f} minutes, a run on one core. {machines}.")
+        notes.append(f"- `{variant}`: {epochs} epochs, {minutes:.0f} minutes of training, a run on a core. {machines}.")
     notes += [f"- `{variant}` is missing: {why}." for variant, why in literature.missing.items()]
     notes += [f"- Not as theirs: {difference}." for difference in literature.differences]
     lines = [
