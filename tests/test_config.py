@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from aebench.config import Params
 from aebench.errors import ConfigError
+from aebench.evaluation.preflight import require_refinable
 from aebench.training.settings import read_params
 
 Edit = Callable[[dict[str, Any]], object]
@@ -275,6 +276,54 @@ BAD: list[tuple[Edit, str]] = [
     (put("numerics", "fast"), "numerics: found 'fast', allowed: portable, native"),
     (put("device", "gpu"), "device: found 'gpu', allowed: cpu, cuda"),
     (lambda c: c.pop("device"), "device: missing, it has no default"),
+    (
+        put("models.ae", {"kind": "sparse_ae", "sparsity": "k_sparse", "k": 4, "alpha": 1e308}),
+        "models.ae.alpha: found 1e\\+308 with a latent_dim of 16, allowed: at most 4 with k 4",
+    ),
+    (
+        put("models.ae", {"kind": "sparse_ae", "sparsity": "k_sparse", "k": 4, "alpha": 4.25}),
+        "models.ae.alpha: found 4.25 with a latent_dim of 16, allowed: at most 4 with k 4",
+    ),
+    *(
+        (put(f"models.vae.{key}", value), rf"models.vae.{key}.*: found .*, allowed: {allowed}")
+        for key, value, allowed in (
+            ("log_variance_range", [-1e39, 1], "greater than or equal to -80"),
+            ("log_variance_range", [1, 200], "less than or equal to 80"),
+            ("log_variance_range", [1, 2, 3], "at most 2"),
+            ("beta", 1e308, "less than or equal to 1000000000"),
+        )
+    ),
+    (
+        put("models.vae", {"kind": "vae", "posterior": "iaf", "steps": 10**8, "width": 8}),
+        "models.vae.steps: found 100000000, allowed: less than or equal to 1000",
+    ),
+    (
+        lambda c: c["evaluation"].update(corruption="gaussian", corruption_rate=1e39),
+        "evaluation.corruption_rate: found 1e\\+39, allowed: less than or equal to 1000000",
+    ),
+    (put("evaluation.expost.images", 1), "evaluation.expost.images: found 1, allowed: 0, or at least 2"),
+    (put("execution.source_dir", "a" * 300), "execution.source_dir: found 'a*…, allowed: a folder; File name too long"),
+    (put("execution.workers", {"n": 2}), "execution.workers: found {'n': 2}, allowed: auto, or a whole number"),
+    (
+        put("models.vae", {"kind": "vae", "likelihood": "gaussian", "sigma": {}}),
+        "models.vae.sigma: found {}, allowed: learned, or a number greater than 0",
+    ),
+    (put("data", None), "data: found None, allowed: a mapping"),
+    (put("evaluation", "all"), "evaluation: found 'all', allowed: a mapping"),
+    (put("models", {}), "models: found 0, allowed: at least 1"),
+    (put("seeds", []), "seeds: found 0, allowed: at least 1"),
+    (put("datasets", ["digits_vs_"]), r"datasets\[0\]: found 'digits_vs_', of which nothing is no data set"),
+    *(
+        (
+            lambda c, block=block: (put("models.vae", block)(c), put("training.batch_size", 1)(c)),
+            "training.batch_size: found 1 while vae compares the codes of a batch, allowed: at least 2",
+        )
+        for block in (
+            {"kind": "wae_mmd", "mmd_weight": 1.0},
+            {"kind": "vae", "objective": "tcvae", "total_correlation_weight": 1.0},
+            {"kind": "vae", "objective": "infovae", "information": 0.5, "match": 1.0},
+        )
+    ),
 ]
 
 
@@ -293,6 +342,8 @@ def test_a_mistake_is_one_line(edited: Callable[[Edit], Path], change: Edit, mes
         ("", "found None, allowed: a mapping"),
         ("- a\n- b\n", "allowed: a mapping"),
         ("seeds: [0\n", "line .*: not valid YAML"),
+        ('a: "\\UFFFFFFFF"\n', "not valid YAML: "),
+        ('a: "\\U00110000"\n', "not valid YAML: "),
         ("seeds: [0]\nseeds: [1]\n", 'line 2: not valid YAML: found duplicate key "seeds"'),
         (
             "a: !!python/object:os.system {}\n",
@@ -347,8 +398,21 @@ def test_a_variant_may_have_a_network_of_its_own(edited: Callable[[Edit], Path])
 
 
 def test_an_override_that_is_empty_changes_nothing(edited: Callable[[Edit], Path]) -> None:
-    block = {"kind": "vae", "network": {"hidden": None}, "training": {"epochs": None, "patience": None}}
-    params = check(edited(lambda c: (c["models"].update(vae=block), c["training"].update(patience=3))))
+    block = {
+        "kind": "vae",
+        "network": {"hidden": None, "architecture": None},
+        "training": {"epochs": None, "patience": None, "optimizer": None, "schedule": None},
+    }
+    shared = {"patience": 3, "epsilon": 1e-4, "schedule": "plateau", "plateau_epochs": 2}
+    params = check(
+        edited(
+            lambda c: (
+                c["models"].update(vae=block),
+                c["training"].update(shared),
+                c["network"].update(activation="tanh"),
+            )
+        )
+    )
     assert params.run("vae").network == params.network
     assert params.run("vae").training == params.training.model_copy(update={"patience": None})
 
@@ -441,3 +505,30 @@ def test_what_is_not_said_of_the_evaluation_has_its_default(edited: Callable[[Ed
     assert evaluation.proposal == "laplace"
     assert evaluation.extra == ()
     assert (evaluation.expost.images, evaluation.expost.importance_samples) == (1000, 200)
+
+
+def refinable(edited: Callable[[Edit], Path], **block: object) -> None:
+    path = edited(
+        lambda c: c.update(datasets=["cifar10"], variants=["vae"]) or c["models"].update(vae={"kind": "vae", **block})
+    )
+    require_refinable(check(path))
+
+
+@pytest.mark.parametrize(
+    "posterior",
+    [{"posterior": "planar", "maps": 2}, {"posterior": "iaf", "steps": 2}, {"posterior": "full_covariance"}],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "network", [{"architecture": "conv", "channels": [4] * 5}, {"hidden": [65_536] * 9}], ids=["conv", "large"]
+)
+def test_what_cannot_be_refined_is_refused_whatever_its_network(
+    edited: Callable[[Edit], Path], posterior: dict[str, object], network: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=r"^vae: evaluation.proposal: found refined for a posterior that is a "):
+        refinable(edited, **posterior, network=network)
+
+
+def test_looking_whether_it_can_be_refined_takes_no_memory(edited: Callable[[Edit], Path]) -> None:
+    refinable(edited, prior="vampprior", pseudo_inputs=100_000_000)
+    refinable(edited, prior="mixture", components=100_000_000)

@@ -35,6 +35,12 @@ def _enough_images(value: int) -> int:
     return value
 
 
+def _no_image_or_several(value: int) -> int:
+    if value == 1:
+        raise ValueError("allowed: 0, or at least 2, of which a mean has an error")
+    return value
+
+
 def _line(value: str) -> str:
     if not value.isprintable():
         raise ValueError("allowed: text in one line, without control characters")
@@ -43,9 +49,11 @@ def _line(value: str) -> str:
 
 def _folder(value: str) -> str:
     try:
-        Path(value).expanduser()
+        Path(value).expanduser().is_dir()
     except RuntimeError:
         raise ValueError("allowed: a folder; there is no user of the name after ~") from None
+    except OSError as error:
+        raise ValueError(f"allowed: a folder; {error.strerror}") from None
     return value
 
 
@@ -56,9 +64,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # Far beyond any use, and well below what would end in a failure to allocate memory.
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
 Line = Annotated[str, AfterValidator(_line)]
 Widths = Annotated[tuple[Width, ...], from_list, Field(max_length=100)]
 LearningRate = Annotated[float, Field(gt=0)]
+# Of a term of a loss; what is larger is no number in single precision, or its products are none.
+Weight = Annotated[float, Field(ge=0, le=1e9)]
 Selection = Literal["best_validation", "last"]
 Device = Literal["cpu", "cuda"]
 Settings = Mapping[str, object]
@@ -171,10 +182,12 @@ class VariantConfig(Block):
     """A block under `models`; each file in `variants/` extends it with its own settings.
 
     `network` and `training`: those of all variants, with what the block changes of them, where it changes anything.
-    `EXAMPLE`: what a block of this kind has under the keys that it must have; the tests build it.
+    `EXAMPLE`: what a block of this kind has under the keys that it must have; the tests build it. `SMALLEST_BATCH`: of
+    how many images a batch must be: a loss that compares the codes of a batch has nothing to compare in one.
     """
 
     EXAMPLE: ClassVar[Settings] = {}
+    SMALLEST_BATCH: ClassVar[int] = 1
 
     kind: str
     network: SerializeAsAny[Network] | None = None
@@ -193,7 +206,7 @@ class Corruption(Block):
     """
 
     corruption: Literal["masking", "salt_and_pepper", "gaussian"]
-    corruption_rate: Annotated[float, Field(ge=0)]
+    corruption_rate: Annotated[float, Field(ge=0, le=1e6)]
 
     @model_validator(mode="after")
     def _a_share_of_pixels(self) -> "Corruption":
@@ -264,12 +277,15 @@ class ObjectiveConfig(Part):
     """What training maximises; each file in `models/objectives/` extends it with its settings.
 
     `beta`: the weight of the divergence (Higgins et al. 2017), which rises linearly over the warm-up epochs.
+    `SMALLEST_BATCH` is as for a variant.
     """
 
     DEFAULT = "elbo"
 
+    SMALLEST_BATCH: ClassVar[int] = 1
+
     objective: str
-    beta: Annotated[float, Field(ge=0)] = 1.0
+    beta: Weight = 1.0
     beta_warmup_epochs: Annotated[int, Field(ge=0, le=100_000_000)] = 0
 
     @property
@@ -316,7 +332,7 @@ def part_types(block: type[Block]) -> dict[str, type[Part]]:
 class Expost(Block):
     """Ex-post density estimation: on how many test images (0: none), with how many importance samples for each."""
 
-    images: Annotated[int, Field(ge=0, le=100_000_000)]
+    images: Annotated[int, Field(ge=0, le=100_000_000), AfterValidator(_no_image_or_several)]
     importance_samples: Count
 
 
@@ -383,7 +399,7 @@ class Params(Block):
     data: Data
     network: SerializeAsAny[Network]
     training: SerializeAsAny[Training]
-    models: dict[Name, SerializeAsAny[VariantConfig]]
+    models: Annotated[dict[Name, SerializeAsAny[VariantConfig]], Field(min_length=1)]
     evaluation: Evaluation
     execution: Execution
     tracking: Tracking

@@ -19,6 +19,7 @@ _TYPES = {
     "dict_type": "a mapping",
     "float_type": "a number",
     "int_type": "a whole number",
+    "model_type": "a mapping",
     "string_type": "text",
     "tuple_type": "a list",
 }
@@ -52,13 +53,16 @@ def parse(block: type[B], value: object, where: str = "", besides: Iterable[str]
             text = f"unknown key, allowed: {', '.join(_fields(block, location[:-1]))}"
         elif error["type"] in _TYPES:
             text = f"{found}, allowed: {_TYPES[error['type']]}"
+        elif error["type"] in ("too_short", "too_long"):
+            end, length = ("least", "min_length") if error["type"] == "too_short" else ("most", "max_length")
+            text = f"found {error['ctx']['actual_length']}, allowed: at {end} {error['ctx'][length]}"
         elif error["type"] == "missing":
             text = "missing, it has no default"
         elif error["type"] == "literal_error":
             text = f"{found}, {allowed(str(error['input']), error['ctx']['expected'].replace(' or ', ', '))}"
         elif error["type"] == "value_error":
             text = f"{found}, {message}"
-            if isinstance(error["input"], dict):  # a check across keys, which names its own
+            if not message.startswith("allowed: "):  # a check across keys names its own
                 key, text = f"{key}.{message}".split(": ", 1)
         elif error["type"] == "string_pattern_mismatch":
             text = f"{found}, allowed: {_PATTERNS[error['ctx']['pattern']]}, beginning with a letter or digit"

@@ -1,6 +1,7 @@
 """YAML as DVC reads it, from a file that anybody may have written."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from aebench.errors import ConfigError, plain, show
@@ -82,12 +83,13 @@ def _at(event: Event) -> str:
 
 def _unreadable(text: str) -> str:
     """Where the first value stands that cannot be read: a day 40, or digits by the thousand."""
-    for event in YAML(typ="safe", pure=True).parse(text):
-        if isinstance(event, ScalarEvent) and len(event.value) >= len("2000-1-1"):
-            try:
-                YAML(typ="safe", pure=True).load(event.value)
-            except YAMLError:  # quoted text may be anything
-                pass
-            except Exception:
-                return f"{_at(event)}: "
+    with suppress(ValueError, OverflowError):  # of an escape that is no character: where it stands no event says
+        for event in YAML(typ="safe", pure=True).parse(text):
+            if isinstance(event, ScalarEvent) and len(event.value) >= len("2000-1-1"):
+                try:
+                    YAML(typ="safe", pure=True).load(event.value)
+                except YAMLError:  # quoted text may be anything
+                    pass
+                except Exception:
+                    return f"{_at(event)}: "
     return ""

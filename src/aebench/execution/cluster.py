@@ -52,7 +52,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
         greeting = connect(address, timeout=TIMEOUT, **Security().get_connection_args("client"))
         asyncio.run(asyncio.wait_for(greeting, 2 * TIMEOUT)).abort()
         client = Client(address, timeout=TIMEOUT, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # the last of a protocol that is not set up here
         reason = " ".join(str(error).split()) or "it takes connections and says nothing"
         raise UserError(f"execution.address: no Dask scheduler answers at {address} ({reason})") from None
     messages, topic = Messages(*multiprocessing.Pipe(duplex=False)), f"aebench-{uuid.uuid4()}"

@@ -54,7 +54,8 @@ def as_json(value: object) -> str:
 def _thousandths(points: NDArray[Any]) -> list[list[int]]:
     """Both axes on one scale, so that distances remain."""
     low, high = points.min(axis=0), points.max(axis=0)
-    scale = 1000 / max((high - low).max(), np.finfo(np.float32).tiny)
+    spread = (high - low).max()
+    scale = 1000 / spread if spread > 0 else 0.0
     centred = 500 + (points - (low + high) / 2) * scale
     rounded: list[list[int]] = np.rint(centred).astype(int).tolist()
     return rounded

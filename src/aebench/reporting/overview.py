@@ -108,7 +108,7 @@ def draw_all(shown: Sequence[Panel]) -> bytes:
     """All panels in one picture."""
     lines = -(-len(shown) // COLUMNS)
     with fonts.drawing(shown[0].lines), plt.rc_context(STYLE):
-        size = (3.1 * COLUMNS, _height(shown[0]) * lines)
+        size = (3.1 * COLUMNS + _for_names(shown[0]), _height(shown[0]) * lines)
         figure, grid = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False, sharey=True)
         figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
         for axes, panel in zip(grid.flat, shown, strict=False):
@@ -121,13 +121,18 @@ def draw_all(shown: Sequence[Panel]) -> bytes:
 def draw(panel: Panel) -> bytes:
     """One panel as a picture of its own."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(3.3, _height(panel)))
+        figure, axes = plt.subplots(figsize=(3.3 + _for_names(panel), _height(panel)))
         _draw(axes, panel)
         return as_png(figure)
 
 
 def _height(panel: Panel) -> float:
     return 0.95 + 0.2 * len(panel.lines)
+
+
+def _for_names(panel: Panel) -> float:
+    """How many inches names need beyond those of the usual length."""
+    return 0.075 * max(0, max(map(len, panel.lines)) - 20)
 
 
 def _draw(axes: Axes, panel: Panel) -> None:

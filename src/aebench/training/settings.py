@@ -41,6 +41,7 @@ def read_params(path: Path, folders: Iterable[Path] = ()) -> Params:
             _check_validation(params, variant)
             if misfit := params.models[variant].misfit(params.run(variant).network):
                 raise ConfigError(f"models.{variant}.{misfit}")
+            _check_batch(params, variant)
         for dataset in params.datasets:
             _check_with_data(params, dataset, named[dataset])
     except ConfigError as error:
@@ -84,7 +85,7 @@ def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
         raise ConfigError(f"{where}: found {show(changes)}, allowed: a mapping")
     (base,) = (base for base in (Network, Training) if isinstance(shared, base))
     kept = shared.model_dump()
-    if any(key in changes and changes[key] != kept[key] for key in ("architecture", "optimizer") if key in kept):
+    if any(changes.get(key) not in (None, kept[key]) for key in ("architecture", "optimizer") if key in kept):
         kept = {key: kept[key] for key in base.model_fields}
     if changes.get("schedule") not in (None, kept.get("schedule")):
         kept.pop("plateau_epochs", None)
@@ -118,7 +119,7 @@ def _facts(params: Params, datasets: Mapping[str, DatasetFacts]) -> dict[str, Da
             found[name] = facts_of(name, datasets)
         except KeyError as unknown:
             part = str(unknown.args[0])
-            of_two = f", of which {part} is no data set" if part != name else ""
+            of_two = f", of which {part or 'nothing'} is no data set" if part != name else ""
             listed = [one for one, about in datasets.items() if not about.binarized]
             raise ConfigError(f"{where}{of_two}, {allowed(part, listed, datasets)}{_BESIDES}") from None
         except DataError as error:
@@ -140,6 +141,15 @@ def _check_validation(params: Params, variant: str) -> None:
             raise ConfigError(
                 f"data.{params.data.key}: found 0 while {variant} {why}, allowed: {above}, or training.{otherwise}"
             )
+
+
+def _check_batch(params: Params, variant: str) -> None:
+    """Refuse batches in which a term of the loss would be 0 whatever the model."""
+    model, found = params.models[variant], params.run(variant).training.batch_size
+    smallest = max(model.SMALLEST_BATCH, getattr(getattr(model, "objective", model), "SMALLEST_BATCH", 1))
+    if found < smallest:
+        why = f"while {variant} compares the codes of a batch"
+        raise ConfigError(f"training.batch_size: found {found} {why}, allowed: at least {smallest}")
 
 
 def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:

@@ -7,10 +7,9 @@ encoder's. Here they are free, so the codes also become smaller, which contracts
 
 from typing import ClassVar, Literal, final
 
-from pydantic import Field
 from torch import Tensor
 
-from aebench.config import Network, Settings, VariantConfig, Width
+from aebench.config import Network, Settings, VariantConfig, Weight, Width
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.deterministic import DeterministicAutoencoder
 from aebench.models.jacobian import norm_of_encoder, random_signs
@@ -27,7 +26,7 @@ class Config(VariantConfig):
     EXAMPLE: ClassVar[Settings] = {"contraction": 0.1}
 
     kind: Literal["contractive_ae"]
-    contraction: float = Field(ge=0)
+    contraction: Weight
     probes: Width | None = None
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from aebench.config import Network, PixelLikelihood, VariantConfig
+from aebench.config import Network, PixelLikelihood, VariantConfig, Weight
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import NormalMixture, UnitNormalMixture, diagonal_normal, reparameterised, unit_normal
@@ -36,7 +36,7 @@ class Config(VariantConfig, PixelLikelihood):
 
     kind: Literal["cvae"]
     conditioning: Literal["class_prior", "concat", "learned_prior"] = "class_prior"
-    beta: float = Field(default=1.0, ge=0)
+    beta: Weight = 1.0
     beta_warmup_epochs: int = Field(default=0, ge=0, le=100_000_000)
 
 

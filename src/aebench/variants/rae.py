@@ -10,10 +10,10 @@ The paper samples from a mixture of Gaussians that is fitted to the codes after 
 
 from typing import ClassVar, Literal, final
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
-from aebench.config import Network, Settings, VariantConfig, Width
+from aebench.config import Network, Settings, VariantConfig, Weight, Width
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.deterministic import DeterministicAutoencoder
 from aebench.models.jacobian import norm_of_decoder, random_signs
@@ -30,9 +30,9 @@ class Config(VariantConfig):
     EXAMPLE: ClassVar[Settings] = {"code_weight": 0.1, "regulariser": "l2", "regulariser_weight": 1e-3}
 
     kind: Literal["rae"]
-    code_weight: float = Field(ge=0)
+    code_weight: Weight
     regulariser: Literal["l2", "gradient_penalty"]
-    regulariser_weight: float = Field(ge=0)
+    regulariser_weight: Weight
     probes: Width | None = None
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from aebench.config import Network, Settings, VariantConfig, Width
+from aebench.config import Network, Settings, VariantConfig, Weight, Width
 from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import squared_error
@@ -25,7 +25,7 @@ class Config(VariantConfig):
 
     kind: Literal["sparse_ae"]
     sparsity: Literal["l1", "k_sparse"]
-    l1_weight: float | None = Field(default=None, ge=0)
+    l1_weight: Weight | None = None
     k: Width | None = None
     alpha: float = Field(default=1.0, ge=1)
 
@@ -41,10 +41,14 @@ class Config(VariantConfig):
         return self
 
     def misfit(self, network: Network) -> str:
-        """No more units can be kept than there are."""
-        if self.k is None or self.k <= network.latent_dim:
-            return ""
-        return f"k: found {self.k} with a latent_dim of {network.latent_dim}, allowed: at most {network.latent_dim}"
+        """No more units can be kept than there are, neither in training nor after it."""
+        length = network.latent_dim
+        if self.k is not None and self.k > length:
+            return f"k: found {self.k} with a latent_dim of {length}, allowed: at most {length}"
+        if self.k is not None and self.alpha * self.k >= length + 1:
+            most = f"{length / self.k:g} with k {self.k}"
+            return f"alpha: found {self.alpha:g} with a latent_dim of {length}, allowed: at most {most}"
+        return ""
 
 
 @final

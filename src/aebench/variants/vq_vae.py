@@ -12,11 +12,10 @@ afterwards.
 from typing import ClassVar, Literal, final
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aebench.config import Network, Settings, VariantConfig, Width
+from aebench.config import Network, Settings, VariantConfig, Weight, Width
 from aebench.models.autoencoder import Autoencoder, ImageSpec, Noise
 from aebench.models.networks import decoder, encoder
 from aebench.models.objectives import squared_error
@@ -30,7 +29,7 @@ class Config(VariantConfig):
     kind: Literal["vq_vae"]
     codebook: Width
     groups: Width
-    commitment: float = Field(default=0.25, ge=0)
+    commitment: Weight = 0.25
 
     def misfit(self, network: Network) -> str:
         """The vectors of a code are equally long."""

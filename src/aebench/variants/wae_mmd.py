@@ -7,10 +7,9 @@ larger batch estimates it better, so the batch size is part of the method.
 from typing import ClassVar, Literal, final
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from aebench.config import Network, Settings, VariantConfig
+from aebench.config import Network, Settings, VariantConfig, Weight
 from aebench.models.autoencoder import ImageSpec, Noise
 from aebench.models.deterministic import DeterministicAutoencoder
 from aebench.models.divergences import mmd
@@ -22,9 +21,10 @@ class Config(VariantConfig):
     """`mmd_weight`: λ."""
 
     EXAMPLE: ClassVar[Settings] = {"mmd_weight": 10.0}
+    SMALLEST_BATCH: ClassVar[int] = 2
 
     kind: Literal["wae_mmd"]
-    mmd_weight: float = Field(ge=0)
+    mmd_weight: Weight
 
 
 @final

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from aebench.config import ObjectiveConfig, Settings
+from aebench.config import ObjectiveConfig, Settings, Weight
 from aebench.models.divergences import mmd
 from aebench.models.generative import GenerativeModel, Prior
 from aebench.models.latents import drawn
@@ -21,10 +21,11 @@ class Config(ObjectiveConfig):
     """`information`: α. `match`: λ. `beta` weighs both terms."""
 
     EXAMPLE: ClassVar[Settings] = {"information": 0.5, "match": 10.0}
+    SMALLEST_BATCH: ClassVar[int] = 2
 
     objective: Literal["infovae"] = "infovae"
-    information: Annotated[float, Field(le=1)]
-    match: Annotated[float, Field(ge=0)]
+    information: Annotated[float, Field(ge=-1e9, le=1)]
+    match: Weight
 
     @property
     def draws(self) -> tuple[int, ...]:

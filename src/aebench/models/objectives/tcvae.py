@@ -6,14 +6,13 @@ by the number of training images as well (eq. S6); that shifts the parts by cons
 """
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from aebench.config import ObjectiveConfig, Settings
+from aebench.config import ObjectiveConfig, Settings, Weight
 from aebench.models.generative import GenerativeModel, Prior
 from aebench.models.latents import drawn, log_normal
 from aebench.models.objectives import variational_loss
@@ -23,9 +22,10 @@ class Config(ObjectiveConfig):
     """`total_correlation_weight`: β of the paper. `beta` weighs all three parts."""
 
     EXAMPLE: ClassVar[Settings] = {"total_correlation_weight": 6.0}
+    SMALLEST_BATCH: ClassVar[int] = 2
 
     objective: Literal["tcvae"] = "tcvae"
-    total_correlation_weight: Annotated[float, Field(ge=0)]
+    total_correlation_weight: Weight
 
     @property
     def posteriors(self) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ from aebench.config import PosteriorConfig, from_list
 from aebench.models.latents import diagonal_normal
 from aebench.models.posteriors import PosteriorModule
 
-Range = Annotated[tuple[float, float], from_list, Field(min_length=2, max_length=2)]
+# The exponential of what lies outside is 0 or infinite in single precision.
+_LogVariance = Annotated[float, Field(ge=-80, le=80)]
+Range = Annotated[tuple[_LogVariance, _LogVariance], from_list]
 
 
 class Config(PosteriorConfig):

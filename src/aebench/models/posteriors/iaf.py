@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aebench.config import Count, PosteriorConfig, Settings, Width
+from aebench.config import Layers, PosteriorConfig, Settings, Width
 from aebench.models.posteriors import Flow, PosteriorModule
 
 # Added to what becomes s, so that a new step changes little, as the forget gate of an LSTM.
@@ -24,7 +24,7 @@ class Config(PosteriorConfig):
     EXAMPLE: ClassVar[Settings] = {"steps": 2, "step_width": 8}
 
     posterior: Literal["iaf"] = "iaf"
-    steps: Count
+    steps: Layers
     step_width: Width = 256
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from aebench.config import Count, PosteriorConfig, Settings
+from aebench.config import Layers, PosteriorConfig, Settings
 from aebench.models.posteriors import Flow, PosteriorModule
 
 
@@ -15,7 +15,7 @@ class Config(PosteriorConfig):
     EXAMPLE: ClassVar[Settings] = {"maps": 2}
 
     posterior: Literal["planar"] = "planar"
-    maps: Count
+    maps: Layers
 
 
 def make(config: Config, latent_dim: int) -> "Planar":

@@ -16,7 +16,7 @@ class Config(Training):
     EXAMPLE: ClassVar[Settings] = {"weight_decay": 0.1}
 
     optimizer: Literal["adamw"] = "adamw"
-    weight_decay: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(gt=0, le=1e9)]
 
 
 def make(config: Config, parameters: Sequence[Tensor], *, stacked: bool) -> Adam:
