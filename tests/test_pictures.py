@@ -186,6 +186,31 @@ def test_the_overview_has_all_variants_in_one_order_and_marks_what_is_not_compar
     assert {"more is better →", "← less is better"} <= {text.split("\n")[0] for text in words(drawn[0])}
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_longest_names_are_whole_in_the_overview(drawn: list[Figure]) -> None:
+    cells: list[Any] = [FakeCell(name, {"active_units": of(1)}) for name in ("a" * 64, "m" * 40, "vae")]
+    (panel,) = overview.panels(cells, {})
+    overview.draw(panel)
+    overview.draw_all([panel] * 4)
+    for figure in drawn:
+        figure.canvas.draw()
+        names = [text for text in figure.findobj(Text) if text.get_text() in panel.lines]
+        assert {text.get_text() for text in names} == {*panel.lines}
+        visible = [text.get_window_extent() for text in names if text.get_visible()]
+        assert min(box.x0 for box in visible) >= 0
+        assert all(axes.get_window_extent().width > 150 for axes in figure.axes if axes.axison)
+
+
+def test_codes_that_are_all_the_same_are_in_the_middle_of_their_map() -> None:
+    class Collapsed(FakeCell):
+        def arrays(self, seed: int) -> dict[str, NDArray[Any]]:
+            return super().arrays(seed) | dict.fromkeys(("plane", "neighbourhoods"), np.full((3, 2), 5.0))
+
+    cell: Any = Collapsed("vae", {})
+    (found,) = latent_maps([cell], ["a", "b", "c"])["maps"].values()
+    assert {tuple(point) for points in found.values() for point in points} == {(500, 500)}
+
+
 def test_nats_of_two_likelihoods_stand_on_two_axes(drawn: list[Figure]) -> None:
     cells: list[Any] = [
         FakeCell("a", {"elbo_nats": of(-200)}),
