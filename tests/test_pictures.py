@@ -211,6 +211,32 @@ def test_codes_that_are_all_the_same_are_in_the_middle_of_their_map() -> None:
     assert {tuple(point) for points in found.values() for point in points} == {(500, 500)}
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [7, 31])
+def test_many_variants_are_told_apart_and_named(drawn: list[Figure], count: int) -> None:
+    names = [f"variant_number_{number}" for number in range(count)]
+    runs = [{"validation_reconstruction_mse": [0.2, 0.1]}]
+    figures.error_curves(dict.fromkeys(names, runs))
+    figures.k_curves(dict.fromkeys(names, ([1, 300], [[-3.0, -2.0]])), names)
+    figures.rate_distortion(dict.fromkeys(names, ([9.0], [99.0])), names)
+    for figure in drawn:
+        figure.canvas.draw()
+        whole, (axes,) = figure.bbox, figure.axes
+        (legend,) = [*figure.legends, *filter(None, [axes.get_legend()])]
+        assert [text.get_text() for text in legend.get_texts()] == names
+        box = legend.get_window_extent()
+        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1
+        assert whole.y0 <= box.y0 <= box.y1 <= whole.y1
+        assert (box.x0 >= axes.get_window_extent().x1) == (count > figures.NAMES_INSIDE)
+        looks = {(line.get_color(), line.get_linestyle()) for line in axes.get_lines() if line.get_label() in names}
+        marks = {
+            (str(points.get_facecolor()), str(points.get_paths()[0].vertices))
+            for points in axes.collections
+            if points.get_label() in names
+        }
+        assert max(len(looks), len(marks)) == count
+
+
 def test_nats_of_two_likelihoods_stand_on_two_axes(drawn: list[Figure]) -> None:
     cells: list[Any] = [
         FakeCell("a", {"elbo_nats": of(-200)}),

@@ -21,8 +21,11 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodF
 
 # Okabe & Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+# How many names a legend may have inside the axes, and in a column beside them.
+NAMES_INSIDE, NAMES_BESIDE = 10, 16
 # With more classes neither their colours can be told apart nor the numbers of their confusions be read.
 LEGIBLE_CLASSES = 20
 
@@ -96,9 +99,11 @@ def error_curves(curves: Mapping[str, Sequence[History]]) -> bytes | None:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 3.4))
         for variant, runs in curves.items():
-            _band(axes, [run[key] for run in runs], variant, colour(variant, list(curves)))
+            _band(
+                axes, [run[key] for run in runs], variant, colour(variant, list(curves)), _dashes(variant, list(curves))
+            )
         axes.set(xlabel="epoch", ylabel="validation reconstruction MSE [a pixel]", ylim=(0, None))
-        axes.legend()
+        _legend(axes)
         return as_png(figure)
 
 
@@ -112,6 +117,7 @@ def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float
         for variant, (samples, runs) in bounds.items():
             values, of_variant = np.asarray(runs), colour(variant, variants)
             line: dict[str, Any] = {"color": of_variant, "linewidth": 1.6, "marker": "o", "markersize": 4}
+            line["linestyle"] = _dashes(variant, variants)
             axes.plot(samples, values.mean(axis=0), label=variant, **line)
             axes.fill_between(samples, values.min(axis=0), values.max(axis=0), color=of_variant, alpha=0.2, linewidth=0)
         axes.set(xscale="log", xlabel="K, importance samples an image", ylabel="bound on log p(x) [nats an image]")
@@ -119,8 +125,26 @@ def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float
         axes.xaxis.set_major_locator(FixedLocator(_apart({k for samples, _ in bounds.values() for k in samples})))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.legend()
+        _legend(axes)
         return as_png(figure)
+
+
+def _dashes(variant: str, variants: Sequence[str]) -> str:
+    """Of lines with the same colour each has its own dashes."""
+    return DASHES[variants.index(variant) // len(COLOURS) % len(DASHES)]
+
+
+def _legend(axes: Axes, **look: Any) -> None:
+    """The names of all lines: inside, or beside the axes where they are too many."""
+    handles, _ = axes.get_legend_handles_labels()
+    if len(handles) <= NAMES_INSIDE:
+        axes.legend(**look)
+        return
+    columns = -(-len(handles) // NAMES_BESIDE)
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.set_figwidth(figure.get_figwidth() + 1.7 * columns)
+    figure.legend(handles=handles, loc="outside right upper", ncols=columns, fontsize=8)
 
 
 def _apart(values: set[float]) -> list[float]:
@@ -142,7 +166,7 @@ def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]
         for variant, (rates, distortions) in points.items():
             look: dict[str, Any] = {
                 "color": colour(variant, variants),
-                "marker": MARKERS[variants.index(variant) % len(MARKERS)],
+                "marker": MARKERS[sum(divmod(variants.index(variant), len(COLOURS))) % len(MARKERS)],
             }
             axes.scatter(rates, distortions, s=36, label=variant, alpha=0.85, linewidths=0, **look)
         axes.margins(0.15)
@@ -151,7 +175,8 @@ def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]
         for total in sums:
             axes.plot([left, right], [total - left, total - right], color="0.75", linewidth=0.8, zorder=0)
             at_top = (total - top, top) if total - top > left else (left, total - left)
-            if left <= at_top[0] <= right and bottom <= at_top[1] <= top:
+            # The words stand below the point, and inside the axes.
+            if left <= at_top[0] <= right and bottom + 0.06 * (top - bottom) <= at_top[1] <= top:
                 axes.annotate(
                     f"ELBO {-total:.4g}".replace("-", "−"),
                     at_top,
@@ -167,7 +192,7 @@ def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]
             xlabel="rate KL(q(z|x) ‖ p(z)) [nats an image]",
             ylabel="distortion −E log p(x|z) [nats an image]",
         )
-        axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
+        _legend(axes, frameon=True, framealpha=0.9, edgecolor="none")
         return as_png(figure)
 
 
