@@ -38,7 +38,7 @@ demo: $(READY) ## the whole pipeline on small digits, in demo/, in a minute or t
 converged: $(READY) ## the benchmark trained until nothing improves, into converged/ and published/: hours, goes on after any stop
 	@$(RUN) python scripts/comparison.py converged
 
-families: $(READY) ## every kind of model on one data set, one seed, into families/ and published/: an hour or two
+families: $(READY) ## every kind of model on one data set, one seed, into families/ and published/: an hour
 	@$(RUN) python scripts/comparison.py families
 
 published: $(READY) ## tables of the literature, into published/: days; ONLY=TABLE/VARIANT/SEED makes a part; goes on after any stop

@@ -36,7 +36,7 @@ WORDS = {
     ),
     "families": (
         "All families",
-        "Every kind of model that there is here, each with settings that suit it, on one data set and in one seed. One "
+        "Every kind of model that there is here, with the settings of its block in params.yaml, in one seed. One "
         "seed tells no difference from chance: this shows what each kind is like, and no verdict is drawn.",
     ),
 }
