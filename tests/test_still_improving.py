@@ -164,7 +164,8 @@ class FakeCell:
     metrics: Any = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "metrics", {"summary": {}, "protocol": {"network": {"latent_dim": 2}}})
+        protocol = {"network": {"latent_dim": 2}, "evaluation": {}}
+        object.__setattr__(self, "metrics", {"summary": {}, "protocol": protocol})
 
 
 def test_one_caution_names_all_variants() -> None:
