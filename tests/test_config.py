@@ -530,5 +530,9 @@ def test_what_cannot_be_refined_is_refused_whatever_its_network(
 
 
 def test_looking_whether_it_can_be_refined_takes_no_memory(edited: Callable[[Edit], Path]) -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # torch's memory is not Python's
     refinable(edited, prior="vampprior", pseudo_inputs=100_000_000)
     refinable(edited, prior="mixture", components=100_000_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
