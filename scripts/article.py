@@ -6,7 +6,7 @@ Writes into article/: `losses.csv` (the loss of each batch, summed over its imag
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import copies
 
@@ -14,6 +14,9 @@ sys.path.insert(0, str(copies.ROOT / "src"))
 
 from aebench import config, numerics
 from aebench.paths import Layout, write
+
+if TYPE_CHECKING:
+    from aebench.training.state import History
 
 ROOT = copies.ROOT
 SETTINGS = ROOT / "settings" / "article.yaml"
@@ -58,10 +61,11 @@ def main() -> None:
 
     rows = {"original": images(x)}
 
-    def after_epoch(epoch: int, row: dict[str, float]) -> None:
+    def after_epoch(history: "History") -> None:
+        epoch = len(history.epochs)
         with torch.no_grad():
             rows[f"epoch {epoch}"] = images(model.reconstruct(x))
-        print(f"epoch {epoch}: {row['train_loss']:.1f} nats an image", flush=True)
+        print(f"epoch {epoch}: {history.epochs[-1]['train_loss']:.1f} nats an image", flush=True)
 
     train(
         model,

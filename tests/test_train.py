@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 from functools import partial
@@ -13,6 +14,7 @@ from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
 from aebench.models.autoencoder import Autoencoder, Noise
+from aebench.training.cell import train_cell
 from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.training.state import History
@@ -156,8 +158,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_was_finite(digits: Spl
     settings = TWO_EPOCHS.model_copy(update={"epochs": 6})
     after_second: dict[str, torch.Tensor] = {}
 
-    def spoil(epoch: int, _: object) -> None:
-        if epoch == 2:
+    def spoil(so_far: History) -> None:
+        if len(so_far.epochs) == 2:
             after_second.update({name: weight.clone() for name, weight in model.state_dict().items()})
             next(model.parameters()).data[0, 0] = float("inf")
 
@@ -181,12 +183,35 @@ def test_a_sigma_that_workers_take_for_0_is_a_run_that_diverges(digits_file: Pat
     assert re.match(r"train_\w+ is (nan|inf) in epoch 1; try a smaller", run.failed)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_progress_says_what_a_patience_waits_for(digits_file: Path, together: bool) -> None:
+    settings = config("ae")
+    patient = Training(epochs=3, batch_size=50, learning_rate=1e-3, select="best_validation", patience=2)
+    settings = settings.model_copy(update={"training": patient})
+    reports: list[str] = []
+
+    def report(_: int, __: int, words: str) -> None:
+        reports.append(words)
+
+    if together:
+        (run,) = train_cell(settings, "digits", [0], digits_file, report)
+    else:
+        run = train_run(settings, "digits", 0, digits_file, report)
+    rows = [*csv.DictReader(run.files["history.csv"].decode().splitlines())]
+    losses = [float(row["validation_loss"]) for row in rows]
+    assert len(reports) == len(losses) == 3
+    for epoch, words in enumerate(reports, start=1):
+        lowest = min(losses[:epoch])
+        first = losses.index(lowest) + 1
+        assert words.endswith(f"validation {losses[epoch - 1]:.4g}, lowest {lowest:.4g} in epoch {first}, patience 2")
+
+
 def test_a_loss_that_rises_without_end_has_diverged(digits: Splits) -> None:
     settings = Training(epochs=5, batch_size=50, learning_rate=1e-3, select="last")
 
     def enlarge(times: float, model: Autoencoder) -> History:
-        def after_epoch(epoch: int, _: object) -> None:
-            if epoch == 2:
+        def after_epoch(so_far: History) -> None:
+            if len(so_far.epochs) == 2:
                 model.get_parameter("decoder.2.weight").data.mul_(times)
 
         return train(model, digits.train, digits.validation, settings, 0, after_epoch=after_epoch)

@@ -15,6 +15,7 @@ from aebench.paths import Layout
 from aebench.store import Store
 from aebench.training.checkpoints import Checkpoints, none
 from aebench.training.run import in_words, naming, train_run, untrained
+from aebench.training.state import History
 from aebench.training.trained_run import TrainedRun, pack, pack_runs, unpack_runs
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ def train_cell(
     spec = ImageSpec(splits.shape, splits.class_shares)
     models = [untrained(config, spec, seed, len(splits.train)) for seed in seeds]
 
-    def after_epoch(epoch: int, rows: list[dict[str, float]]) -> None:
-        report(epoch, config.training.epochs, in_words(rows[0]))
+    def after_epoch(histories: list[History]) -> None:
+        report(len(histories[0].epochs), config.training.epochs, in_words(histories[0], config.training))
 
     with naming(config.variant):
         histories = train_stacked(

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aebench.config import RunConfig, part_types
+from aebench.config import RunConfig, Training, part_types
 from aebench.data.datasets import load
 from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.randomness import drawing_from, generator
 from aebench.training.checkpoints import Checkpoints, none
 from aebench.training.purity import require_purity
+from aebench.training.state import History
 from aebench.training.train import train
 from aebench.training.trained_run import TrainedRun, pack
 from aebench.variants import build
@@ -47,8 +48,8 @@ def train_run(
     spec = ImageSpec(splits.shape, splits.class_shares)
     model = untrained(config, spec, seed, len(splits.train))
 
-    def after_epoch(epoch: int, row: dict[str, float]) -> None:
-        report(epoch, config.training.epochs, in_words(row))
+    def after_epoch(history: History) -> None:
+        report(len(history.epochs), config.training.epochs, in_words(history, config.training))
 
     with naming(config.variant):
         history = train(
@@ -90,7 +91,12 @@ def naming(variant: str) -> Iterator[None]:
         raise ConfigError(f"{variant}: {error}") from None
 
 
-def in_words(row: dict[str, float]) -> str:
-    """The losses in an epoch's row of the history, in a few words."""
+def in_words(history: History, config: Training) -> str:
+    """The losses of the last epoch in a few words, and what a patience waits for."""
+    row = history.epochs[-1]
     losses = (f"{name.removesuffix('_loss')} {row[name]:.4g}" for name in row if name.endswith("_loss"))
-    return f"loss: {', '.join(losses)}"
+    words = f"loss: {', '.join(losses)}"
+    if config.patience is None:
+        return words
+    lowest, epoch = min((row["validation_loss"], epoch) for epoch, row in enumerate(history.epochs, start=1))
+    return f"{words}, lowest {lowest:.4g} in epoch {epoch}, patience {config.patience}"

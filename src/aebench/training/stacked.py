@@ -37,7 +37,7 @@ def train_stacked(
     device: torch.device,
     *,
     resume: bytes | None = None,
-    after_epoch: Callable[[int, list[dict[str, float]]], None] = lambda *_: None,
+    after_epoch: Callable[[list[History]], None] = lambda _: None,
     checkpoint: Callable[[TrainingState], None] = lambda _: None,
 ) -> list[History]:
     """Train `models` in place, as `train` does each of them; S of them, the same but for their weights.
@@ -50,7 +50,7 @@ def train_stacked(
         seeds: one a model.
         device: where to compute.
         resume: the state of these runs when they were interrupted, packed; one that is not theirs is passed over.
-        after_epoch: is told the epoch and the history's row of every run that is still finite.
+        after_epoch: is given the history so far of every run that is still finite.
         checkpoint: is given the state after each epoch after which one of them goes on.
 
     Returns:
@@ -92,8 +92,8 @@ def train_stacked(
             going_on = [run.progress.end_epoch(row, seconds, config, pixels) for run, row in in_training]
             if any(going_on):
                 checkpoint(state)
-            if finite := [row for run, row in in_training if not run.progress.history.failed]:
-                after_epoch(epoch, finite)
+            if finite := [run.progress.history for run, _ in in_training if not run.progress.history.failed]:
+                after_epoch(finite)
             if not any(going_on):
                 break
     return [run.progress.end() for run in runs]

@@ -29,7 +29,7 @@ def train(
     seed: int,
     *,
     resume: bytes | None = None,
-    after_epoch: Callable[[int, dict[str, float]], None] = lambda *_: None,
+    after_epoch: Callable[[History], None] = lambda _: None,
     after_batch: Callable[[Tensor], None] = lambda _: None,
     checkpoint: Callable[[TrainingState], None] = lambda _: None,
 ) -> History:
@@ -46,7 +46,7 @@ def train(
         seed: order of the images, their binarization and what the loss takes at random are drawn from it, each from its
             own generator.
         resume: the state of a run that was interrupted, packed; one that is not of a run like this is passed over.
-        after_epoch: is told the epoch and its row of the history.
+        after_epoch: is given the history so far.
         after_batch: is given the losses of a batch, `[B]`, before the step that they cause.
         checkpoint: is given the state after each epoch after which training goes on.
     """
@@ -78,7 +78,7 @@ def train(
         if goes_on:
             checkpoint(state)
         if not progress.history.failed:
-            after_epoch(epoch, row)
+            after_epoch(progress.history)
         if not goes_on:
             break
     return progress.end()
