@@ -9,6 +9,8 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from aebench.evaluation.metrics import metrics
+from aebench.evaluation.statistics import holm
+from aebench.reporting.pairs import SIGNIFICANT
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS, CONVERGED = ROOT / "reports" / "pairs.csv", ROOT / "published" / "converged" / "pairs.csv"
@@ -18,18 +20,31 @@ PAIR = ["dataset", "metric", "a", "b"]
 def compared(ours: pd.DataFrame, converged: pd.DataFrame) -> pd.DataFrame:
     """The pairs that both benchmarks compare, each with the variant that is better: `better_before`, `better_after`.
 
+    The one may compare more variants than the other, and corrects for more pairs. So p-values are corrected for the
+    pairs of both alone, and a verdict may stand here that is none where there are more.
+
     Args:
-        ours, converged: rows of pairs.csv. Where nothing is better, or nothing can be compared, `better` is missing.
+        ours, converged: rows of pairs.csv. Where nothing can be compared, `not_defined` says why.
 
     Returns:
         A row a pair; `what` is "hold", "turn round" (the other variant is better), "lost" (the converged runs show no
         difference), "new" (the default's show none) or "open" (neither's show one).
     """
     both = ours.merge(converged, on=PAIR, suffixes=("_before", "_after"))
-    defined = both[both["not_defined_before"].isna() & both["not_defined_after"].isna()]
-    return defined.assign(
-        what=[what(a, b) for a, b in zip(defined["better_before"], defined["better_after"], strict=True)]
-    )
+    defined = both[both["p_before"].notna() & both["p_after"].notna()]
+    found = defined.assign(**{f"better_{when}": better(defined, when) for when in ("before", "after")})
+    return found.assign(what=[what(a, b) for a, b in zip(found["better_before"], found["better_after"], strict=True)])
+
+
+def better(rows: pd.DataFrame, when: str) -> pd.Series:
+    """The better variant of each pair, missing where none is: the p-values corrected for these pairs, within the
+    bounds' gap as in pairs.csv."""
+    p_of_pairs = rows.groupby(["dataset", "metric"], sort=False)[f"p_{when}"]
+    p_holm = p_of_pairs.transform(lambda p: pd.Series(holm([*p]), p.index))
+    difference, gap = rows[f"difference_{when}"], rows[f"bound_gap_{when}"].fillna(-1.0)
+    called = (p_holm < SIGNIFICANT) & (difference.abs() > gap)
+    a_is_better = (difference > 0) == (rows["metric"].map(lambda name: metrics()[name].better) == "↑")
+    return rows["a"].where(a_is_better, rows["b"]).where(called)
 
 
 def what(before: Any, after: Any) -> str:

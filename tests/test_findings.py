@@ -11,7 +11,7 @@ MSE, PROBE = "reconstruction_mse", "probe_accuracy"
 
 
 def pair(a: str, b: str, mean: float, p: float, metric: str = MSE) -> Pair:
-    return Pair("digits", metric, a, b, Difference(mean, mean - 1, mean + 1, p), p, (mean - 1, mean + 1))
+    return Pair("digits", metric, a, b, Difference(mean, mean - 1, mean + 1, p), p, (mean - 1, mean + 1), 4)
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ def test_what_is_said_of_the_bounds_gap() -> None:
 
     def says(*gaps: float | None, metric: str = "iw_log_likelihood_nats") -> tuple[bool, bool]:
         found = [replace(pair("a", name, 1, 0.01, metric), gap=gap) for name, gap in zip("bc", gaps, strict=False)]
-        cells = [FakeCell(name, {}) for name in "abc"]
-        words = how_compared(cells, found)  # type: ignore[arg-type]
+        words = how_compared(found)
         assert words.count("log p̂(x)") == ("must also exceed" in words) + ("was not measured" in words)
         return "In log p̂(x) the difference must also exceed" in words, "looseness was not measured" in words
 
@@ -78,6 +77,12 @@ def test_what_is_said_of_the_bounds_gap() -> None:
     assert says(None, None) == (False, True)
     assert says(0.1, None) == (True, True)
     assert says(None, metric=PROBE) == (False, False)
+
+
+def test_the_seeds_behind_a_comparison_are_those_of_its_pairs() -> None:
+    of_three, of_four = replace(pair("a", "b", 1, 0.01, MSE), seeds=3), pair("a", "b", 1, 0.01, PROBE)
+    assert "on the same 4 seeds and" in how_compared([of_four])
+    assert "on the same 3 or 4 seeds and" in how_compared([of_four, of_three])
 
 
 def test_one_seed_shows_nothing() -> None:

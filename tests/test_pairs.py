@@ -150,7 +150,7 @@ def test_more_is_better_where_the_arrow_points_up(metric: str) -> None:
 
 
 def pair(metric: str, a: str, b: str, mean: float, p_holm: float) -> Pair:
-    return Pair("digits", metric, a, b, Difference(mean, mean - 1, mean + 1, 0.001), p_holm, (mean - 1, mean + 1))
+    return Pair("digits", metric, a, b, Difference(mean, mean - 1, mean + 1, 0.001), p_holm, (mean - 1, mean + 1), 4)
 
 
 def test_better_asks_for_the_corrected_p_value() -> None:

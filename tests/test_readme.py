@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
@@ -64,7 +65,7 @@ def test_verdicts_at_a_budget_are_set_beside_those_of_converged_runs(
     ]
     columns = ["metric", "a", "b", "before", "after", "not_defined"]
     rows = pd.DataFrame(pairs, columns=columns).assign(dataset="digits")
-    before, after = (rows.rename(columns={name: "better"}) for name in ("before", "after"))
+    before, after = (with_numbers(rows, rows[name]) for name in ("before", "after"))
     found = verdicts.compared(before, after.iloc[::-1])  # in any order
     assert found["what"].tolist() == ["hold", "turn round", "lost", "hold", "new", "open", "lost"]
     assert verdicts.sentence(found) == (
@@ -85,6 +86,24 @@ def test_verdicts_at_a_budget_are_set_beside_those_of_converged_runs(
             assert verdicts.parts() == {}
     monkeypatch.setattr(verdicts, "CONVERGED", tmp_path / "missing.csv")
     assert verdicts.parts() == {}
+
+
+def with_numbers(rows: pd.DataFrame, winners: "pd.Series[str]") -> pd.DataFrame:
+    """Rows of pairs.csv in which `winners` are better, and nobody where there is none."""
+    sign = np.where(rows["metric"] == "reconstruction_mse", -1, 1) * np.where(winners == rows["a"], 1, -1)
+    p = pd.Series(np.where(winners.notna(), 1e-6, 0.9), rows.index).where(rows["not_defined"].isna())
+    return rows[["dataset", "metric", "a", "b", "not_defined"]].assign(difference=sign, p=p, bound_gap=np.nan)
+
+
+def test_verdicts_are_corrected_for_the_pairs_that_both_benchmarks_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a difference within the bounds' gap is none."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    verdicts = importlib.import_module("verdicts")
+    of_three = pd.DataFrame([("a", "b", 0.02), ("a", "c", 0.03), ("b", "c", 0.9)], columns=["a", "b", "p"])
+    ours = of_three.assign(dataset="digits", metric="elbo_nats", difference=1.0, bound_gap=np.nan)
+    assert verdicts.compared(ours, ours)["what"].tolist() == ["open"] * 3  # 3 · 0.02 is above 0.05
+    assert verdicts.compared(ours, ours[:2])["what"].tolist() == ["hold"] * 2  # 2 · 0.02 and 0.03 are not
+    assert verdicts.compared(ours, ours[:1].assign(bound_gap=1.5))["what"].tolist() == ["lost"]
 
 
 def prose(page: Path) -> str:

@@ -228,8 +228,8 @@ def elbo_on_training_images(model: LatentVariableModel, splits: Splits, config: 
     """The ELBO's mean in nats over as many training images as there are test images, or all where there are fewer."""
     train, marginal = splits.train.fixed("train"), Marginal(model)
     chosen = torch.randperm(len(train), generator=generator("generalisation gap"))[: len(splits.test)]
-    pilot, noise = split_budget(config.importance_samples, marginal.classes).pilot, generator(seed, "training ELBO")
-    budget, there = Budget(pilot, ELBO_SAMPLES_IN_TRAINING), chosen.to(train.labels.device)
+    budget = Budget(pilot_of_elbo(config, marginal.classes), ELBO_SAMPLES_IN_TRAINING)
+    noise, there = generator(seed, "training ELBO"), chosen.to(train.labels.device)
     return torch.cat([marginal.elbo(train.pixels(index), budget, noise) for index in there.split(GROUP)]).mean().item()
 
 

@@ -65,14 +65,15 @@ def _beaten(of_metric: Sequence[Pair], winner: str, loser: str) -> bool:
 
 def in_words(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
     """All findings of one data set, as Markdown: differences, what stands behind them, warnings."""
-    behind = [how_compared(cells, found)] if found else []
+    behind = [how_compared(found)] if found else []
     return [*differences(cells, found), *behind, *(f"**Caution.** {line}" for line in warnings(cells))]
 
 
-def how_compared(cells: Sequence[Cell], found: Sequence[Pair]) -> str:
+def how_compared(found: Sequence[Pair]) -> str:
     """What stands behind the word "better"."""
+    seeds = " or ".join(map(str, sorted({pair.seeds for pair in found})))
     words = (
-        f"“Better” means: a difference on the same {len(common_seeds(cells))} seeds and the same images with "
+        f"“Better” means: a difference on the same {seeds} seeds and the same images with "
         f"p < {SIGNIFICANT} after Holm's correction for the pairs compared in that metric, its variance taken over "
         "seeds and over images. All differences with their intervals stand in pairs.csv."
     )

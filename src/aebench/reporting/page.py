@@ -81,7 +81,7 @@ def _section(
         "notes": notes,
         "remarks": [*remarks(cells, lines, notes), *_absent(of_variants)],
         "in_short": findings.in_short(cells, found),
-        "how_compared": findings.how_compared(cells, found) if found else "",
+        "how_compared": findings.how_compared(found) if found else "",
         "matrix": pairs.matrix(found, variants),
         "pairs": [_shown(pair) for pair in found],
         "warnings": [_with_code(line) for line in findings.warnings(cells)],

@@ -18,8 +18,9 @@ SIGNIFICANT = 0.05
 class Pair:
     """a − b in one metric, with the p-value adjusted for the pairs compared in it, and a 95 % bootstrap interval.
 
-    Values are in the metric's own unit, whatever the table's scale. `gap`: how far the two variants' bounds may
-    lie from the truth, added up; None where that was not measured, or the metric is no bound.
+    Values are in the metric's own unit, whatever the table's scale. `seeds`: how many it was found on. `gap`: how far
+    the two variants' bounds may lie from the truth, added up; None where that was not measured, or the metric is no
+    bound.
     """
 
     dataset: str
@@ -29,6 +30,7 @@ class Pair:
     difference: Difference
     p_holm: float
     bootstrap: tuple[float, float]
+    seeds: int
     gap: float | None = None
 
     @property
@@ -91,6 +93,7 @@ def _pairs(metric: str, cells: Sequence[Cell]) -> list[Pair]:
             difference,
             p_holm,
             (float(low), float(high)),
+            len(seeds),
             _gap(metric, [cell for cell in defined if cell.variant in (a, b)]),
         )
         for (a, b), difference, p_holm in zip(chosen, differences, holm([each.p for each in differences]), strict=True)

@@ -1,8 +1,9 @@
 """iaf: q(z|x) is a Gaussian behind inverse autoregressive steps (Kingma et al. 2016).
 
 A step is z ← s ⊙ z + (1 − s) ⊙ m with s = sigmoid of one and m of the other output of a masked network (Germain et al.
-2015), which sees of z only the dimensions before the one that it moves, and beside them a context from the encoder
-(eq. 10 to 14, and the form of algorithm 1). The order of the dimensions is reversed from one step to the next.
+2015), which sees of z only the dimensions before the one that it moves, and with them a context from the encoder
+(eq. 10 to 14, and the form of algorithm 1). A step's first dimension has none before it: its m and s are learned
+constants, without the context. The order of the dimensions is reversed from one step to the next.
 """
 
 from typing import ClassVar, Literal, final
@@ -70,7 +71,7 @@ class AutoregressiveFlow(Flow):
 
 @final
 class Step(nn.Module):
-    """m and s before its sigmoid, of each dimension from those before it and the context, with one hidden layer."""
+    """m and s before its sigmoid, of each dimension but the first from those before it and the context."""
 
     first_mask: Tensor
     second_mask: Tensor

@@ -4,11 +4,11 @@
 out the image itself, which would else explain itself best. Some exemplars, drawn anew for each step, stand for all of
 them: by Jensen's inequality their bound is in expectation at most that of all. Everywhere else there are all N.
 
-The published code draws half of the training images for each step. Of these it encodes the 10 that are nearest to each
-image of the batch, as a cache of codes has it, and it evaluates with all training images. Here a step encodes whatever
-it draws, and the cache is left out. The N images are part of the model, so that one that is restored has its prior
-without the data. As in that code they are encoded as they are, also where training sees their grey values drawn as 0
-or 1. σ² begins at 1; theirs is drawn.
+The published code draws half of the training images for each step, and evaluates with all of them. With its approximate
+prior it encodes of these the 10 that are nearest to each image of the batch, as a cache of codes has it. Here a step
+encodes whatever it draws, and the cache is left out. The N images are part of the model, so that one that is restored
+has its prior without the data. As in that code they are encoded as they are, also where training sees their grey values
+drawn as 0 or 1. σ² begins at 1; theirs is drawn.
 """
 
 from typing import Annotated, ClassVar, Literal, final
