@@ -23,6 +23,7 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from aebench.config import Evaluation, Expost
 from aebench.data.datasets import Split, Splits
+from aebench.evaluation import cell as evaluation_cell
 from aebench.evaluation import likelihoods as of_images
 from aebench.evaluation import probes as of_codes
 from aebench.evaluation.bounds import bound_gaps
@@ -47,7 +48,10 @@ from aebench.models.corruption import apply, draw
 from aebench.models.generative import GenerativeModel
 from aebench.models.labels import class_log_posterior, inferred_label
 from aebench.models.latent_variable_model import LatentVariableModel
+from aebench.paths import Layout
 from aebench.randomness import generator
+from aebench.store import Store
+from aebench.training import cell as training_cell
 from aebench.training.trained_run import read_run
 
 SHAPE = (1, 8, 8)
@@ -390,3 +394,42 @@ def test_a_proposal_is_refined_with_random_numbers_of_each_image_and_seed() -> N
     first, other = (propose("refined", Marginal(model), x, seed=seed).marginal.q.mean for seed in (0, 1))  # type: ignore[attr-defined,arg-type]
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first, other)
+
+
+# What results are kept under
+
+
+def test_what_an_evaluation_depends_on_is_in_its_key(digits_file: Path, tmp_path: Path) -> None:
+    """Else an edit of params.yaml would find the result of before it."""
+    data = small(digits_file, tmp_path / "data.safetensors")
+    stored = read_run(run(data, tmp_path / "run", "ae"))
+    facts = {"runs": {0: stored}, "config": EVALUATION, "dataset": "digits", "data_sha256": "0", "code": "0"}
+    changes: tuple[dict[str, object], ...] = (
+        *({}, {"dataset": "mine"}, {"data_sha256": "1"}, {"code": "1"}),
+        {"config": EVALUATION.model_copy(update={"importance_samples": 98})},
+        {"config": EVALUATION.model_copy(update={"expost": Expost(images=21, importance_samples=60)})},
+        {"runs": {0: replace(stored, description=stored.description | {"numerics": "portable"})}},
+        {"runs": {0: replace(stored, weights=b"")}},
+    )
+    keys = [
+        evaluation_cell.jobs(**{**facts, **change}, store=Store(tmp_path / "store", 10**6))[1].keys["ae seed 0"]  # type: ignore[arg-type]
+        for change in changes
+    ]
+    assert len(set(keys)) == len(changes)
+
+
+def test_what_a_run_depends_on_is_in_its_key(tmp_path: Path) -> None:
+    layout, store, settings = Layout(tmp_path), Store(tmp_path / "store", 10**6), config("vae")
+    facts = {"config": settings, "dataset": "digits", "data_sha256": "0", "code": "0", "seeds": [0]}
+    changes: tuple[dict[str, object], ...] = (
+        *({}, {"dataset": "mine"}, {"data_sha256": "1"}, {"code": "1"}),
+        {"config": config("vae", beta=2.0)},
+        {"config": settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 4})})},
+        {"config": settings.model_copy(update={"numerics": "portable"})},
+    )
+    keys = [
+        training_cell.jobs(**{**facts, **change}, layout=layout, store=store, local=True)[1].keys["vae seed 0"]  # type: ignore[arg-type]
+        for change in changes
+    ]
+    keys += training_cell.jobs(**{**facts, "seeds": [1]}, layout=layout, store=store, local=True)[1].keys.values()  # type: ignore[arg-type]
+    assert len(set(keys)) == len(changes) + 1
