@@ -239,3 +239,35 @@ def test_a_proposal_that_cannot_be_annealed_from_is_refused(model: GenerativeMod
 
 def test_one_chain_tells_nothing_of_its_error() -> None:
     assert math.isnan(anneal(LinearGaussian(moved), GREY[:1], chains=1, temperatures=2).standard_error.item())
+
+
+def test_the_pilot_has_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If step sizes followed the chains that are weighted, the mean of the weights would not be p(x)."""
+    begun: list[Tensor] = []
+    samples = annealing._Noise.samples
+
+    def spy(self: annealing._Noise, q: Distribution, chains: int) -> Tensor:
+        begun.append(samples(self, q, chains))
+        return begun[-1]
+
+    monkeypatch.setattr(annealing._Noise, "samples", spy)
+    anneal(LinearGaussian(moved), GREY, chains=16, temperatures=3)
+    pilot, weighted = begun
+    assert pilot.shape == weighted.shape
+    assert not torch.isclose(pilot, weighted).any()
+
+
+def test_every_temperature_has_the_step_size_of_its_part_of_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Tensor] = []
+    sizes = torch.arange(annealing.PILOT_TEMPERATURES, dtype=torch.float64)[:, None].expand(-1, len(GREY)) / 100
+    move = annealing._Path.move
+
+    def spy(path: annealing._Path, points: object, beta: float, step_size: Tensor, noise: object) -> object:
+        used.append(step_size)
+        return move(path, points, beta, step_size, noise)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(annealing, "_step_sizes", lambda *_: sizes)
+    monkeypatch.setattr(annealing._Path, "move", spy)
+    anneal(LinearGaussian(moved), GREY, temperatures=100)
+    places = [round(100 * float(size[0])) for size in used]
+    assert places == [t // 2 for t in range(1, 100)]

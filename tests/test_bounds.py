@@ -13,6 +13,7 @@ from torch import Tensor
 from aebench.config import Evaluation
 from aebench.evaluation import bounds
 from aebench.evaluation.bounds import bound_gaps
+from aebench.evaluation.marginal import Marginal
 from aebench.models.generative import GenerativeModel
 
 
@@ -68,6 +69,43 @@ def test_the_truth_lies_between_them(samples: int, monkeypatch: pytest.MonkeyPat
     assert (upper - exact).mean() > 0.2
     assert (exact - lower).mean() > 0.2
     torch.testing.assert_close(gaps, upper - lower)
+
+
+def test_simulated_images_are_drawn_from_the_model_and_no_group_repeats_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not the means of p(x|z): of these z* is no sample of the posterior."""
+    model, simulated = LinearGaussian(), []
+    simulate: Callable[..., tuple[Tensor, Tensor | None, Tensor]] = bounds._simulated
+
+    def kept(*arguments: object) -> tuple[Tensor, Tensor | None, Tensor]:
+        found = simulate(*arguments)
+        simulated.append(found[2])
+        return found
+
+    monkeypatch.setattr(bounds, "_simulated", kept)
+    bound_gaps(model, settings("amortised", 2, 4000), 0)
+    x = torch.cat(simulated)
+    assert len(simulated) > 1
+    assert len({tuple(image) for image in x.tolist()}) == 4000
+    covariance = model.weights @ model.weights.T + model.variance * torch.eye(5, dtype=torch.float64)
+    deviations = (x.T.cov() - covariance) / (covariance.diagonal().outer(covariance.diagonal()) * 2 / 4000).sqrt()
+    assert deviations.abs().max() < 4
+
+
+def test_labels_of_the_upper_bound_are_drawn_independently_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any one of the samples could be z*, which it could not be of a systematic sample."""
+    asked: list[bool] = []
+    estimate: Callable[..., object] = Marginal.estimate
+
+    def spy(self: Marginal, *arguments: object, independent_labels: bool = False, **others: object) -> object:
+        asked.append(independent_labels)
+        return estimate(self, *arguments, independent_labels=independent_labels, **others)
+
+    monkeypatch.setattr(Marginal, "estimate", spy)
+    bound_gaps(Labelled("posterior", "likelihood"), settings("laplace", 20, 50), 0)
+    assert asked
+    assert all(asked)
 
 
 def test_more_samples_narrow_the_gap() -> None:

@@ -24,6 +24,7 @@ from aebench.training.cell import train_cell
 from aebench.training.run import train_run
 from aebench.training.settings import read_params
 from aebench.training.train import train, validate
+from aebench.variants.hvae import HVAE
 from aebench.variants.vae import VAE
 
 B, L, N = 6, 3, 8
@@ -124,6 +125,24 @@ def test_in_training_the_prior_of_an_image_leaves_the_image_out() -> None:
         others = [terms[image, n] for n in range(N) if n != left_out]
         torch.testing.assert_close(found[image], torch.stack(others).logsumexp(0) - math.log(len(others)))
     assert (found[:2] < made.prior().log_prob(z)[:2]).all()
+
+
+def test_two_levels_leave_an_image_out_of_its_own_prior_too() -> None:
+    """The rate of each image is that under the other exemplars alone."""
+    made = tiny("hvae", prior="exemplar", exemplars=N, exemplars_a_step=N).double()
+    assert isinstance(made, HVAE)
+    prior = made.to_prior
+    assert isinstance(prior, ExemplarPrior)
+    x, index = prior.images[:3].double() / 255, prior.places[:3]
+    noise = made.noise(index, Streams(0))
+    terms = made.loss(x, torch.zeros(3, dtype=torch.long), (noise[0].double(), *noise[1:]), epoch=None)
+    z, log_q = made.posterior(x).of(noise[0].double())
+    lower, upper = z.split([made.lower, made.upper], dim=-1)
+    means = made.upper_posterior(prior.images.double() / 255).mean
+    of_each = Independent(Normal(means, (0.5 * prior.log_variance).exp()), 1).log_prob(upper[:, None])
+    kept = ~torch.eye(3, N, dtype=torch.bool)
+    of_upper = of_each[kept].view(3, N - 1).logsumexp(-1) - math.log(N - 1)
+    torch.testing.assert_close(terms["rate_nats"], log_q - of_upper - made.lower_prior(upper).log_prob(lower))
 
 
 def test_the_loss_of_some_exemplars_is_in_expectation_no_smaller_than_that_of_all() -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,21 @@ def test_a_results_key_has_code_facts_and_versions(monkeypatch: pytest.MonkeyPat
     assert key("code", seed=0) == keys[0]
     monkeypatch.setattr(module, "version", lambda name: "0")
     assert len({*keys, key("code", seed=0)}) == 4
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy", "scipy", "scikit-learn", "arviz-stats", "safetensors"])
+def test_another_version_of_a_library_that_computes_is_another_key(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = key("code", seed=0)
+    monkeypatch.setattr(module, "version", lambda name: "0" if name == library else version(name))
+    assert key("code", seed=0) != before
+
+
+def test_a_cpu_with_other_instructions_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key("code", seed=0)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "another")
+    assert key("code", seed=0) != before
 
 
 # What happens in Python is told as it happens, here and in all processes that are started.

@@ -15,6 +15,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from aebench.data.datasets import Splits
 from aebench.errors import Diverged
+from aebench.evaluation import proposals
 from aebench.evaluation.marginal import Marginal, split_budget
 from aebench.evaluation.proposals import importance_budget, propose
 from aebench.evaluation.proposals.laplace import WIDENED, fit
@@ -208,3 +209,21 @@ def test_it_is_nearer_to_the_posterior_than_one_without_correlations() -> None:
     q = fit(model, GREY, exact.mean).q
     diagonal = MultivariateNormal(exact.mean, torch.diag_embed(exact.variance))
     assert (kl_divergence(MultivariateNormal(q.loc, unwidened(q)), exact) < kl_divergence(diagonal, exact)).all()
+
+
+def test_of_a_class_that_is_fitted_roughly_the_proposal_is_widened_too() -> None:
+    model = LinearGaussian()
+    exact = model.exact_posterior(GREY)
+    found = fit(model, GREY, exact.mean + 1, covariance=exact.covariance_matrix)
+    torch.testing.assert_close(unwidened(found.q), exact.covariance_matrix)
+    torch.testing.assert_close(found.q.mean, exact.mean)
+
+
+def test_no_class_is_left_without_samples() -> None:
+    """However unlikely the fit says that it is: the fit may be wrong."""
+    log_joint = torch.tensor([[0.0, -20.0, -400.0]], dtype=torch.float64)
+    found = proposals._log_shares(log_joint)
+    assert found.exp().sum().item() == pytest.approx(1)
+    cautious = math.log(proposals.DEFENSIVE) + (proposals.TEMPERED * log_joint).log_softmax(-1)
+    assert (found >= cautious - 1e-12).all()
+    assert found[0, 1] > -6 - 3

@@ -29,6 +29,7 @@ from aebench.models.posteriors.planar import PlanarFlow
 from aebench.models.priors import priors
 from aebench.parsing import parse, parse_variant
 from aebench.randomness import drawing_from, generator
+from aebench.variants.hvae import HVAE
 
 B, L = 4, 3
 
@@ -462,3 +463,48 @@ def test_the_infovae_is_between_the_elbo_and_the_mmd_vae() -> None:
     torch.testing.assert_close(found[1.0, 7.0]["loss"], parts["distortion_nats"] + 7 * parts["mmd"])
     between = parts["distortion_nats"] + 0.75 * parts["rate_nats"] + 3.25 * parts["mmd"]
     torch.testing.assert_close(found[0.25, 4.0]["loss"], between)
+
+
+# Codes, ranges and beginnings
+
+
+def test_the_code_of_two_levels_is_the_upper_mean_and_the_lower_one_at_it() -> None:
+    model = tiny("hvae").double()
+    assert isinstance(model, HVAE)
+    x = normal(B, 64).sigmoid()
+    upper = model.upper_posterior(x).mean
+    lower = model.lower_normal(model.lower_encoder(x, upper)).mean
+    assert upper.abs().min() > 0
+    torch.testing.assert_close(model.encode(x), torch.cat([lower, upper], dim=-1))
+
+
+def test_log_variances_of_both_levels_stay_in_their_range() -> None:
+    model = tiny("hvae", log_variances=[-0.5, 0.25]).double()
+    assert isinstance(model, HVAE)
+    for sign, bound in ((-1, -0.5), (1, 0.25)):
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if name.startswith(("upper_encoder", "lower_encoder", "between")) and name.endswith("bias"):
+                    weight.fill_(50.0 * sign)
+        x, z = normal(B, 64).sigmoid(), normal(B, model.upper, key="z")
+        for q in (model.upper_posterior(x), model.lower_normal(model.lower_encoder(x, z)), model.lower_prior(z)):
+            log_variances = 2 * q.base_dist.scale.log()
+            torch.testing.assert_close(log_variances, torch.full_like(log_variances, bound))
+
+
+def test_the_code_of_a_flow_is_the_mean_of_many_samples() -> None:
+    model = tiny("vae", posterior="planar", **posteriors.posteriors()["planar"].EXAMPLE)
+    assert isinstance(model, LatentVariableModel)
+    x = normal(B, 64).sigmoid().float()
+    with torch.no_grad(), drawing_from(generator("samples")):
+        samples = model.posterior(x).rsample_and_log_prob(torch.Size((20_000,)))[0]  # type: ignore[union-attr]
+        off = (model.encode(x) - samples.mean(0)) / samples.std(0)
+    assert off.abs().max() < 4 / 8  # of 64 samples the standard error is an eighth of their standard deviation
+    assert off.abs().mean() < 1.5 / 8
+
+
+def test_pseudo_inputs_begin_near_black() -> None:
+    """As in the code of Tomczak & Welling 2018, at 0.05 with a standard deviation of 0.01."""
+    prior = tiny("vae", prior="vampprior", pseudo_inputs=200).to_prior  # type: ignore[union-attr]
+    assert prior.pseudo_inputs.mean().item() == pytest.approx(0.05, abs=0.001)  # type: ignore[union-attr,operator]
+    assert prior.pseudo_inputs.std().item() == pytest.approx(0.01, abs=0.001)  # type: ignore[union-attr,operator]

@@ -22,6 +22,8 @@ from aebench.data.datasets import Splits
 from aebench.evaluation.context import encode
 from aebench.evaluation.metrics import main_metrics
 from aebench.evaluation.pictures import MAPPED, REACH, STEPS, neighbourhoods, pictures
+from aebench.models.corruption import apply, draw
+from aebench.randomness import generator
 from aebench.reporting import figures, fonts, gallery, overview
 from aebench.reporting.maps import latent_maps
 
@@ -52,6 +54,13 @@ def test_interpolations_go_from_one_image_to_the_next_and_traversals_move_one_di
     z[:, order[1]] = float(codes.mean(axis=0)[order[1]] + REACH * codes.std(axis=0)[order[1]])
     expected = model.decode(z, label).numpy()
     np.testing.assert_allclose(found["traversal"][1, -1].reshape(1, -1), expected, atol=1e-5)
+
+    # What is restored is what the metric spoils: each image by a generator of its number.
+    chosen = [int((digits.test.labels == label).nonzero()[0]) for label in range(10)]
+    masks = torch.cat([draw(CORRUPTION, (1, 64), generator("test", "corruption", image)) for image in chosen])
+    spoilt = apply(x, CORRUPTION, masks)
+    assert torch.equal(torch.from_numpy(found["corrupted"]).flatten(1), spoilt)
+    np.testing.assert_allclose(found["restored"].reshape(10, -1), model.reconstruct(spoilt).numpy(), atol=1e-6)
 
     # The errors given fall from the first image to the last.
     best, worst = found["best"], found["worst"]

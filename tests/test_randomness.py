@@ -10,6 +10,13 @@ def test_equal_keys_draw_alike_and_other_keys_do_not() -> None:
         assert not torch.equal(torch.rand(5, generator=generator(1, "a")), torch.rand(5, generator=generator(*other)))
 
 
+def test_every_use_of_a_seed_has_streams_of_its_own() -> None:
+    """Else the noise of validation would be that of training."""
+    keys: list[tuple[int | str, ...]] = [(0,), (1,), (0, "validation"), (1, "validation")]
+    drawn = {tuple(torch.rand(3, generator=Streams(*key)["noise"]).tolist()) for key in keys}
+    assert len(drawn) == len(keys)
+
+
 def test_a_purpose_is_not_disturbed_by_another() -> None:
     alone, both = Streams(3), Streams(3)
     torch.rand(100, generator=both["noise"])

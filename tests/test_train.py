@@ -17,7 +17,7 @@ from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.training.cell import train_cell
 from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
-from aebench.training.state import History
+from aebench.training.state import History, Progress
 from aebench.training.train import train, validate
 
 TWO_EPOCHS = Training(epochs=2, batch_size=50, learning_rate=1e-3, select="best_validation")
@@ -181,6 +181,26 @@ def test_a_sigma_that_workers_take_for_0_is_a_run_that_diverges(digits_file: Pat
     finally:
         torch.set_flush_denormal(False)
     assert re.match(r"train_\w+ is (nan|inf) in epoch 1; try a smaller", run.failed)
+
+
+def test_validation_is_by_the_whole_loss_with_noise_of_the_seed(digits: Splits) -> None:
+    """However far a warm-up has come, epochs are judged by the same loss."""
+    model = tiny("vae", beta=3.0, beta_warmup_epochs=10)
+    history = train(model, digits.train, digits.validation, TWO_EPOCHS, 0)
+    for row in history.epochs:
+        whole = row["validation_distortion_nats"] + 3 * row["validation_rate_nats"]
+        assert row["validation_loss"] == pytest.approx(whole, rel=1e-5)
+    assert validate(model, digits.validation, 0) == validate(model, digits.validation, 0)
+    assert validate(model, digits.validation, 0)["loss"] != validate(model, digits.validation, 1)["loss"]
+
+
+def test_a_loss_near_0_may_rise_by_what_is_little_for_an_image() -> None:
+    """Of a likelihood with a density, a first loss may happen to be next to nothing."""
+    progress = Progress(tiny("vae"))
+    for loss in (0.01, 2.0, 60.0):
+        assert progress.end_epoch({"train_loss": loss, "validation_loss": loss}, 1.0, TWO_EPOCHS, 64)
+    assert not progress.end_epoch({"train_loss": 6500.0, "validation_loss": 6500.0}, 1.0, TWO_EPOCHS, 64)
+    assert progress.history.failed.startswith("train_loss has risen from 0.01 to 6500")
 
 
 @pytest.mark.parametrize("together", [False, True])
