@@ -25,6 +25,20 @@ def settings(proposal: str, samples: int, images: int = 400) -> Evaluation:
     )
 
 
+def all_simulated(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Filled with the images `[B, D]` that are simulated from now on."""
+    found: list[Tensor] = []
+    simulate: Callable[..., tuple[Tensor, Tensor | None, Tensor]] = bounds._simulated
+
+    def kept(*arguments: object) -> tuple[Tensor, Tensor | None, Tensor]:
+        drawn = simulate(*arguments)
+        found.append(drawn[2])
+        return drawn
+
+    monkeypatch.setattr(bounds, "_simulated", kept)
+    return found
+
+
 def test_with_the_exact_posterior_both_bounds_are_the_truth() -> None:
     gaps = bound_gaps(LinearGaussian(), settings("amortised", 10), 0)
     assert gaps.shape == (400,)
@@ -53,16 +67,8 @@ def test_the_truth_lies_between_them(samples: int, monkeypatch: pytest.MonkeyPat
         seen.append(torch.logsumexp(log_weights, 0) - torch.log(torch.tensor(float(len(log_weights)))))
         return seen[-1]
 
-    simulated: list[Tensor] = []
-    simulate: Callable[..., tuple[Tensor, Tensor | None, Tensor]] = bounds._simulated
-
-    def kept(*arguments: object) -> tuple[Tensor, Tensor | None, Tensor]:
-        found = simulate(*arguments)
-        simulated.append(found[2])
-        return found
-
     monkeypatch.setattr(bounds, "importance_weighted_bound", bound)
-    monkeypatch.setattr(bounds, "_simulated", kept)
+    simulated = all_simulated(monkeypatch)
     gaps = bound_gaps(model, settings("amortised", samples, 2000), 0)
     exact = torch.tensor([model.log_likelihood(image) for image in torch.cat(simulated).split(1)])
     upper, lower = torch.cat(seen[::2]), torch.cat(seen[1::2])
@@ -75,15 +81,7 @@ def test_simulated_images_are_drawn_from_the_model_and_no_group_repeats_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not the means of p(x|z): of these z* is no sample of the posterior."""
-    model, simulated = LinearGaussian(), []
-    simulate: Callable[..., tuple[Tensor, Tensor | None, Tensor]] = bounds._simulated
-
-    def kept(*arguments: object) -> tuple[Tensor, Tensor | None, Tensor]:
-        found = simulate(*arguments)
-        simulated.append(found[2])
-        return found
-
-    monkeypatch.setattr(bounds, "_simulated", kept)
+    model, simulated = LinearGaussian(), all_simulated(monkeypatch)
     bound_gaps(model, settings("amortised", 2, 4000), 0)
     x = torch.cat(simulated)
     assert len(simulated) > 1
