@@ -174,7 +174,9 @@ def test_the_gradient_of_a_loss_is_that_of_its_values(kind: str, x: torch.Tensor
         part.double() if part.is_floating_point() else part for part in model.noise(torch.arange(B), Streams(0))
     )
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    with drawing_from(generator("direction")):
+    with drawing_from(generator("direction")), torch.no_grad():
+        for weight in weights:  # networks may begin at the kink of a ReLU
+            weight.add_(torch.randn_like(weight), alpha=0.01)
         direction = [torch.randn_like(weight) for weight in weights]
 
     def mean_loss() -> torch.Tensor:
