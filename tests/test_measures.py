@@ -1,6 +1,7 @@
 """What each family of metrics measures, against its definition."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from test_evaluate import EVALUATION, config, evaluated, run, small
 from test_expost import Linear, images
 from test_gaps import Diagonal
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
 from aebench.config import Evaluation, Expost
 from aebench.data.datasets import Split, Splits
 from aebench.evaluation import cell as evaluation_cell
 from aebench.evaluation import likelihoods as of_images
 from aebench.evaluation import probes as of_codes
+from aebench.evaluation.aggregated import information
 from aebench.evaluation.bounds import bound_gaps
 from aebench.evaluation.context import Context
 from aebench.evaluation.diagnostics import pareto_k, pareto_k_limit
@@ -34,6 +36,7 @@ from aebench.evaluation.expost import ExPost
 from aebench.evaluation.marginal import Marginal
 from aebench.evaluation.metrics import (
     active_units,
+    aggregated_posterior,
     bits,
     bound_gap,
     gaps,
@@ -248,6 +251,39 @@ def test_gaps_of_all_seeds_are_of_the_same_images(monkeypatch: pytest.MonkeyPatc
     for seed in (0, 1):
         gaps.measure(context(Diagonal(), Splits(test, test, test, (1, 1, 5), 3), seed=seed))
     assert torch.equal(*seen)
+
+
+class Told(LinearGaussian):
+    """q(z|x) = N(5 x₁, 0.01): dark and bright images have latents apart."""
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+        mean = 5 * x[:, :1].double().expand(-1, 3)
+        return MultivariateNormal(mean, 0.01 * torch.eye(3).to(mean))
+
+
+def test_what_the_rate_holds_beyond_information_is_the_divergence_of_the_aggregated_posterior() -> None:
+    """Of two kinds of images, that are as many, a latent tells log 2 nats: which of the two its image is."""
+    images = torch.tensor([0, 255], dtype=torch.uint8).repeat(30)[:, None].expand(-1, 5).contiguous()
+    test, model = Split(images, torch.zeros(60, dtype=torch.long)), Told()
+    found = aggregated_posterior.measure(context(model, Splits(test, test, test, (1, 1, 5), 1))).per_image
+    rate = kl_divergence(model.posterior(test.pixels(slice(None))), model.prior()).mean().item()
+    assert found["mutual_information_nats"].mean() == pytest.approx(math.log(2), abs=1e-4)
+    assert found["aggregated_posterior_kl_nats"].mean() == pytest.approx(rate - math.log(2), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("proposal", "samples", "pilot"), [("amortised", 5, 0), ("amortised", 60, 2), ("laplace", 5, 2)]
+)
+def test_the_information_is_of_the_classes_that_the_rate_is_of(proposal: str, samples: int, pilot: int) -> None:
+    """A share of the importance samples finds them, unless those are drawn from something else."""
+    model, test = Exact(), grey(40, 0, "test")
+    evaluation = EVALUATION.model_copy(update={"proposal": proposal, "importance_samples": samples})
+    of_run = context(model, Splits(test, test, test, (1, 1, 5), 3), evaluation)
+    found = aggregated_posterior.measure(of_run).per_image["mutual_information_nats"]
+    x = [test.pixels(slice(None))]
+    each = [information(model, x, generator(0, "aggregated posterior"), of_class) for of_class in (pilot, 2 - pilot)]  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, each[0], rtol=1e-9)
+    assert not np.allclose(found, each[1])
 
 
 # Codes
