@@ -26,7 +26,7 @@ repro: $(READY) ## run the benchmark: what is out of date, and nothing else
 	echo "$$begun $$(date +%s)" > .aebench/repro && \
 	$(RUN) python scripts/readme.py
 
-readme: $(READY) ## make the tables in README.md and docs/performance.md anew from the results, as `make repro` does at its end
+readme: $(READY) ## make the tables in README.md and docs/ anew from the results, as `make repro` does at its end
 	@$(RUN) python scripts/readme.py
 
 verify: $(READY) ## train one seed of each variant again and compare it with the committed results

@@ -46,7 +46,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
 }
 TIMED_VARIANTS = ("vae", "dae")
 SEEDS = (1, 8, 32)
-# Epochs of a run in the default benchmark, and epochs that are timed, after one that is not.
+# Epochs of a run, and epochs that are timed, after one that is not.
 EPOCHS, TIMED = 10, 3
 K, GROUP, GROUPS, CHECKED = 1000, 100, 20, 200
 NETWORK = Config(hidden=(256,), latent_dim=16)
@@ -60,7 +60,7 @@ def made(name: str, seed: int, splits: Splits) -> Autoencoder:
 
 
 def training(epochs: int) -> Training:
-    """The default protocol, for so many epochs."""
+    """The protocol of the article, batches of 64 at a constant rate, for so many epochs."""
     return Training(epochs=epochs, batch_size=64, learning_rate=1e-3, select="best_validation")
 
 

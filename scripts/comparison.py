@@ -84,7 +84,8 @@ def publish() -> None:
     found = endings(results.load(settings, COPY))
     empty(PUBLISHED)
     forms = [COPY.comparison(form) for form in ("md", "csv", "wide.csv")]
-    for path in (*forms, COPY.pairs, COPY.summary, COPY.params):
+    several = len(settings.seeds) > 1  # one seed has no verdicts
+    for path in (*forms, *[COPY.pairs] * several, COPY.summary, COPY.params):
         write(PUBLISHED / path.name, path.read_bytes())
     write(PUBLISHED / "endings.csv", found.to_csv(index=False, lineterminator="\n"))
     system = of_system()
@@ -104,6 +105,8 @@ def publish() -> None:
             cpu=system["system.cpu"],
             torch=system["system.torch"],
             numerics=settings.numerics,
+            tables="the tables, the verdicts and the cautions" if several else "the tables and the cautions",
+            pairs="- [pairs.csv](pairs.csv): the differences between variants.\n" if several else "",
         ),
     )
 
@@ -155,10 +158,9 @@ Compared are {variants}, on {datasets}, in {seeds}. `make {name}` made this fold
 
 {runs} [endings.csv](endings.csv) has the epochs and the losses of each.
 
-- [comparison.md](comparison.md): the tables, the verdicts and the cautions.
+- [comparison.md](comparison.md): {tables}.
 - [comparison.csv](comparison.csv), [comparison.wide.csv](comparison.wide.csv): every metric with its intervals.
-- [pairs.csv](pairs.csv): the differences between variants.
-- [summary.json](summary.json): the means alone.
+{pairs}- [summary.json](summary.json): the means alone.
 
 Made on: {cpu}, torch {torch}, `numerics: {numerics}`.
 """

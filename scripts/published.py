@@ -275,14 +275,14 @@ def standard_error(own: float | None, seeds: int, theirs: float | None, their_se
 HEAD = """\
 # Tables of the literature
 
-−log p(x) on the test images in nats, less is better. *Theirs* is the paper's figure. *Ours* is the same quantity by the
-same estimator with the same number of samples; the protocol is the same but for the differences that are listed below
-each table. *Tight* is the same trained models' −log p(x) by this project's own estimator (a proposal fitted to each
-image, K = 300), and in brackets how much of our figure is the looseness of the other. A ± is a standard deviation over
-seeds. The standard error of a difference is √(s²/n + s'²/n') of both; a spread that is not known is taken to be the
-other's. It leaves out that the binary test pixels are drawn once, by each paper on its own, and are the same for all
-seeds: on Fashion-MNIST that adds about 0.13 nats to the standard error of a difference (the log p(x) of a VAE of the
-default benchmark varies by 9 nats from one draw of an image to the next).
+−log p(x) on the test images in nats, less is better. *Theirs* is the paper's figure. *Ours* is the same quantity by
+the same estimator with the same number of samples; the protocol is the same but for the differences that are listed
+below each table. *Tight* is the same trained models' −log p(x) by this project's own estimator (a proposal fitted to
+each image, K = 300), and in brackets *ours* minus *tight*: how much looser the paper's estimator is. A ± is a
+standard deviation over seeds. The standard error of a difference is √(s²/n + s'²/n') of both; a spread that is not
+known is taken to be the other's. It leaves out that the binary test pixels are drawn once, by each paper on its own,
+and are the same for all seeds: on Fashion-MNIST that adds about 0.13 nats to the standard error of a difference (the
+log p(x) of a VAE of the default benchmark varies by 9 nats from one draw of an image to the next).
 
 `make published` makes all of it, which takes days; `make published ONLY=fashion_mnist_binary/vae/0` a part. Training
 goes on after any stop, and the same settings give the same bits.

@@ -64,7 +64,7 @@ def sentence(found: pd.DataFrame) -> str:
     names = [f"{grouped(rows)} in {metrics()[str(metric)].title}" for metric, rows in of_metric]
     which = f" ({'; '.join(names)})" if names else ""
     return (
-        f"Of the default's {hold + lost + turned} verdicts between them, {hold} hold there. "
+        f"Of the {hold + lost + turned} verdicts of the default comparison, {hold} hold there too. "
         f"No longer significant: {lost or 'none'}. Turned round: {turned or 'none'}{which}."
     )
 

@@ -107,3 +107,18 @@ def test_a_mistake_in_params_yaml_is_one_line(tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: params.yaml: seeds: found 0")
     assert not (project.root / "converged").exists()
+
+
+@pytest.mark.slow
+def test_what_one_seed_shows_is_published_without_verdicts(tmp_path: Path) -> None:
+    project = working_tree(tmp_path / "project")
+    (project.root / "params.yaml").write_text(SMALL)
+    (project.root / "settings" / "families.yaml").write_text("seeds: [0]\nvariants: [ae]\n")
+    done = project.run(sys.executable, "scripts/comparison.py", "families")
+    assert done.returncode == 0, done.stderr
+    published = project.root / "published" / "families"
+    text = (published / "README.md").read_text()
+    assert not (published / "pairs.csv").exists()
+    assert "pairs.csv" not in text
+    assert "[comparison.md](comparison.md): the tables and the cautions.\n" in text
+    assert "in one seed" in text

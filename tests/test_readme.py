@@ -69,7 +69,7 @@ def test_verdicts_at_a_budget_are_set_beside_those_of_converged_runs(
     found = verdicts.compared(before, after.iloc[::-1])  # in any order
     assert found["what"].tolist() == ["hold", "turn round", "lost", "hold", "new", "open", "lost"]
     assert verdicts.sentence(found) == (
-        "Of the default's 5 verdicts between them, 2 hold there. No longer significant: 2. "
+        "Of the 5 verdicts of the default comparison, 2 hold there too. No longer significant: 2. "
         "Turned round: 1 (cvae > ae in ELBO)."
     )
     assert verdicts.table(found).splitlines()[2:] == [
