@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import network, tiny
+from conftest import block, network, tiny
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
@@ -67,6 +67,13 @@ def test_a_k_sparse_code_has_more_units_after_training_than_in_it(x: Tensor) -> 
     torch.testing.assert_close(found["squared_error"], error(model, x, largest(whole, 2)))
     assert torch.equal(found["loss"], found["squared_error"])
     assert ((tiny("sparse_ae", **K_SPARSE, alpha=1.4).encode(x) != 0).sum(-1) == 2).all()
+
+
+def test_the_units_after_training_are_counted_exactly(x: Tensor) -> None:
+    """In floats 1.4 × 45 is 62.999…."""
+    config = block("sparse_ae", sparsity="k_sparse", l1_weight=None, k=45, alpha=1.4)
+    model = variants.build(config, network(latent_dim=64), ImageSpec((1, 8, 8), (1.0,)))
+    assert ((model.encode(x) != 0).sum(-1) == 63).all()
 
 
 def test_a_contractive_autoencoder_pays_for_its_encoders_jacobian(x: Tensor) -> None:

@@ -9,7 +9,15 @@ from conftest import block, network, tiny
 from oracles import LinearGaussian
 from pydantic import create_model
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    Uniform,
+    kl_divergence,
+)
 
 from aebench import variants
 from aebench.config import PosteriorConfig
@@ -17,7 +25,7 @@ from aebench.errors import ConfigError
 from aebench.models import posteriors
 from aebench.models.autoencoder import ImageSpec
 from aebench.models.divergences import mmd
-from aebench.models.generative import GenerativeModel
+from aebench.models.generative import GenerativeModel, divergence
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.latents import NormalMixture, diagonal_normal, drawn, unit_normal
 from aebench.models.likelihoods import make
@@ -179,6 +187,21 @@ def test_a_full_covariance_takes_all_of_the_encoders_numbers() -> None:
     torch.testing.assert_close(log_q, q.log_prob(z))
 
 
+def test_the_divergence_of_a_full_covariance_has_a_closed_form() -> None:
+    """Also from a prior of other widths for each image; compared with torch's for two full covariances."""
+    module, output = posterior("full_covariance")
+    q, offsets = module(output), normal(B, L, key="offsets")
+    for p in (unit_normal(torch.zeros(L).double()), diagonal_normal(offsets, normal(B, L, key="log variances"))):
+        full = MultivariateNormal(p.mean, torch.diag_embed(p.variance))
+        torch.testing.assert_close(divergence(q, p, no_samples), kl_divergence(q, full).expand(B))
+    box = Independent(Uniform(-torch.ones(L), torch.ones(L)), 1)
+    assert torch.equal(divergence(q, box, lambda: -torch.ones(2, B)), torch.ones(B))
+
+
+def no_samples() -> Tensor:
+    raise AssertionError("the divergence is taken from samples")
+
+
 def test_log_variances_stay_in_their_range() -> None:
     module, output = posterior("diagonal", log_variance_range=[-0.5, 0.25])
     q = module(output)
@@ -209,6 +232,10 @@ def test_no_pixel_is_less_likely_than_its_smallest_probability() -> None:
         (
             {"objective": "tcvae", "total_correlation_weight": 2, "posterior": "full_covariance"},
             "posterior: found full",
+        ),
+        (
+            {"objective": "tcvae", "total_correlation_weight": 2, "prior": "vampprior"},
+            "prior: found vampprior with objective tcvae, allowed: standard_normal",
         ),
         ({"steps": 2}, "steps: found 2 with diagonal, allowed: with posterior: iaf"),
         ({"log_variance_range": [2.0, -6.0]}, r"log_variance_range: found \[2.0, -6.0\], allowed: the smaller"),
@@ -410,8 +437,9 @@ def test_a_mean_of_two_bounds_is_that(share: float) -> None:
     model = Toy()
     found = terms(model, model.x, (6,), objective="ciwae", samples=6, elbo_share=share)
     iwae = terms(model, model.x, (6,), objective="iwae", samples=6)["loss"]
-    elbo = found["distortion_nats"] + found["rate_nats"]
-    torch.testing.assert_close(found["loss"], share * elbo + (1 - share) * iwae)
+    q, z = model.posterior(model.x), drawn(model.posterior(model.x), normal(6, B, 3))[0]
+    log_w = model.likelihood(z).log_prob(model.x) + model.prior().log_prob(z) - q.log_prob(z)
+    torch.testing.assert_close(found["loss"], -share * log_w.mean(0) + (1 - share) * iwae)
 
 
 def test_the_three_parts_of_the_divergence_add_up_to_it() -> None:

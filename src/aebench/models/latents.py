@@ -35,8 +35,8 @@ def log_normals(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
 
     Means are `[C, L]`, and so are scales, or `[1, L]` where all have the same.
 
-    (z − mean)²/scale² is multiplied out, so that all pairs are matrix products; in double precision, which the result
-    is of, nothing is lost by that.
+    (z − mean)²/scale² is multiplied out, so that all pairs are matrix products. In double precision, which the result
+    is of, that costs less than 10⁻⁴ nats down to scales of 5·10⁻⁵.
     """
     z, means, scales = z.double(), means.double(), scales.double()
     precisions = scales.square().reciprocal()

@@ -6,6 +6,8 @@
 A code after training has αk units; α ≥ 1. The paper's schedule, which begins with a larger k, is left out.
 """
 
+import math
+from fractions import Fraction
 from typing import ClassVar, Literal, final
 
 import torch
@@ -81,7 +83,7 @@ class SparseAE(Autoencoder):
 
     def _code(self, x: Tensor, alpha: float) -> Tensor:
         codes: Tensor = self.encoder(x)
-        return codes if self.config.k is None else largest(codes, int(alpha * self.config.k))
+        return codes if self.config.k is None else largest(codes, math.floor(Fraction(str(alpha)) * self.config.k))
 
 
 def largest(codes: Tensor, count: int) -> Tensor:

@@ -32,6 +32,11 @@ class Config(ObjectiveConfig):
         """Those that fall into dimensions."""
         return ("diagonal",)
 
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """Those that are a product over dimensions: of any other the third part would be no divergence."""
+        return ("standard_normal",)
+
 
 def loss(
     config: Config, model: GenerativeModel, prior: Prior, x: Tensor, y: Tensor, noise: Tensor, beta: float

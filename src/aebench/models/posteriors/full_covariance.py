@@ -4,7 +4,7 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal
+from torch.distributions import Independent, MultivariateNormal, Normal, register_kl
 
 from aebench.config import PosteriorConfig
 from aebench.models.posteriors import PosteriorModule
@@ -44,3 +44,17 @@ class FullCovariance(PosteriorModule):
         triangle = (below @ self.places).unflatten(-1, (size, size))
         scale_tril = triangle + torch.diag_embed(torch.exp(0.5 * log_squares))
         return MultivariateNormal(mean, scale_tril=scale_tril, validate_args=False)
+
+
+@register_kl(MultivariateNormal, Independent)
+def _divergence(q: MultivariateNormal, p: Independent[Normal]) -> Tensor:
+    """KL(q‖p) of N(μ, L Lᵀ) and N(m, diag s²) in nats, which torch knows for two full covariances alone.
+
+    ½ [‖diag(s)⁻¹ L‖² + ‖(μ − m)/s‖² − size] + Σ log s − Σ log diag L (Kingma & Welling 2014, §B, with both general).
+    """
+    if not isinstance(p.base_dist, Normal):
+        raise NotImplementedError
+    mean, scale = p.base_dist.loc, p.base_dist.scale
+    squares = (q.scale_tril / scale.unsqueeze(-1)).square().sum((-2, -1)) + ((q.loc - mean) / scale).square().sum(-1)
+    log_volumes = q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1) - scale.log().sum(-1)
+    return 0.5 * (squares - q.loc.shape[-1]) - log_volumes
