@@ -135,29 +135,31 @@ def test_the_curve_is_drawn_at_powers_of_ten_and_k(samples: int, expected: list[
 
 @pytest.mark.parametrize("samples", [1, 7, 25, 110])
 def test_the_k_curve_is_the_mean_over_all_disjoint_blocks(samples: int) -> None:
-    weights = np.random.default_rng(0).lognormal(-3, 2, samples)
+    """Summed over images."""
+    weights = np.random.default_rng(0).lognormal(-3, 2, (samples, 3))
     expected = []
     for size in k_values(samples):
         starts = range(0, samples - size + 1, size)
-        expected.append(np.mean([math.log(sum(weights[start : start + size]) / size) for start in starts]))
-    found = k_curve(torch.from_numpy(np.log(weights)))
+        of_blocks = [np.log(weights[start : start + size].sum(0) / size) for start in starts]
+        expected.append(np.mean(of_blocks, axis=0).sum())
+    found = k_curve(torch.from_numpy(np.log(weights))).numpy()
     assert found == pytest.approx(expected)
-    assert found[0] == pytest.approx(np.log(weights).mean())
-    assert found[-1] == pytest.approx(math.log(weights.mean()))
+    assert found[0] == pytest.approx(np.log(weights).mean(0).sum())
+    assert found[-1] == pytest.approx(np.log(weights.mean(0)).sum())
 
 
 def test_only_samples_that_fill_no_block_are_left_out() -> None:
     log_weights = normal("weights", samples=25)
     changed = log_weights.clone()
     changed[20:] += 1  # beyond the two blocks of ten
-    difference = np.subtract(k_curve(changed), k_curve(log_weights))
+    difference = (k_curve(changed[:, None]) - k_curve(log_weights[:, None])).numpy()
     assert k_values(25) == [1, 10, 25]
     assert difference[0] == pytest.approx(5 / 25)
     assert difference[1] == 0
     assert difference[2] > 0
     changed = log_weights.clone()
     changed[19] += 1
-    assert (np.subtract(k_curve(changed), k_curve(log_weights)) > 0).all()
+    assert ((k_curve(changed[:, None]) - k_curve(log_weights[:, None])).numpy() > 0).all()
 
 
 def latent_model(kind: str, **settings: object) -> LatentVariableModel:

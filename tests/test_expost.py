@@ -71,6 +71,25 @@ def test_a_linear_decoders_density_is_that_of_the_mixture() -> None:
         assert sum(few).item() / 100 == pytest.approx(exact[position].item(), abs=0.05)
 
 
+def test_the_size_of_codes_does_not_matter() -> None:
+    """A decoder can undo any: no density of images depends on it."""
+
+    class Smaller(Linear):
+        def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            return super().encode(x) / 4096
+
+        def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+            return super().decode(4096 * z)
+
+    test, found = images(30, "test").pixels(slice(None)), []
+    for model in (Linear(), Smaller()):
+        marginal = Marginal(ExPost(model, images(2000, "train"), images(500, "validation")))
+        proposal = propose("laplace", marginal, test, seed=0).marginal
+        estimate = marginal.estimate(test, 2000, generator("noise"), proposal=proposal)
+        found.append(estimate.marginal.iw_log_likelihood)
+    torch.testing.assert_close(*found, atol=1e-3, rtol=0)
+
+
 def test_sigma_is_the_error_on_validation_images() -> None:
     model, validation = Linear(), images(500, "validation")
     expost = ExPost(model, images(2000, "train"), validation)

@@ -55,6 +55,7 @@ from aebench.randomness import generator
 from aebench.store import Store
 from aebench.training import cell as training_cell
 from aebench.training.trained_run import read_run
+from aebench.variants.hvae import HVAE
 
 SHAPE = (1, 8, 8)
 
@@ -344,6 +345,29 @@ def test_active_units_are_those_whose_mean_varies_by_more_than_a_hundredth_over_
     found = active_units.measure(of_run)
     assert found.of_run["active_units"] == 2
     assert found.vectors["posterior_mean_variance"] == pytest.approx([0.005, 0.05, 1.0], rel=0.3)
+
+
+def test_a_lower_level_that_is_its_prior_has_no_active_unit() -> None:
+    """The means of p(z₁|z₂) vary with z₂, and no image is needed for that."""
+
+    class Collapsed(torch.nn.Module):
+        def forward(self, x: Tensor, upper: Tensor) -> Tensor:
+            output: Tensor = model.between(upper)
+            return output
+
+    test, model = split(200, "test"), tiny("hvae")
+    assert isinstance(model, HVAE)
+    for weight in model.between.parameters():
+        weight.data.mul_(5)
+    of_run = context(model, Splits(test, test, test, SHAPE, 10))
+    before = active_units.measure(of_run).vectors["posterior_mean_variance"]
+    model.lower_encoder = Collapsed()  # type: ignore[assignment]
+    after = active_units.measure(context(model, of_run.splits)).vectors["posterior_mean_variance"]
+    codes = context(model, of_run.splits).test.codes.var(axis=0)
+    assert min(before[: model.lower]) > 1e-6
+    assert min(codes[: model.lower]) > 1e-6
+    assert after[: model.lower] == [0.0] * model.lower
+    assert after[model.lower :] == before[model.lower :] == pytest.approx(codes[model.lower :], rel=1e-5)
 
 
 # Ex-post densities

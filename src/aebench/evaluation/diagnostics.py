@@ -1,6 +1,7 @@
 """Health: how far an importance-weighted estimate can be trusted, and which latent dimensions are used."""
 
 import math
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -53,17 +54,38 @@ def k_values(samples: int) -> list[int]:
     return [*(10**power for power in range(math.ceil(math.log10(samples)))), samples]
 
 
-def k_curve(log_weights: Tensor) -> list[float]:
-    """The importance-weighted bound in nats at each of `k_values`, from log w `[K]`.
+def k_curve(log_weights: Tensor) -> Tensor:
+    """The importance-weighted bound in nats at each of `k_values`, summed over images, from log w `[K, B]`.
 
     Each is the mean over all disjoint blocks of so many of the same samples; what does not fill a block is left out.
     """
-    samples = len(log_weights)
+    samples, images = log_weights.shape
     curve = []
     for size in k_values(samples):
-        blocks = log_weights[: samples // size * size].view(-1, size)
-        curve.append(importance_weighted_bound(blocks.T).mean().item())
-    return curve
+        blocks = log_weights[: samples // size * size].view(-1, size, images)
+        curve.append(importance_weighted_bound(blocks.transpose(0, 1)).mean(0).sum())
+    return torch.stack(curve)
+
+
+@runtime_checkable
+class OfLevels(Protocol):
+    """q(z|x) of several levels, where p(z) of the lower ones depends on those above."""
+
+    @property
+    def mean_beyond_prior(self) -> Tensor:
+        """The mean of z less that of p, given the levels above where there are some, `[B, L]`."""
+
+
+@torch.no_grad()
+def mean_beyond_prior(model: GenerativeModel, x: Tensor) -> Tensor | None:
+    """What the mean of q(z|x) has of the image, `[B, L]`; None where there is one level, whose code it is.
+
+    The means of p(z₁|z₂) vary with z₂, and those of a q(z₁|x, z₂) that has collapsed to it do the same.
+    """
+    if "posterior" in model.conditional_parts:
+        return None
+    q = model.posterior(x)
+    return q.mean_beyond_prior if isinstance(q, OfLevels) else None
 
 
 @torch.no_grad()

@@ -81,11 +81,14 @@ def _mixture(codes: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
+    # What scikit-learn adds to the diagonals of covariances has a size of its own, which the codes of a variant that
+    # keeps them small would feel.
+    scale = float(codes.std(0).mean()) or 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a density that is not quite the best is a density too
-        fitted = GaussianMixture(min(COMPONENTS, len(codes)), random_state=0).fit(codes)
-    scale_tril = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_))
-    return torch.from_numpy(fitted.weights_), torch.from_numpy(fitted.means_), scale_tril
+        fitted = GaussianMixture(min(COMPONENTS, len(codes)), random_state=0).fit(codes / scale)
+    scale_tril = scale * torch.linalg.cholesky(torch.from_numpy(fitted.covariances_))
+    return torch.from_numpy(fitted.weights_), scale * torch.from_numpy(fitted.means_), scale_tril
 
 
 def _batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:

@@ -79,9 +79,8 @@ def likelihoods(
             values["iw_log_likelihood_nats"].append(found.marginal.iw_log_likelihood)
             if found.given_label is not None:
                 values["iw_log_likelihood_given_label_nats"].append(found.given_label.iw_log_likelihood)
-            for log_weights in found.marginal.log_weights.T:
-                curve += _tensor(k_curve(log_weights))
             _health(values, found.marginal)
+        curve += k_curve(torch.cat([found.marginal.log_weights for found in estimates], dim=1))
         if amortised:
             of_encoder = [(part, proposal.marginal) for part, proposal in zip(parts, proposals, strict=True)]
         else:

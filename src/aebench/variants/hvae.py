@@ -165,5 +165,14 @@ class TwoLevelPosterior:
     def mean(self) -> Tensor:
         """E[z₂|x] and, at it, E[z₁|x, z₂], `[B, L]`: the code."""
         upper = self.upper.mean
-        lower = self.model.lower_normal(self.model.lower_encoder(self.x, upper)).mean
-        return torch.cat([lower, upper], dim=-1)
+        return torch.cat([self._lower_mean(upper), upper], dim=-1)
+
+    @property
+    def mean_beyond_prior(self) -> Tensor:
+        """The same but for what p(z₁|z₂) says of z₁ without the image, `[B, L]`."""
+        upper = self.upper.mean
+        return torch.cat([self._lower_mean(upper) - self.model.lower_prior(upper).mean, upper], dim=-1)
+
+    def _lower_mean(self, upper: Tensor) -> Tensor:
+        mean: Tensor = self.model.lower_normal(self.model.lower_encoder(self.x, upper)).mean
+        return mean

@@ -26,11 +26,14 @@ def not_defined(context: "Context") -> dict[str, str]:
 def measure(context: "Context") -> Measured:
     """How many dimensions are active, the spread of each, and its rate in nats where the rate has such parts."""
     from aebench.evaluation.context import batches
-    from aebench.evaluation.diagnostics import ACTIVE, rate_per_dimension
+    from aebench.evaluation.diagnostics import ACTIVE, mean_beyond_prior, rate_per_dimension
 
-    spread = context.test.codes.var(axis=0, dtype=np.float64)
+    model, images = context.latent_variable_model, [x for _, x in batches(context.splits.test)]
+    means = [mean_beyond_prior(model, x) for x in images]
+    beyond = [mean.cpu().numpy() for mean in means if mean is not None]
+    spread = (np.concatenate(beyond) if beyond else context.test.codes).var(axis=0, dtype=np.float64)
     vectors = {"posterior_mean_variance": spread.tolist()}
-    rates = [rate_per_dimension(context.latent_variable_model, x) for _, x in batches(context.splits.test)]
+    rates = [rate_per_dimension(model, x) for x in images]
     parts = [rate.cpu().numpy() for rate in rates if rate is not None]
     if len(parts) == len(rates):
         vectors["rate_per_dimension_nats"] = np.concatenate(parts).mean(axis=0, dtype=np.float64).tolist()
