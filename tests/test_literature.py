@@ -178,7 +178,7 @@ def test_what_other_settings_gave_is_not_shown(tmp_path: Path) -> None:
         return next(line for line in done.stdout.splitlines() if line.startswith("| `vae_1`"))
 
     # √(s²/2 + s²/1) with s = 1/√2, since the paper has one run and no spread.
-    assert shown(table + write) == "| `vae_1` | 86.76 | 88.00 ± 0.71 | 2 | +1.24 | 0.87 | 87.00 (1.00) |"
+    assert shown(table + write) == "| `vae_1` | 86.76 | 88.00 ± 0.71 | 2 | +1.24 | 0.87 | 87.00 (+1.00) |"
     project.edit("published/mnist_iwae/params.yaml", "batch_size: 20", "batch_size: 21")
     assert "not run here" in shown(table)
     file.write_text("{")
