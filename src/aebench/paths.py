@@ -4,76 +4,43 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from aebench.errors import FileError
 
 
-@dataclass(frozen=True)
 class Layout:
     """The files of one checkout; `root` is the folder that holds `params.yaml`."""
 
-    root: Path
-
-    @property
-    def params(self) -> Path:
-        """The one place where numbers live."""
-        return self.root / "params.yaml"
-
-    @property
-    def pins(self) -> Path:
-        """The versions of all packages."""
-        return self.root / "constraints.txt"
-
-    @property
-    def source(self) -> Path:
-        """The folder of the package."""
-        return self.root / "src"
-
-    @property
-    def stages(self) -> Path:
-        """The folder of the stages' code."""
-        return self.root / "stages"
-
-    @property
-    def lock(self) -> Path:
-        """DVC's record of every stage's inputs and outputs."""
-        return self.root / "dvc.lock"
-
-    @property
-    def scratch(self) -> Path:
-        """Raw downloads, the store, runtime facts, sync state: neither in git nor in DVC's cache."""
-        return self.root / ".aebench"
-
-    @property
-    def checked(self) -> Path:
-        """A constant file: params.yaml has passed its check."""
-        return self.scratch / "params.ok"
-
-    @property
-    def fingerprints(self) -> Path:
-        """The folder of the fingerprints of the stages' code."""
-        return self.scratch / "code"
-
-    def fingerprint(self, stage: str, *variant: str) -> Path:
-        """The fingerprint of the code of a stage, and of a variant where the stage knows one."""
-        return self.fingerprints.joinpath(stage, *variant)
-
-    @property
-    def seen(self) -> Path:
-        """The hash of what the check saw and wrote when all was in order."""
-        return self.scratch / "seen"
-
-    @property
-    def raw(self) -> Path:
-        """Verified raw files; data sets that are made of the same ones share a folder."""
-        return self.scratch / "raw"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.params = root / "params.yaml"  # the one place where numbers live
+        self.pins = root / "constraints.txt"  # the versions of all packages
+        self.source = root / "src"  # of the package
+        self.stages = root / "stages"  # of the stages' code
+        self.lock = root / "dvc.lock"  # DVC's record of every stage's inputs and outputs
+        self.scratch = root / ".aebench"  # what follows: neither in git nor in DVC's cache
+        self.checked = self.scratch / "params.ok"  # a constant file: params.yaml has passed its check
+        self.fingerprints = self.scratch / "code"  # of the stages' code
+        self.seen = self.scratch / "seen"  # the hash of what the check saw and wrote when all was in order
+        self.raw = self.scratch / "raw"  # verified raw files; data sets that are made of the same ones share a folder
+        self.store = self.scratch / "store"  # finished runs and evaluations, and checkpoints
+        self.sync_state = self.scratch / "sync"  # what the MLflow stores are known to hold
+        self.reports = root / "reports"  # what people read
+        self.figures = self.reports / "figures"  # the report's pictures
+        self.overview = self.reports / "overview.png"  # all variants at a glance: the one picture that the README shows
+        self.page = self.reports / "index.html"  # the whole report in one file
+        self.summary = self.reports / "summary.json"  # the means alone, for DVC
+        self.pairs = self.reports / "pairs.csv"  # the differences between variants
 
     @property
     def datasets(self) -> tuple[Path, ...]:
         """Folders of the user's own data sets: this checkout's, then that of the main one, in whose copy DVC works."""
         return self.root / "datasets", Path(os.environ.get("DVC_ROOT", self.root)) / "datasets"
+
+    def fingerprint(self, stage: str, *variant: str) -> Path:
+        """The fingerprint of the code of a stage, and of a variant where the stage knows one."""
+        return self.fingerprints.joinpath(stage, *variant)
 
     def data(self, dataset: str) -> Path:
         """A data set's images and labels."""
@@ -111,16 +78,6 @@ class Layout:
         """One run's per-image values, codes and pictures."""
         return self.evaluations(dataset, variant) / f"seed-{seed}.npz"
 
-    @property
-    def store(self) -> Path:
-        """Finished runs and evaluations, and checkpoints, which DVC does not know of."""
-        return self.scratch / "store"
-
-    @property
-    def reports(self) -> Path:
-        """What people read."""
-        return self.root / "reports"
-
     def metrics(self, dataset: str, variant: str) -> Path:
         """A variant's metrics, all seeds."""
         return self.reports / "metrics" / dataset / f"{variant}.json"
@@ -133,39 +90,9 @@ class Layout:
         """The baselines' per-image values."""
         return self.root / "evaluations" / dataset / "baselines.npz"
 
-    @property
-    def figures(self) -> Path:
-        """The report's pictures."""
-        return self.reports / "figures"
-
-    @property
-    def overview(self) -> Path:
-        """All variants at a glance: the one picture that the README shows."""
-        return self.reports / "overview.png"
-
-    @property
-    def page(self) -> Path:
-        """The whole report in one file."""
-        return self.reports / "index.html"
-
-    @property
-    def summary(self) -> Path:
-        """The means alone, for DVC."""
-        return self.reports / "summary.json"
-
     def comparison(self, form: str) -> Path:
         """The comparison table; `form` is the ending of its name: `md`, `tex`, `csv` (long) or `wide.csv`."""
         return self.reports / f"comparison.{form}"
-
-    @property
-    def pairs(self) -> Path:
-        """The differences between variants."""
-        return self.reports / "pairs.csv"
-
-    @property
-    def sync_state(self) -> Path:
-        """What the MLflow stores are known to hold."""
-        return self.scratch / "sync"
 
 
 def write(path: Path, content: bytes | str) -> None:
