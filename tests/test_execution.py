@@ -98,6 +98,21 @@ def test_where_there_is_no_terminal_progress_is_plain_and_sparse(data: Path, cap
     assert "\x1b" not in "".join(lines)
 
 
+def in_groups(size: int, images: int, data: Path, report: Report) -> None:
+    for done in range(size, images + size, size):
+        report(min(done, images), images, "log-likelihood")
+
+
+@pytest.mark.parametrize("size", [33, 48, 100])
+def test_there_is_a_line_for_each_tenth_whatever_is_reported_at_a_time(
+    size: int, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run({"mine": partial(in_groups, size, 1000)}, data, 1)
+    lines = capfd.readouterr().err.splitlines()
+    tenths = [int(line.removeprefix("mine: ").split("/")[0]) // 100 for line in lines]
+    assert tenths == list(range(1, 11))
+
+
 def test_in_a_terminal_there_is_a_bar_a_job_and_one_for_all(
     data: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

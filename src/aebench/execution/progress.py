@@ -101,9 +101,11 @@ def _bars(console: Console, names: list[str], messages: Iterator[Message], unit:
 
 def _lines(_: Console, __: list[str], messages: Iterator[Message], unit: str) -> None:
     begun: dict[tuple[str, str], tuple[int, float]] = {}  # a job does its units at another pace in each phase
+    said: dict[tuple[str, str], int] = {}  # tenths
     for name, done, total, words in messages:
-        now = time.monotonic()
-        start, since = begun.setdefault((name, words.split(":")[0]), (done, now))
+        now, phase = time.monotonic(), (name, words.split(":")[0])
+        start, since = begun.setdefault(phase, (done, now))
         left = f", {(now - since) / (done - start) * (total - done):.0f} s left" if done > start else ""
-        if done * LINES // total > max(done - 1, 0) * LINES // total:
+        if (tenth := done * LINES // total) > said.get(phase, 0):
+            said[phase] = tenth
             print(f"{name}: {done}/{total} {unit}, {words}{left}", file=sys.stderr, flush=True)
