@@ -20,8 +20,7 @@ from aebench.models.autoencoder import Noise
 from aebench.models.latents import EqualMixture, NormalMixture
 from aebench.models.priors.exemplar import ExemplarPrior
 from aebench.randomness import Streams, drawing_from, generator
-from aebench.training.cell import train_cell
-from aebench.training.run import train_run
+from aebench.training.run import train_run, train_runs
 from aebench.training.settings import read_params
 from aebench.training.train import train, validate
 from aebench.variants.hvae import HVAE
@@ -224,7 +223,7 @@ def test_a_loaded_run_has_the_prior_that_it_was_trained_with_and_each_seed_its_o
 ) -> None:
     own = config("vae", **SMALL)
     for name, seed in (("0", 0), ("again", 0), ("1", 1)):
-        (run,) = train_cell(own, "digits", [seed], digits_file, silent)
+        (run,) = train_runs(own, "digits", [seed], digits_file, silent, stacked=True)
         run.write(tmp_path / name)
     first, again, other = (load_run(tmp_path / name) for name in ("0", "again", "1"))
     trained = tiny("vae", **SMALL)  # type: ignore[arg-type]
@@ -253,7 +252,7 @@ def test_more_exemplars_than_training_images_are_one_line(
     with pytest.raises(ConfigError, match=message):
         train_run(own, "digits", 0, digits_file, silent)
     with pytest.raises(ConfigError, match=message):
-        train_cell(own, "digits", [0, 1], digits_file, silent)
+        train_runs(own, "digits", [0, 1], digits_file, silent, stacked=True)
     # Where the number of images is known, before anything runs.
     params = yaml.read(ROOT / "params.yaml")
     assert isinstance(params, dict)

@@ -10,11 +10,10 @@ from test_train import config, silent
 
 from aebench.randomness import Streams
 from aebench.store import Store
-from aebench.training.cell import train_cell
 from aebench.training.checkpoints import Checkpoints
 from aebench.training.optimizers.adam import Adam
 from aebench.training.optimizers.adam import Config as Training
-from aebench.training.run import train_run
+from aebench.training.run import train_run, train_runs
 from aebench.training.state import Progress, TrainingState
 
 KINDS = {
@@ -174,17 +173,17 @@ def test_runs_that_are_stacked_go_on_together(digits_file: Path, checkpoints: Ch
     changes = {"learning_rate": 0.05, "patience": 1, "optimizer": "adamw", "weight_decay": 0.01}
     own = own.model_copy(update={"training": own.training.model_copy(update=changes)})
     seeds = (0, 1, 2)
-    whole = train_cell(own, "digits", seeds, digits_file, silent)
+    whole = train_runs(own, "digits", seeds, digits_file, silent, stacked=True)
     lengths = [len(run.files["history.csv"].splitlines()) - 1 for run in whole]
     assert 1 < min(lengths) < max(lengths) < 30
     for epoch in range(1, max(lengths) + 1):
         with pytest.raises(Interrupted):
-            train_cell(own, "digits", seeds, digits_file, until(epoch), checkpoints=checkpoints)
+            train_runs(own, "digits", seeds, digits_file, until(epoch), checkpoints=checkpoints, stacked=True)
     assert len(checkpoints.live[0].read_text().splitlines()) > min(lengths)
-    resumed = train_cell(own, "digits", seeds, digits_file, silent, checkpoints=checkpoints)
+    resumed = train_runs(own, "digits", seeds, digits_file, silent, checkpoints=checkpoints, stacked=True)
     assert [run.files for run in resumed] == [run.files for run in whole]
     # What is of another number of runs is not theirs.
-    fewer = train_cell(own, "digits", seeds[:2], digits_file, silent, checkpoints=checkpoints)
+    fewer = train_runs(own, "digits", seeds[:2], digits_file, silent, checkpoints=checkpoints, stacked=True)
     assert len(fewer) == 2
 
 
@@ -194,7 +193,7 @@ def test_a_run_goes_on_with_its_exemplars(stacked: bool, digits_file: Path, chec
 
     def run(report, **how):  # type: ignore[no-untyped-def]
         if stacked:
-            return [run.files for run in train_cell(own, "digits", (0, 1), digits_file, report, **how)]
+            return [run.files for run in train_runs(own, "digits", (0, 1), digits_file, report, stacked=True, **how)]
         return [train_run(own, "digits", 0, digits_file, report, **how).files]
 
     whole = run(silent)

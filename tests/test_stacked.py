@@ -15,10 +15,10 @@ from aebench.data.datasets import Split, Splits
 from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.paths import Layout
 from aebench.store import Store
-from aebench.training.cell import jobs, train_cell
+from aebench.training.cell import jobs
 from aebench.training.descent import halvings
 from aebench.training.optimizers.adam import Config as Training
-from aebench.training.run import train_run
+from aebench.training.run import train_run, train_runs
 from aebench.training.stacked import train_stacked
 from aebench.training.train import History, train
 
@@ -177,7 +177,9 @@ def test_a_loss_that_draws_by_itself_is_refused(digits: Splits, monkeypatch: pyt
 
 def test_a_cell_gives_the_files_that_its_runs_alone_give(digits_file: Path, tmp_path: Path) -> None:
     reports: list[tuple[int, int, str]] = []
-    found = train_cell(config("cvae"), "digits", SEEDS, digits_file, lambda *report: reports.append(report))
+    found = train_runs(
+        config("cvae"), "digits", SEEDS, digits_file, lambda *report: reports.append(report), stacked=True
+    )
     assert [(done, total) for done, total, _ in reports] == [(1, 2), (2, 2)]
     assert all(words.startswith("loss: train ") for _, _, words in reports)
     for seed, together in zip(SEEDS, found, strict=True):

@@ -14,9 +14,8 @@ from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
 from aebench.models.autoencoder import Autoencoder, Noise
-from aebench.training.cell import train_cell
 from aebench.training.optimizers.adam import Config as Training
-from aebench.training.run import train_run
+from aebench.training.run import train_run, train_runs
 from aebench.training.state import History, Progress
 from aebench.training.train import train, validate
 
@@ -214,7 +213,7 @@ def test_progress_says_what_a_patience_waits_for(digits_file: Path, together: bo
         reports.append(words)
 
     if together:
-        (run,) = train_cell(settings, "digits", [0], digits_file, report)
+        (run,) = train_runs(settings, "digits", [0], digits_file, report, stacked=True)
     else:
         run = train_run(settings, "digits", 0, digits_file, report)
     rows = [*csv.DictReader(run.files["history.csv"].decode().splitlines())]

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aebench.config import RunConfig
-from aebench.data.datasets import load
-from aebench.devices import available
 from aebench.execution.jobs import ResultCache
 from aebench.fingerprint import key
-from aebench.models.autoencoder import ImageSpec
 from aebench.paths import Layout
 from aebench.store import Store
-from aebench.training.checkpoints import Checkpoints, none
-from aebench.training.run import in_words, naming, train_run, untrained
-from aebench.training.state import History
-from aebench.training.trained_run import TrainedRun, pack, pack_runs, unpack_runs
+from aebench.training.checkpoints import Checkpoints
+from aebench.training.run import train_runs
+from aebench.training.trained_run import TrainedRun, pack_runs, unpack_runs
 
 if TYPE_CHECKING:
     from aebench.execution.progress import Report
@@ -64,30 +60,20 @@ def jobs(
 
         return Checkpoints(SchedulerShelf(), f"{keys[name]}.checkpoint", INTERVAL_ON_A_CLUSTER)
 
+    train = partial(train_runs, config, dataset)
     if config.device == "cpu":
         for seed in seeds:
             name = f"{config.variant} seed {seed}"
             keys[name] = key(code, **facts, seed=seed)
-            work[name] = partial(_train_one, config, dataset, seed, checkpoints(name, seed))
+            work[name] = partial(train, [seed], stacked=False, checkpoints=checkpoints(name, seed))
     else:
         name = f"{config.variant} seeds {', '.join(map(str, seeds))}"
         # Rounding depends on how many are stacked.
         keys[name] = key(code, **facts, seeds=list(seeds))
-        work[name] = partial(train_cell, config, dataset, seeds, checkpoints=checkpoints(name, *seeds))
+        work[name] = partial(train, seeds, stacked=True, checkpoints=checkpoints(name, *seeds))
     if not local:
         work = {name: partial(_then_discard, job, checkpoints(name)) for name, job in work.items()}
     return work, ResultCache(store, {name: f"{found}.run" for name, found in keys.items()}, pack_runs, unpack_runs)
-
-
-def _train_one(
-    config: RunConfig,
-    dataset: str,
-    seed: int,
-    checkpoints: Checkpoints,
-    data: Path | bytes,
-    report: "Report",
-) -> list[TrainedRun]:
-    return [train_run(config, dataset, seed, data, report, checkpoints=checkpoints)]
 
 
 def _then_discard(
@@ -97,54 +83,3 @@ def _then_discard(
     runs = job(data, report)
     checkpoints.discard()
     return runs
-
-
-def train_cell(
-    config: RunConfig,
-    dataset: str,
-    seeds: Sequence[int],
-    data: Path | bytes,
-    report: "Report",
-    *,
-    checkpoints: Checkpoints | None = None,
-) -> list[TrainedRun]:
-    """Train the runs of all seeds as one computation on `config.device`; the result has a run for each, in their order.
-
-    Args:
-        config: the variant's configuration.
-        dataset: the data set's name.
-        seeds: one a run; everything that is drawn for it is drawn from it.
-        data: the data set's file, or its content.
-        report: is told (epochs done, epochs in all, the losses in words of the first run that learns) after each epoch.
-        checkpoints: where the checkpoint of all of them lies and goes.
-
-    Raises:
-        ConfigError: the device is not there, or the images are too few for the prior.
-        DataError: the data set is missing or damaged, or too small.
-    """
-    from aebench.training.stacked import train_stacked
-
-    device = available(config.device)
-    splits = load(data, dataset, config.data)
-    spec = ImageSpec(splits.shape, splits.class_shares)
-    models = [untrained(config, spec, seed, len(splits.train)) for seed in seeds]
-
-    def after_epoch(histories: list[History]) -> None:
-        report(len(histories[0].epochs), config.training.epochs, in_words(histories[0], config.training))
-
-    with naming(config.variant):
-        histories = train_stacked(
-            models,
-            splits.train,
-            splits.validation,
-            config.training,
-            seeds,
-            device,
-            resume=checkpoints.read() if checkpoints else None,
-            after_epoch=after_epoch,
-            checkpoint=checkpoints.writer() if checkpoints else none,
-        )
-    return [
-        pack(model.cpu(), history, config, dataset, seed, spec)
-        for model, history, seed in zip(models, histories, seeds, strict=True)
-    ]

@@ -1,12 +1,13 @@
-"""One run of the benchmark, from configuration to files: a variant, a data set, a seed."""
+"""Runs of the benchmark, from configuration to files: a variant, a data set, seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aebench.config import RunConfig, Training, part_types
 from aebench.data.datasets import load
+from aebench.devices import available
 from aebench.errors import ConfigError
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.randomness import drawing_from, generator
@@ -30,39 +31,63 @@ def train_run(
     *,
     checkpoints: Checkpoints | None = None,
 ) -> TrainedRun:
-    """Train one run, from its checkpoint where there is one.
+    """Train one run by itself; arguments and errors are those of `train_runs`."""
+    (run,) = train_runs(config, dataset, [seed], data, report, stacked=False, checkpoints=checkpoints)
+    return run
+
+
+def train_runs(
+    config: RunConfig,
+    dataset: str,
+    seeds: Sequence[int],
+    data: Path | bytes,
+    report: "Report",
+    *,
+    stacked: bool,
+    checkpoints: Checkpoints | None = None,
+) -> list[TrainedRun]:
+    """Train a run for each seed, in their order, from their checkpoint where there is one.
 
     Args:
         config: the variant's configuration.
         dataset: the data set's name.
-        seed: everything that is drawn is drawn from it.
+        seeds: one a run; everything that is drawn for it is drawn from it.
         data: the data set's file, or its content.
-        report: is told (epochs done, epochs in all, the losses in words) after each epoch.
-        checkpoints: where the checkpoint lies and goes.
+        report: is told (epochs done, epochs in all, the losses in words of the first run that learns) after each epoch.
+        stacked: all runs are one computation on `config.device`; else there is one run, on the CPU.
+        checkpoints: where the checkpoint of all of them lies and goes.
 
     Raises:
-        ConfigError: the network does not fit the images, or they are too few for the prior.
+        ConfigError: the device is not there, the network does not fit the images, or they are too few for the prior.
         DataError: the data set is missing or damaged, or too small.
     """
+    device = available(config.device)
     splits = load(data, dataset, config.data)
     spec = ImageSpec(splits.shape, splits.class_shares)
-    model = untrained(config, spec, seed, len(splits.train))
+    models = [untrained(config, spec, seed, len(splits.train)) for seed in seeds]
+    resume, checkpoint = (checkpoints.read(), checkpoints.writer()) if checkpoints else (None, none)
+    parts = splits.train, splits.validation, config.training
 
     def after_epoch(history: History) -> None:
         report(len(history.epochs), config.training.epochs, in_words(history, config.training))
 
     with naming(config.variant):
-        history = train(
-            model,
-            splits.train,
-            splits.validation,
-            config.training,
-            seed,
-            resume=checkpoints.read() if checkpoints else None,
-            after_epoch=after_epoch,
-            checkpoint=checkpoints.writer() if checkpoints else none,
-        )
-    return pack(model, history, config, dataset, seed, spec)
+        if stacked:
+            from aebench.training.stacked import train_stacked
+
+            histories = train_stacked(
+                *(models, *parts, seeds, device),
+                resume=resume,
+                after_epoch=lambda finite: after_epoch(finite[0]),
+                checkpoint=checkpoint,
+            )
+        else:
+            ((model,), (seed,)) = models, seeds
+            histories = [train(model, *parts, seed, resume=resume, after_epoch=after_epoch, checkpoint=checkpoint)]
+    return [
+        pack(model.cpu(), history, config, dataset, seed, spec)
+        for model, history, seed in zip(models, histories, seeds, strict=True)
+    ]
 
 
 def untrained(config: RunConfig, spec: ImageSpec, seed: int, train_images: int) -> Autoencoder:
