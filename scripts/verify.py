@@ -137,7 +137,7 @@ def again(
     with tempfile.TemporaryDirectory() as folder:
         train_run(config, dataset, seed, data, report).write(Path(folder))
         run = read_run(Path(folder))
-        result = evaluate(run, evaluation, dataset, config.data, seed, data, report, history=read_history(run))
+        result = evaluate(run, evaluation, data, report, history=read_history(run))
         return run.weights_sha256, result.reason if isinstance(result, Failed) else result.metrics
 
 

@@ -212,11 +212,8 @@ def without_expost(how: config.Evaluation, gap: bool = False) -> config.Evaluati
 def measure(settings: config.Params, layout: Layout, variant: str, how: config.Evaluation, name: str) -> None:
     """Evaluate a variant's run, and write what is found under `name`."""
     of_run, stored = settings.run(variant), read_run(layout.run(DATASET, variant, 0))
-    found = evaluate(
-        *(stored, how, DATASET, of_run.data.validation_fraction, 0, layout.data(DATASET), _silent),
-        history=read_history(stored),
-        mapped=name == "vae",  # takes long
-    )
+    mapped = name == "vae"  # takes long
+    found = evaluate(stored, how, layout.data(DATASET), _silent, history=read_history(stored), mapped=mapped)
     assert isinstance(found, Evaluated), found
     write(layout.evaluation(DATASET, name, 0), found.npz())
     _json(layout.metrics(DATASET, name), document.document(DATASET, of_run, how, {0: found}))

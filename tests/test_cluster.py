@@ -24,7 +24,7 @@ from test_evaluate import EVALUATION, config
 
 from aebench.config import Execution
 from aebench.errors import UserError
-from aebench.evaluation.evaluate import evaluate_run
+from aebench.evaluation.evaluate import evaluate
 from aebench.execution.jobs import ResultCache, run_all
 from aebench.paths import Layout
 from aebench.store import Store
@@ -111,9 +111,7 @@ def test_training_and_evaluation_are_bit_identical_to_local_processes(
     for name, run in here.items():
         run.write(tmp_path / name)
         stored.append(read_run(tmp_path / name))
-    jobs = {
-        f"seed {seed}": partial(evaluate_run, run, EVALUATION, "digits", 0.1, seed) for seed, run in enumerate(stored)
-    }
+    jobs = {f"seed {seed}": partial(evaluate, run, EVALUATION) for seed, run in enumerate(stored)}
     results = [
         run_all(jobs, digits_file, execution=execution, numerics="native", unit="images")
         for execution in (HERE, cluster.execution)

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from test_annealing import OFFSETS, SHARES, Labelled
-from test_evaluate import EVALUATION, config, evaluated, run, small
+from test_evaluate import EVALUATION, config, described, evaluated, run, small
 from test_expost import Linear, images
 from test_gaps import Diagonal
 from torch import Tensor
@@ -31,7 +31,6 @@ from aebench.evaluation.bounds import bound_gaps
 from aebench.evaluation.context import Context
 from aebench.evaluation.diagnostics import pareto_k, pareto_k_limit
 from aebench.evaluation.document import document
-from aebench.evaluation.evaluate import evaluate_run
 from aebench.evaluation.expost import ExPost
 from aebench.evaluation.marginal import Marginal
 from aebench.evaluation.metrics import (
@@ -407,14 +406,11 @@ def test_an_evaluation_says_what_it_found(digits_file: Path, tmp_path: Path) -> 
     history = [{"train_loss": loss, "validation_loss": loss} for loss in losses]
 
     def improving() -> float:
-        return evaluate_run(
-            *(read_run(folder), EVALUATION, "digits", 0.1, 0, data, lambda *_: None), history=history
-        ).metrics["still_improving"]
+        return evaluated(folder, data, history=history).metrics["still_improving"]
 
     assert improving() == 1  # the lowest is one of the last tenth
     description = json.loads((folder / "config.json").read_text())
-    description["training"]["patience"] = 2
-    (folder / "config.json").write_text(json.dumps(description))
+    described(folder, training=description["training"] | {"patience": 2})
     assert improving() == 0
 
 

@@ -295,7 +295,7 @@ def test_a_pair_is_trained_and_evaluated_as_its_first_data_set(mine: Path, digit
     expected = evaluated(run(digits_file, tmp_path / "alone", "vae"), alone, quick)
     of_pair = run(tmp_path / "pair", tmp_path / "run", "vae", "digits_vs_mine")
     extra = quick.model_copy(update={"extra": ("out_of_distribution",)})
-    found = evaluated(of_pair, pair, extra, "digits_vs_mine")
+    found = evaluated(of_pair, pair, extra)
     assert found.weights_sha256 == expected.weights_sha256
     assert found.metrics.keys() - expected.metrics.keys() == set(AUROC)
     assert all(found.metrics[name] == value for name, value in expected.metrics.items())

@@ -7,7 +7,7 @@ import pytest
 from test_evaluate import EVALUATION, config
 
 from aebench.config import Execution
-from aebench.evaluation.evaluate import Evaluated, evaluate_run
+from aebench.evaluation.evaluate import Evaluated, evaluate
 from aebench.execution.jobs import run_all
 from aebench.training.run import train_run
 from aebench.training.trained_run import read_run
@@ -21,10 +21,7 @@ def results(data: Path, folder: Path, variant: str, workers: int, order: tuple[i
     training = {f"{seed}": partial(train_run, config(variant), "digits", seed) for seed in order}
     for seed, run in run_all(training, data, execution=execution, numerics="native", unit="epochs").items():
         run.write(folder / seed)
-    evaluation = {
-        f"{seed}": partial(evaluate_run, read_run(folder / f"{seed}"), EVALUATION, "digits", 0.1, seed)
-        for seed in order
-    }
+    evaluation = {f"{seed}": partial(evaluate, read_run(folder / f"{seed}"), EVALUATION) for seed in order}
     found = run_all(evaluation, data, execution=execution, numerics="native", unit="images")
     return {seed: found[f"{seed}"] for seed in SEEDS}
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from aebench.config import Data, Evaluation
+from aebench.config import Evaluation
 from aebench.evaluation.evaluate import Evaluated, Failed, evaluate, unpack
 from aebench.evaluation.history import read_history
 from aebench.execution.jobs import ResultCache
 from aebench.fingerprint import key
-from aebench.parsing import parse
 from aebench.store import Store
 from aebench.training.trained_run import StoredRun
 
@@ -35,10 +34,8 @@ def jobs(
     for seed, run in runs.items():
         name = f"{run.description['variant']} seed {seed}"
         mapped = seed == drawn
-        held_out = parse(Data, run.description["data"], "data")
-        device, history = run.description["device"], read_history(run)
-        measured = partial(evaluate, run, config, dataset, held_out, seed)
-        work[name] = partial(measured, history=history, mapped=mapped, device=device)
+        history = read_history(run)
+        work[name] = partial(evaluate, run, config, history=history, mapped=mapped)
         known_by = key(
             code,
             dataset=dataset,

@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aebench.config import Data, Device, Evaluation
+from aebench.config import Data, Evaluation
 from aebench.data.datasets import load
 from aebench.data.description import Binarization
 from aebench.devices import available
@@ -18,7 +18,7 @@ from aebench.evaluation.context import Context
 from aebench.evaluation.metrics import Measured, chosen, metrics
 from aebench.evaluation.pictures import MAPPED, neighbourhoods, pictures, plane
 from aebench.evaluation.protocol import PerImage, archive, unarchive
-from aebench.models.autoencoder import Autoencoder
+from aebench.parsing import parse
 from aebench.store import pack_files, unpack_files
 from aebench.training.trained_run import StoredRun
 
@@ -44,7 +44,7 @@ class Evaluated:
     arrays: Arrays
     not_defined: dict[str, str]
     parameters: int
-    conditional_parts: tuple[str, ...]
+    conditional_parts: list[str]
     binarization: Binarization
     own_validation: bool
     selected_epoch: int
@@ -67,7 +67,7 @@ class Failed:
 
     reason: str
     parameters: int
-    conditional_parts: tuple[str, ...]
+    conditional_parts: list[str]
     binarization: Binarization
     own_validation: bool
     weights_sha256: str
@@ -81,131 +81,91 @@ def unpack(packed: bytes) -> Evaluated | Failed:
     """What `pack` gave."""
     files = unpack_files(packed)
     if "failed" in files:
-        facts = json.loads(files["failed"])
-        return Failed(**facts | {"conditional_parts": tuple(facts["conditional_parts"])})
-    facts = json.loads(files["facts"])
-    facts["conditional_parts"] = tuple(facts["conditional_parts"])
-    return Evaluated(per_image=unarchive(files["per_image"]), arrays=unarchive(files["arrays"]), **facts)
+        return Failed(**json.loads(files["failed"]))
+    arrays: dict[str, Any] = {name: unarchive(files[name]) for name in ("per_image", "arrays")}
+    return Evaluated(**arrays, **json.loads(files["facts"]))
 
 
 def evaluate(
     run: StoredRun,
     config: Evaluation,
-    dataset: str,
-    held_out: Data | float,
-    seed: int,
     data: Path | bytes,
     report: "Report",
     *,
     history: Sequence[Mapping[str, float]] = (),
     mapped: bool = False,
-    device: Device = "cpu",
 ) -> Evaluated | Failed:
-    """What `evaluate_run` gives, or why there is nothing to evaluate; the arguments are the same.
+    """Every metric that is defined for `run`, or why there is nothing to evaluate.
 
-    Raises:
-        ConfigError: the device is not there, or the proposal is not one for this model.
-        DataError: the data set is missing or damaged.
-        TrainingError: the run is damaged.
-    """
-    try:
-        if run.failed:
-            raise Diverged(run.failed)
-        return evaluate_run(
-            *(run, config, dataset, held_out, seed, data, report),
-            history=history,
-            mapped=mapped,
-            device=device,
-        )
-    except Diverged as error:
-        model, splits = run.model(), load(data, dataset, held_out)
-        return Failed(
-            str(error),
-            parameters=_parameters(model),
-            conditional_parts=_conditional_parts(model),
-            binarization=splits.binarization,
-            own_validation=splits.own_validation,
-            weights_sha256=run.weights_sha256,
-        )
-
-
-def _parameters(model: Autoencoder) -> int:
-    return sum(weight.numel() for weight in model.parameters())
-
-
-def _conditional_parts(model: Autoencoder) -> tuple[str, ...]:
-    return tuple(sorted(model.conditional_parts))
-
-
-def evaluate_run(
-    run: StoredRun,
-    config: Evaluation,
-    dataset: str,
-    held_out: Data | float,
-    seed: int,
-    data: Path | bytes,
-    report: "Report",
-    *,
-    history: Sequence[Mapping[str, float]] = (),
-    mapped: bool = False,
-    device: Device = "cpu",
-) -> Evaluated:
-    """Every metric that is defined for `run`.
+    Data set, validation images, seed and device are those of the run. The noise of the estimators is derived from its
+    seed.
 
     Args:
         run: a trained run.
         config: K, the proposal, the corruption, the ex-post density.
-        dataset: the data set's name.
-        held_out: the validation images, as in training.
-        seed: the run's; the noise of the estimators is derived from it.
         data: the data set's file, or its content.
         report: is told (images done, images in all, what is being measured).
         history: of the run's training, a row an epoch; empty where it is not known.
         mapped: also draw a map of the codes, which takes some seconds.
-        device: where to compute all but probes and maps.
 
     Raises:
         ConfigError: the device is not there, or the proposal is not one for this model.
         DataError: the data set is missing or damaged.
-        Diverged: the run has: weights, codes or a metric are not finite.
         TrainingError: the run is damaged.
     """
-    where = available(device)
-    model = run.model().requires_grad_(False).to(where)
+    described = run.description
+    device, model = available(described["device"]), run.model().requires_grad_(False)
+    splits = load(data, described["dataset"], parse(Data, described["data"], "data"))
+    facts: dict[str, Any] = {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "conditional_parts": sorted(model.conditional_parts),
+        "binarization": splits.binarization,
+        "own_validation": splits.own_validation,
+        "weights_sha256": run.weights_sha256,
+    }
+    model, splits, patience = model.to(device), splits.to(device), described["training"].get("patience")
+    context = Context(model, splits, config, described["seed"], report, run.likelihood, history, patience)
+    try:
+        if run.failed:
+            raise Diverged(run.failed)
+        return Evaluated(**_measured(context, mapped), selected_epoch=run.selected_epoch, **facts)
+    except Diverged as error:
+        return Failed(str(error), **facts)
+
+
+def _measured(context: Context, mapped: bool) -> dict[str, Any]:
+    """What `Evaluated` holds of the measurements.
+
+    Raises:
+        Diverged: weights, codes or a metric are not finite.
+    """
+    model, splits = context.model, context.splits
     for name, weight in model.state_dict().items():
         if not bool(weight.isfinite().all()):
             raise Diverged(f"the weights {name} are not finite: {DIVERGED}")
-    splits = load(data, dataset, held_out).to(where)
-    patience = run.description["training"].get("patience")
-    context = Context(model, splits, config, seed, report, run.likelihood, history, patience)
     codes = context.test.codes
     with np.errstate(over="ignore"):
         everywhere = (context.train, context.validation, context.test)
         overflow = not all(np.isfinite(np.square(split.codes).sum()) for split in everywhere)
     if overflow:
         raise Diverged(f"the codes overflow: {DIVERGED}")
-    report(0, len(splits.test), "reconstructions and probes")
+    context.report(0, len(splits.test), "reconstructions and probes")
     measured, reasons = measure(context)
+    errors = measured.per_image["reconstruction_mse"]
     arrays: Arrays = {
         **{"codes": codes, "plane": plane(codes), "labels": context.test.labels, **measured.arrays},
-        **pictures(model, splits, config, seed, codes, measured.per_image["reconstruction_mse"]),
+        **pictures(model, splits, context.config, context.seed, codes, errors),
     }
     if mapped:
         arrays["neighbourhoods"] = neighbourhoods(codes)
         arrays["mapped_images"] = splits.test.images[:MAPPED].view(-1, *splits.shape).cpu().numpy()
-    return Evaluated(
-        metrics=numbers(measured),
-        per_image=measured.per_image,
-        vectors=measured.vectors,
-        arrays={**arrays, **measured.behind},
-        not_defined=reasons,
-        parameters=_parameters(model),
-        conditional_parts=_conditional_parts(model),
-        binarization=splits.binarization,
-        own_validation=splits.own_validation,
-        selected_epoch=run.selected_epoch,
-        weights_sha256=run.weights_sha256,
-    )
+    return {
+        "metrics": numbers(measured),
+        "per_image": measured.per_image,
+        "vectors": measured.vectors,
+        "arrays": {**arrays, **measured.behind},
+        "not_defined": reasons,
+    }
 
 
 def measure(context: Context) -> tuple[Measured, dict[str, str]]:

@@ -1,7 +1,7 @@
 """What the numbers were measured on, and how."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,14 +45,14 @@ def protocol(
     config: RunConfig,
     evaluation: Evaluation,
     images: int,
-    conditional_parts: tuple[str, ...],
+    conditional_parts: Sequence[str],
     own_validation: bool,
 ) -> dict[str, Any]:
     """What the numbers of one variant were measured on, and how."""
     found: dict[str, Any] = {
         "split": "test",
         "images": images,
-        "binarization": binarization_note(binarization),
+        "binarization": BINARIZATIONS[binarization],
         "selection": config.training.select,
         "training": config.training.model_dump(mode="json"),
         "network": config.network.model_dump(mode="json"),
@@ -95,13 +95,10 @@ PROPOSALS = {
     "laplace": "a Gaussian fitted to each image's posterior (Laplace's approximation, widened)",
 }
 
-
-def binarization_note(binarization: Binarization) -> str:
-    """How the pixels are used."""
-    return {
-        "none": "none (grey in [0, 1])",
-        "stochastic": "stochastic (each pixel 1 with its grey value as probability; "
-        "drawn once for validation and test)",
-        "fixed": "fixed (each pixel 1 with its grey value as probability; drawn once, for training too)",
-        "threshold": "threshold (each pixel 1 where its grey value is at least 0.5)",
-    }[binarization]
+# How the pixels are used.
+BINARIZATIONS: dict[Binarization, str] = {
+    "none": "none (grey in [0, 1])",
+    "stochastic": "stochastic (each pixel 1 with its grey value as probability; drawn once for validation and test)",
+    "fixed": "fixed (each pixel 1 with its grey value as probability; drawn once, for training too)",
+    "threshold": "threshold (each pixel 1 where its grey value is at least 0.5)",
+}
