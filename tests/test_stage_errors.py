@@ -1,5 +1,6 @@
 """What is missing or damaged is named by the stage that meets it, with the stage to run; nothing else is printed."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -93,6 +94,15 @@ def test_a_result_that_is_missing_or_damaged(
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("vae seed", "pca", "mean_image"))]
     assert re.fullmatch(f"error: .*{message}.*", line)
     assert project.files().items() >= before.items()  # no old result is gone
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_kind_that_is_no_longer_there(project: Checkout) -> None:
+    path = project.root / METRICS
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "gone"}))
+    done = project.run(sys.executable, "stages/track.py", "always")
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(rf"error: a result of vae on digits is damaged .*aebench\.variants\.gone.*; {TRACK}", line)
 
 
 @pytest.mark.usefixtures("mended")

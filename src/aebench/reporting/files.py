@@ -138,7 +138,7 @@ class Baselines(_File):
     baselines: _Measured
 
 
-class RunConfig(_File):
+class RunDescription(_File):
     """What the sync needs of a run's configuration; of a run without any epoch, 0 or nothing is selected."""
 
     selected_epoch: Whole | None = None
@@ -158,7 +158,7 @@ def document(path: Path, schema: type[BaseModel], stage: str) -> dict[str, Any]:
         error = invalid.errors(include_url=False, include_input=False)[0]
         raise damaged(path, stage, ".".join(map(str, error["loc"])), error["msg"]) from None
     except (ValueError, RecursionError) as error:
-        raise damaged(path, stage, str(error)) from None
+        raise damaged(path, stage, in_a_line(error)) from None
     return read
 
 
@@ -180,7 +180,7 @@ def arrays(path: Path, stage: str, names: Iterable[str] | None = None) -> dict[s
     except KeyError as error:
         raise damaged(path, stage, f"it holds no {error}") from None
     except Exception as error:  # zipfile and NumPy have no error of their own for each kind of damage
-        raise damaged(path, stage, str(error)) from None
+        raise damaged(path, stage, in_a_line(error)) from None
 
 
 def _array(content: bytes) -> NDArray[Any]:
@@ -213,7 +213,7 @@ def history(path: Path, stage: str, *, may_be_empty: bool = False) -> dict[str, 
         if not may_be_empty and not (rows and {"epoch", "train_loss"} <= set(columns)):
             raise ValueError("it has no epoch or no train_loss")
     except (ValueError, IndexError, csv.Error) as error:
-        raise damaged(path, stage, str(error)) from None
+        raise damaged(path, stage, in_a_line(error)) from None
     return columns
 
 

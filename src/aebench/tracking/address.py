@@ -43,6 +43,11 @@ def tracking_uri(layout: Layout) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or own_database(main_checkout(layout))
 
 
+def in_a_copy(layout: Layout) -> bool:
+    """Whether this is a copy that DVC works in: the main checkout has results of its own."""
+    return not layout.root.samefile(main_checkout(layout))
+
+
 def own_database(home: Path) -> str:
     """The address of the database that belongs to a checkout."""
     return f"sqlite:///{home / 'mlflow.db'}"

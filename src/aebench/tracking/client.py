@@ -21,7 +21,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from aebench.errors import FileError
 from aebench.interrupts import handled
 from aebench.paths import Layout
-from aebench.tracking.address import database_files, own_database, refusal, without_password
+from aebench.tracking.address import (
+    database_files,
+    in_a_copy,
+    main_checkout,
+    own_database,
+    refusal,
+    tracking_uri,
+    without_password,
+)
 from aebench.tracking.moved import follow
 from aebench.tracking.timeouts import StoreTimeout, TimeoutProxy, deferred_interrupts
 
@@ -43,21 +51,16 @@ class StoreError(Exception):
 
 
 @contextmanager
-def store_session(home: Path, address: str, wait: float = WAIT) -> Iterator[None]:
-    """Inside the block no other process is at the store; whatever this one does wrong there is a `StoreError`.
+def store_session(layout: Layout) -> Iterator[None]:
+    """Inside the block no other process is at the checkout's store; whatever goes wrong there is a `StoreError`.
 
-    Processes that create one database at the same time damage it.
-
-    Args:
-        home: the checkout whose store it is.
-        address: the store's; what is secret in it stands in no error.
-        wait: for how many seconds, for another process.
+    Processes that create one database at the same time damage it. What is secret in the address stands in no error.
 
     Raises:
         FileError: the checkout may not be written to.
         StoreError: the store does something wrong, or another process is at it for too long.
     """
-    folder = Layout(home).scratch
+    folder, wait = Layout(main_checkout(layout)).scratch, WAIT_IN_A_COPY if in_a_copy(layout) else WAIT
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -72,19 +75,18 @@ def store_session(home: Path, address: str, wait: float = WAIT) -> Iterator[None
     except ImportError as error:  # of what the address asks for, as `postgresql:` does
         raise StoreError(f"its address needs a package that is not installed here: {error.name}") from error
     except (StoreTimeout, MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-        raise StoreError(without_password(_in_a_line(error), address)[:300]) from error
+        raise StoreError(without_password(_explained(error), tracking_uri(layout))[:300]) from error
 
 
-def connect(address: str, home: Path) -> TimeoutProxy:
+def connect(layout: Layout) -> TimeoutProxy:
     """A client of the store that is not waited for long, unless it is a database, whose transactions end.
 
-    Args:
-        address: the store's.
-        home: the checkout whose own database follows it where it was moved.
+    The project's own database follows its checkout where that was moved.
 
     Raises:
         StoreError: there can be no store at this address.
     """
+    address, home = tracking_uri(layout), main_checkout(layout)
     if reason := refusal(address):
         raise StoreError(reason)
     mlflow.set_tracking_uri(address)  # MLflow resolves a model's address by this one, whatever the client's is
@@ -108,7 +110,7 @@ def _make(address: URL) -> None:
         new.rename(database)
 
 
-def _in_a_line(error: BaseException) -> str:
+def _explained(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if "database is locked" in text:
         return "its database is locked by another program"
@@ -131,12 +133,13 @@ def _of_a_newer_mlflow(text: str) -> bool:
     return found is not None and not list(known.glob(f"{found[1]}_*.py"))
 
 
-def experiment_id(client: TimeoutProxy, name: str, artifacts: Path | None) -> str:
-    """The id of the experiment of this name, whose artifacts lie under `artifacts`, or where the server says.
+def experiment_id(client: TimeoutProxy, name: str, layout: Layout) -> str:
+    """The id of the experiment of this name, whose artifacts lie beside the database, or where the server says.
 
     It is made, or made anew where it was deleted or its artifacts lie in an abandoned place.
     """
-    location = (artifacts / name).as_uri() if artifacts else None
+    artifacts = main_checkout(layout) / "mlruns" / name
+    location = artifacts.as_uri() if tracking_uri(layout).startswith("sqlite:") else None
     there: Experiment | None = client.get_experiment_by_name(name)
     if there is not None:
         deleted = there.lifecycle_stage == "deleted"

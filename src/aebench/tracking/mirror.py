@@ -4,9 +4,7 @@ A run is known by its key, so a second sync adds nothing, and a sync to another 
 written last: a run without one was broken off and is replaced.
 """
 
-import hashlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
+from aebench.data.sources import checksum
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
 from aebench.reporting.files import arrays as read_arrays
 from aebench.reporting.files import found
 from aebench.reporting.sheets import contact_sheet
 from aebench.tracking import facts, views
+from aebench.tracking.address import in_a_copy
 from aebench.tracking.client import (
     CELL,
     DIGEST,
@@ -31,8 +31,6 @@ from aebench.tracking.client import (
     ROLE,
     SUPERSEDED,
     TRAINED_HERE,
-    WAIT,
-    WAIT_IN_A_COPY,
     connect,
     experiment_id,
     mark_killed,
@@ -46,14 +44,12 @@ from aebench.tracking.timeouts import TimeoutProxy
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
 
-def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Path, layout: Layout) -> tuple[int, int]:
-    """Fill the store at `address`; how many runs were added, and how many were there.
+def mirror(cells: Iterable[VariantRuns], experiment: str, layout: Layout) -> tuple[int, int]:
+    """Fill the store; how many runs were added, and how many were there.
 
     Args:
         cells: what is to be mirrored.
         experiment: experiments are named `experiment/DATASET`.
-        address: the store's.
-        home: the checkout beside whose database artifacts lie.
         layout: where the results lie.
 
     Raises:
@@ -61,13 +57,12 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
         FileError: the checkout may not be written to.
         StoreError: the store cannot be reached, or does not do as it is asked.
     """
-    wait = WAIT if layout.root.samefile(home) else WAIT_IN_A_COPY
-    with store_session(home, address, wait):
-        client, artifacts = connect(address, home), home / "mlruns" if address.startswith("sqlite:") else None
+    with store_session(layout):
+        client = connect(layout)
         experiments: dict[str, _Experiment] = {}
         for cell in cells:
             if cell.dataset not in experiments:
-                experiments[cell.dataset] = _Experiment(client, experiment, artifacts, layout, cell.dataset)
+                experiments[cell.dataset] = _Experiment(client, experiment, layout, cell.dataset)
             experiments[cell.dataset].add(cell)
         for one in experiments.values():
             one.supersede()
@@ -78,20 +73,17 @@ def mirror(cells: Iterable[VariantRuns], experiment: str, address: str, home: Pa
 class _Experiment:
     """The experiment of one data set: the runs that it holds, and those that are added."""
 
-    def __init__(
-        self, client: TimeoutProxy, experiment: str, artifacts: Path | None, layout: Layout, dataset: str
-    ) -> None:
+    def __init__(self, client: TimeoutProxy, experiment: str, layout: Layout, dataset: str) -> None:
         self.client = client
         self.added = self.kept = 0
         self._name = experiment
-        content = found(layout.data(dataset), f"fetch@{dataset}").read_bytes()
-        self._id = experiment_id(client, f"{experiment}/{dataset}", artifacts)
+        self._id = experiment_id(client, f"{experiment}/{dataset}", layout)
         self._present = list(_all_runs(client, self._id))
         self._current: set[str] = set()
         self._metrics: list[set[str]] = []
         self._tags = facts.of_checkout(layout.root)
-        self._main = "DVC_ROOT" not in os.environ or layout.root.samefile(os.environ["DVC_ROOT"])
-        digest = hashlib.sha256(content).hexdigest()[:32]
+        self._main = not in_a_copy(layout)
+        digest = checksum(found(layout.data(dataset), f"fetch@{dataset}"))[:32]
         source = json.dumps({"path": str(layout.data(dataset).relative_to(layout.root))})
         self._data = DatasetInput(
             Dataset(dataset, digest, "local", source), [InputTag("mlflow.data.context", "training")]

@@ -13,7 +13,7 @@ from typing import Any
 from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import CONFIG, HISTORY, Layout
-from aebench.reporting.files import Metrics, RunConfig, damaged, document, history
+from aebench.reporting.files import Metrics, RunDescription, damaged, document, history
 from aebench.reporting.results import flat, statistics
 from aebench.tracking.keys import sha256
 
@@ -61,7 +61,7 @@ class SeedRun:
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        return document(self.folder / CONFIG, RunConfig, self._trained_by)
+        return document(self.folder / CONFIG, RunDescription, self._trained_by)
 
     @cached_property
     def _history(self) -> dict[str, list[float]]:
@@ -202,9 +202,9 @@ def read_runs(params: Params, layout: Layout) -> list[VariantRuns]:
                 )
                 cells.append(VariantRuns(dataset, variant, runs))
                 # Reads the files, so that a missing or damaged one is noticed before anything is written.
-                _ = cells[-1].key, cells[-1].best, [(run.settings(), run.times) for run in runs]
+                _ = cells[-1].key, cells[-1].best, [(run.settings(), run.times, run.description()) for run in runs]
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; run `dvc repro` first") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, ImportError) as error:
         raise DataError(f"a result of {variant} on {dataset} is damaged ({error}); run `dvc repro` first") from None
     return cells

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from aebench.config import Params
 from aebench.paths import Layout
-from aebench.tracking.address import limit_waiting, main_checkout, without_password
+from aebench.tracking.address import limit_waiting, without_password
 from aebench.tracking.sync_state import SyncState
 
 
-def sync(params: Params, layout: Layout, log: Callable[[str], None]) -> bool:
-    """Mirror the results into MLflow; whether the store now holds them all.
+def sync(params: Params, layout: Layout, log: Callable[[str], None]) -> None:
+    """Mirror the results into MLflow.
 
     A store that cannot be reached is a warning, not an error: the next sync tries again.
 
@@ -34,13 +34,12 @@ def sync(params: Params, layout: Layout, log: Callable[[str], None]) -> bool:
     state = SyncState(layout)
     shown = without_password(state.address, state.address)
     try:
-        added, kept = mirror(cells, params.tracking.experiment, state.address, main_checkout(layout), layout)
+        added, kept = mirror(cells, params.tracking.experiment, layout)
     except StoreError as error:
         log(f"warning: MLflow at {shown} was not synced, the next sync tries again: {error}")
-        return False
+        return
     try:
         state.remember()
     except (OSError, sqlite3.Error) as error:
         log(f"warning: {state.path} was not written, the next sync asks the store again: {error}")
     log(f"MLflow at {shown}: {added} runs added, {kept} already there")
-    return True

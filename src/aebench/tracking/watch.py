@@ -20,7 +20,6 @@ from aebench.errors import UserError
 from aebench.paths import HISTORY, Layout
 from aebench.reporting.results import flat
 from aebench.tracking import facts
-from aebench.tracking.address import main_checkout, tracking_uri
 from aebench.tracking.client import (
     LIVE,
     ROLE,
@@ -53,8 +52,8 @@ class Watch:
             StoreError: the database cannot be opened.
         """
         self._params, self._layout = params, layout
-        with store_session(main_checkout(layout), tracking_uri(layout)):
-            self._client = connect(tracking_uri(layout), main_checkout(layout))
+        with store_session(layout):
+            self._client = connect(layout)
         self._shown: dict[Path, _Shown] = {}
 
     def look(self) -> list[str]:
@@ -65,7 +64,7 @@ class Watch:
             StoreError: the store did not do its part; the next look does what this one left.
         """
         said: list[str] = []
-        with store_session(main_checkout(self._layout), tracking_uri(self._layout)):
+        with store_session(self._layout):
             present = self._layout.live_histories()
             for path in present:
                 rows = _rows(path)
@@ -89,7 +88,7 @@ class Watch:
         Raises:
             StoreError: the store did not do its part.
         """
-        with store_session(main_checkout(self._layout), tracking_uri(self._layout)):
+        with store_session(self._layout):
             for path in list(self._shown):
                 self._end(path)
 
@@ -97,9 +96,7 @@ class Watch:
         """A new run, in place of one that an earlier watch left of the same training."""
         dataset, variant, seed = _cell(path)
         cell = f"{dataset}/{variant}/seed-{seed}"
-        store = main_checkout(self._layout)
-        artifacts = store / "mlruns" if tracking_uri(self._layout).startswith("sqlite:") else None
-        experiment = experiment_id(self._client, f"{self._params.tracking.experiment}/{dataset}", artifacts)
+        experiment = experiment_id(self._client, f"{self._params.tracking.experiment}/{dataset}", self._layout)
         for old in self._client.search_runs([experiment], f"tags.`{LIVE}` = '{cell}'"):
             self._client.delete_run(old.info.run_id)
         tags = {LIVE: cell, ROLE: "seed", SUPERSEDED: "false", **facts.of_checkout(self._layout.root)}
