@@ -24,8 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import copies
 
-sys.path.insert(0, str(copies.ROOT / "src"))
-
 from aebench.tracking.facts import of_system
 
 ROOT = copies.ROOT

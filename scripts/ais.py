@@ -9,7 +9,6 @@ that of making the proposal is part of it.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -17,7 +16,6 @@ from typing import NamedTuple
 import copies
 
 ROOT = copies.ROOT
-sys.path.insert(0, str(ROOT / "src"))
 
 from aebench import numerics  # noqa: E402
 

@@ -4,13 +4,10 @@ Writes into article/: `losses.csv` (the loss of each batch, summed over its imag
 `reconstructions.png` (originals, and below them what each epoch made of them), `samples.png` (a row from the prior).
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import copies
-
-sys.path.insert(0, str(copies.ROOT / "src"))
 
 from aebench import config, numerics
 from aebench.paths import Layout, write

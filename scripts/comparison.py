@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import copies
 
-sys.path.insert(0, str(copies.ROOT / "src"))
-
 from aebench import config, numerics, yaml
 from aebench.errors import UserError
 from aebench.parsing import allowed

@@ -11,6 +11,7 @@ from pathlib import Path
 import unlock
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))  # scripts take the package from this checkout
 CODE = ("dvc.yaml", ".dvcignore", "constraints.txt", "datasets/README.md", "stages", "src")
 
 

@@ -18,8 +18,6 @@ from typing import Annotated, Any
 
 import copies
 
-sys.path.insert(0, str(copies.ROOT / "src"))
-
 from aebench import numerics, yaml
 from aebench.config import Block, Count, Line, Name, from_list
 from aebench.errors import ConfigError, UserError

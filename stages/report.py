@@ -28,7 +28,7 @@ def report() -> None:
         for name, png in (file for picture in of_dataset for file in picture.files().items()):
             _stage.write(layout.figures / dataset / f"{name}.png", png)
     dataset, cells = next(found.datasets())
-    _stage.write(layout.overview, overview.draw_all(overview.panels(cells, leaders[dataset])))
+    _stage.write(layout.overview, overview.draw_all(overview.charts(cells, leaders[dataset])))
     made_from = provenance(params, _stage.all_code(), layout.pins, found.raw_files)
     _stage.write(layout.page, page.render(found, compared, pictures, made_from))
     words = {dataset: findings.in_words(cells, compared[dataset]) for dataset, cells in found.datasets()}

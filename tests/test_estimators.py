@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Independent, Laplace, Multivariate
 
 from aebench.config import Evaluation
 from aebench.data.datasets import Splits, load
+from aebench.evaluation import estimators
 from aebench.evaluation.estimators import Draws
 from aebench.evaluation.likelihoods import likelihoods
 from aebench.evaluation.marginal import Budget, Estimate, Marginal, split_budget
@@ -168,9 +169,14 @@ class TestEveryModel:
     def model(self, kind: str, conditioning: str, digits_file: Path) -> LatentVariableModel:
         return trained(digits_file, kind, conditioning)
 
-    def test_the_value_does_not_depend_on_the_chunk(self, model: LatentVariableModel, digits: Splits) -> None:
+    def test_the_value_does_not_depend_on_the_chunk(
+        self, model: LatentVariableModel, digits: Splits, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         (x,) = some_images(digits, 1)
-        found = [estimate(model, x, 1000, generator("noise"), chunk=chunk).marginal for chunk in (32, 128, 1024)]
+        found = []
+        for chunk in (32, 128, 1024):
+            monkeypatch.setattr(estimators, "CHUNK", chunk)
+            found.append(estimate(model, x, 1000, generator("noise")).marginal)
         for other in found[1:]:
             torch.testing.assert_close(other.log_weights, found[0].log_weights, atol=1e-4, rtol=0)
 

@@ -175,7 +175,7 @@ def test_the_overview_has_all_variants_in_one_order_and_marks_what_is_not_compar
         FakeCell("other", {"probe_accuracy": of(0.6), "elbo_nats": of(-8)}),
         FakeCell("too", {"probe_accuracy": of(0.9)}, labelled=True),
     ]
-    panels = {panel.name: panel for panel in overview.panels(cells, {"elbo_nats": {"other"}})}
+    panels = {panel.name: panel for panel in overview.charts(cells, {"elbo_nats": {"other"}})}
     assert list(panels) == [name for name in main_metrics() if name in panels]
     assert set(panels) == {"probe_accuracy", "reconstruction_mse", "elbo_nats"}
     assert {tuple(panel.lines) for panel in panels.values()} == {("plain", "labelled", "other", "too")}
@@ -198,7 +198,7 @@ def test_the_overview_has_all_variants_in_one_order_and_marks_what_is_not_compar
 @pytest.mark.filterwarnings("error")
 def test_the_longest_names_are_whole_in_the_overview(drawn: list[Figure]) -> None:
     cells: list[Any] = [FakeCell(name, {"active_units": of(1)}) for name in ("a" * 64, "m" * 40, "vae")]
-    (panel,) = overview.panels(cells, {})
+    (panel,) = overview.charts(cells, {})
     overview.draw(panel)
     overview.draw_all([panel] * 4)
     for figure in drawn:
@@ -252,7 +252,7 @@ def test_nats_of_two_likelihoods_stand_on_two_axes(drawn: list[Figure]) -> None:
         FakeCell("b", {"elbo_nats": of(-201)}),
         FakeCell("c", {"elbo_nats": of(900)}, likelihood="gaussian"),
     ]
-    first, second = overview.panels(cells, {})
+    first, second = overview.charts(cells, {})
     assert (first.title, second.title) == ("ELBO, bernoulli [nats]", "ELBO, gaussian [nats]")
     assert (list(first.dots), list(second.dots)) == (["a", "b"], ["c"])
     assert first.lines["c"] == second.lines["a"] == "in another panel"

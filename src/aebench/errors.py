@@ -42,8 +42,8 @@ def show(value: object) -> str:
 
 
 def in_a_line(error: Exception | str, longest: int = 200) -> str:
-    """What an error of a library says, in one line that a terminal can show."""
-    text = " ".join(str(error).split())
+    """What an error of a library says, in one line that a terminal can show; its kind where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
     return text if text.isprintable() and len(text) <= longest else ascii(text[:longest])
 
 

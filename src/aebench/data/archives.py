@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aebench.data import conversions
-from aebench.data.raw_dataset import SPLITS, RawDataset, reason, split_of
-from aebench.errors import DataError, plain
+from aebench.data.raw_dataset import SPLITS, RawDataset, split_of
+from aebench.errors import DataError, in_a_line, plain
 
 # What an array may be, and how Keras calls it.
 _WHATS = ("images", "labels", "classes")
@@ -43,7 +43,7 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
     except DataError:
         raise
     except Exception as error:  # the readers of archives and of their headers fail in many ways
-        raise DataError(f"{path} cannot be read as a NumPy archive: {reason(error)}") from None
+        raise DataError(f"{path} cannot be read as a NumPy archive: {in_a_line(error)}") from None
     splits = [split for split, what in roles if what == "images"]
     of_images, of_labels = ({split: roles[split, what] for split in splits} for what in ("images", "labels"))
     for split, name in of_images.items():

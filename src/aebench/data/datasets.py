@@ -20,7 +20,7 @@ from aebench.data.binarization import binarized
 from aebench.data.builtin import DATASETS
 from aebench.data.description import Arrays, Binarization, Description, describe, write
 from aebench.data.outside import pair, require_one_shape
-from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, reason
+from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT
 from aebench.data.sources import checksum, local_folder, obtain
 from aebench.errors import DataError, in_a_line
 from aebench.extras import MissingPackage
@@ -126,7 +126,7 @@ def _fetch_built_in(
     except MissingPackage:
         raise
     except Exception as error:  # readers of many formats fail in many ways
-        raise DataError(f"{name}: the files in {folder} cannot be read: {reason(error)}") from None
+        raise DataError(f"{name}: the files in {folder} cannot be read: {in_a_line(error)}") from None
     files = {file.name: checksum(folder / file.name) for file in dataset.files}
     return arrays, Description(dataset.shape, dataset.classes, dataset.binarization, files)
 

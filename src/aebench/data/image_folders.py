@@ -72,7 +72,9 @@ def _splits(tree: "_Tree", top: Path, log: Callable[[str], None]) -> dict[str, P
     folders = tree.folders(top)
     named = {folder.name: split_of(folder.name) for folder in folders}
     splits = [split for split in named.values() if split]
-    of_splits = " and ".join(sorted((name for name, split in named.items() if split), key=_order))
+    of_splits = " and ".join(
+        sorted((name for name, split in named.items() if split), key=lambda name: SPLITS.index(named[name]))
+    )
     if splits and "train" not in splits and len(splits) == len(named):
         raise DataError(
             f"{top}: found {of_splits} without train, allowed: train, test and maybe validation, or classes"
@@ -109,10 +111,6 @@ def _name(folder: Path) -> str:
         return os.fsencode(folder.name).decode()
     except UnicodeDecodeError:
         return folder.name
-
-
-def _order(name: str) -> int:
-    return SPLITS.index(split_of(name) or "train")
 
 
 class _Tree:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aebench.errors import DataError, in_a_line
+from aebench.errors import DataError
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -105,8 +105,3 @@ def check_size(path: Path, shape: Sequence[int]) -> None:
 def size_in_words(shape: Sequence[int]) -> str:
     """A shape in words, e.g. 3 × 28 × 28."""
     return " × ".join(map(str, shape)) or "a single number"
-
-
-def reason(error: Exception) -> str:
-    """What an error of a library says, in one line."""
-    return in_a_line(error) if str(error) else type(error).__name__

@@ -5,7 +5,6 @@ Nothing is parsed before it is verified, and a file appears in its folder whole 
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from urllib.error import HTTPError, URLError
 from aebench.data.unpacking import inflate
 from aebench.errors import DataError
 from aebench.extras import require
+from aebench.paths import write
 
 _IN_WORDS = {"md5": "MD5", "sha256": "SHA-256"}
 # So many bytes a second come from a server at least, else it is given up.
@@ -82,7 +82,7 @@ def obtain(files: Iterable[RawFile], folder: Path, sources: Iterable[Source], lo
             return
         try:
             while missing:
-                _place(folder, missing[0], _verified(missing[0], source.read(missing[0])))
+                write(folder / missing[0].name, _verified(missing[0], source.read(missing[0])))
                 missing.pop(0)
             log(f"{source.name}: verified")
         except (OSError, DataError, subprocess.SubprocessError) as error:
@@ -122,20 +122,6 @@ def _verified(file: RawFile, content: bytes) -> bytes:
     if hashlib.new(file.algorithm, content).hexdigest() != file.checksum:
         raise DataError(f"{file.name}: {_IN_WORDS[file.algorithm]} differs from the published one")
     return content
-
-
-def _place(folder: Path, file: RawFile, content: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file.name}.", delete=False) as partial:
-        try:
-            partial.write(content)
-            partial.flush()
-            os.fsync(partial.fileno())
-            os.chmod(partial.name, 0o644)
-            os.replace(partial.name, folder / file.name)
-        except BaseException:
-            os.unlink(partial.name)
-            raise
 
 
 def local_folder(folder: Path, name: str | None = None) -> Source:

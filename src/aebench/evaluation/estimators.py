@@ -67,7 +67,6 @@ def draws(
     x: Tensor,
     samples: int,
     generator: torch.Generator,
-    chunk: int | None = None,
 ) -> list[Draws]:
     """K = `samples` samples of q, weighted under each of `priors`; the first K are the same whatever K.
 
@@ -78,16 +77,14 @@ def draws(
         x: `[B, D]`.
         samples: K.
         generator: draws them.
-        chunk: in place of `chunk_size(x)`.
     """
-    chunk = chunk or chunk_size(x)
     found = x.new_empty(1 + len(priors), samples, len(x), dtype=torch.float64)
     with drawing_from(generator):
         for start in range(0, samples, BLOCK):
             used = min(BLOCK, samples - start)
             drawn = -(-used // ROWS) * ROWS if len(x) == 1 else used
             z, log_q = rsample_and_log_prob(q, (drawn,), scored=used)
-            log_px = torch.cat([likelihood(part).log_prob(x) for part in z.split(chunk)])
+            log_px = torch.cat([likelihood(part).log_prob(x) for part in z.split(chunk_size(x))])
             block = slice(start, start + used)
             found[0, block] = log_px[:used]
             for values, prior in zip(found[1:], priors, strict=True):

@@ -127,7 +127,6 @@ class Marginal:
         given_label: BatchedProposal | None = None,
         for_rate: bool = True,
         independent_labels: bool = False,
-        chunk: int | None = None,
     ) -> Estimate:
         """Importance weights of B images.
 
@@ -140,7 +139,6 @@ class Marginal:
             given_label: what to draw from in place of `proposal` where samples have that label because it is given.
             for_rate: whether `rate` will be asked for.
             independent_labels: draws the labels independently of each other, where they are drawn.
-            chunk: samples that are decoded together, in place of `chunk_size(x)`.
         """
         proposal = proposal or self.amortised(x)
         if isinstance(budget, int):
@@ -149,14 +147,14 @@ class Marginal:
         if not self.classes:
             q, priors = proposal.given(), [self.prior(), *([] if label is None else [self.prior(label)])]
             of_class = self._priors_of_classes(q, len(x)) if for_rate else []
-            found = draws(q, [*priors, *of_class], self.model.likelihood, x, samples, generator, chunk)
+            found = draws(q, [*priors, *of_class], self.model.likelihood, x, samples, generator)
             ratios = torch.stack([each.log_ratio for each in found[len(priors) :]], dim=1) if of_class else None
             return Estimate(found[0], None if label is None else found[1], log_ratio_of_class=ratios)
 
         log_q_y = self.log_q_y(proposal, x, pilot)
         drawn = draw_labels if independent_labels else _systematic
         y = torch.stack([drawn(of_image, samples, generator) for of_image in log_q_y.cpu()], dim=1).to(x.device)
-        log_px, log_ratio = self._given(proposal, y, x, generator, chunk)
+        log_px, log_ratio = self._given(proposal, y, x, generator)
         of_label = (self.model.log_class_shares - log_q_y).T.gather(0, y)
         marginal = Draws(log_px, log_px + log_ratio + of_label.double().cpu())
         if label is None:
@@ -165,7 +163,7 @@ class Marginal:
         missing = wanted - (y == label).sum(0).cpu()
         # Of several images each has all, so that what one has depends on no other's labels.
         more = int(missing.max()) if len(x) == 1 else wanted
-        fresh = self._given(given_label or proposal, label.expand(more, -1), x, generator, chunk)
+        fresh = self._given(given_label or proposal, label.expand(more, -1), x, generator)
         return Estimate(marginal, _completed((log_px, log_ratio), (y == label).cpu(), fresh, missing), log_q_y.cpu())
 
     @torch.no_grad()
@@ -193,10 +191,10 @@ class Marginal:
         return [self.model.prior(label.expand(images)) for label in classes]
 
     def _given(
-        self, proposal: BatchedProposal, y: Tensor, x: Tensor, generator: torch.Generator, chunk: int | None
+        self, proposal: BatchedProposal, y: Tensor, x: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """log p(x|z, y) and log p(z|y)/q(z|x, y), float64 `[K, B]`, of one z ~ q(z|x, y) for each label `[K, B]`."""
-        found, chunk = x.new_empty(2, *y.shape, dtype=torch.float64), chunk or chunk_size(x)
+        found, chunk = x.new_empty(2, *y.shape, dtype=torch.float64), chunk_size(x)
         with drawing_from(generator):
             for start in range(0, len(y), BLOCK):
                 block = slice(start, start + BLOCK)

@@ -31,7 +31,8 @@ def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
         of_variant = {cell.variant: cell.metrics["summary"].get(name, {}).get("mean") for cell in cells}
         for group in _groups(of_metric):
             best = max(group, key=lambda variant: sign * of_variant[variant])
-            open_to = [variant for variant in group if variant != best and not _beaten(of_metric, best, variant)]
+            beaten = {pair.better[1] for pair in of_metric if pair.better and pair.better[0] == best}
+            open_to = [variant for variant in group if variant not in {best, *beaten}]
             value = f"{of_variant[best] * metric.scale:.{metric.digits}f}".replace("-", "−")
             unit = f" × {metric.unit}" if metric.scale > 100 else f" {metric.unit}".rstrip()
             of = f" of {', '.join(group)}" if len(group) < len(cells) else ""
@@ -57,10 +58,6 @@ def _groups(of_metric: Sequence[Pair]) -> list[list[str]]:
         else:
             groups.append([pair.a, pair.b])
     return groups
-
-
-def _beaten(of_metric: Sequence[Pair], winner: str, loser: str) -> bool:
-    return any(pair.better == (winner, loser) for pair in of_metric)
 
 
 def in_words(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:

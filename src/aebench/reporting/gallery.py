@@ -82,7 +82,7 @@ def _overview(cells: Sequence[Cell], leaders: Mapping[str, Collection[str]]) -> 
         "seed. What is blue is better than every other variant that it is compared with. Dots of one shape compare "
         "with each other; a hollow one compares with no other."
     )
-    drawn = tuple(Panel(panel.name, overview.draw(panel)) for panel in overview.panels(cells, leaders))
+    drawn = tuple(Panel(chart.name, overview.draw(chart)) for chart in overview.charts(cells, leaders))
     yield Picture("overview", "At a glance", caption, drawn)
 
 

@@ -31,7 +31,7 @@ class Dot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Panel:
+class Chart:
     """One metric of the variants whose figures may stand on one axis.
 
     `lines` has all variants, also those without a dot here, which have the reason in place of it.
@@ -58,19 +58,19 @@ class Panel:
         return "; ".join(found)
 
 
-def panels(cells: Sequence[Cell], leaders: Mapping[str, Collection[str]]) -> list[Panel]:
-    """A panel for each main metric that any variant has, and one for each likelihood where these differ.
+def charts(cells: Sequence[Cell], leaders: Mapping[str, Collection[str]]) -> list[Chart]:
+    """A chart for each main metric that any variant has, and one for each likelihood where these differ.
 
     Args:
         cells: of one data set.
         leaders: by metric the variants that are better than every other one that they are compared with.
     """
     return [
-        panel for metric in main_metrics().values() for panel in _of_metric(metric, cells, leaders.get(metric.name, ()))
+        chart for metric in main_metrics().values() for chart in _of_metric(metric, cells, leaders.get(metric.name, ()))
     ]
 
 
-def _of_metric(metric: Metric, cells: Sequence[Cell], leaders: Collection[str]) -> Iterator[Panel]:
+def _of_metric(metric: Metric, cells: Sequence[Cell], leaders: Collection[str]) -> Iterator[Chart]:
     defined = [cell for cell in cells if metric.name in cell.metrics["summary"]]
     key = {cell.variant: metric.group(cell.metrics["protocol"]) for cell in defined}
     compared = [one for one in dict.fromkeys(key.values()) if list(key.values()).count(one) > 1]
@@ -86,7 +86,7 @@ def _of_metric(metric: Metric, cells: Sequence[Cell], leaders: Collection[str]) 
     kinds = list(dict.fromkeys(one if isinstance(one, Nats) else None for one in key.values()))
     for kind in kinds:
         here = {variant for variant, one in key.items() if kind is None or one == kind}
-        yield Panel(
+        yield Chart(
             metric.name + (f"-{1 + kinds.index(kind)}" if len(kinds) > 1 else ""),
             metric.title
             + (f", {_difference(kind, kinds)}" if len(kinds) > 1 else "")
@@ -104,40 +104,40 @@ def _difference(one: Nats | None, kinds: Sequence[Hashable]) -> str:
     return ", ".join(str(value) for place, value in enumerate(one) if any(kind[place] != value for kind in others))
 
 
-def draw_all(shown: Sequence[Panel]) -> bytes:
-    """All panels in one picture."""
+def draw_all(shown: Sequence[Chart]) -> bytes:
+    """All charts in one picture."""
     lines = -(-len(shown) // COLUMNS)
     with fonts.drawing(shown[0].lines), plt.rc_context(STYLE):
         size = (3.1 * COLUMNS + _for_names(shown[0]), _height(shown[0]) * lines)
         figure, grid = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False, sharey=True)
         figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
-        for axes, panel in zip(grid.flat, shown, strict=False):
-            _draw(axes, panel)
+        for axes, chart in zip(grid.flat, shown, strict=False):
+            _draw(axes, chart)
         for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
         return as_png(figure)
 
 
-def draw(panel: Panel) -> bytes:
-    """One panel as a picture of its own."""
+def draw(chart: Chart) -> bytes:
+    """One chart as a picture of its own."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(3.3 + _for_names(panel), _height(panel)))
-        _draw(axes, panel)
+        figure, axes = plt.subplots(figsize=(3.3 + _for_names(chart), _height(chart)))
+        _draw(axes, chart)
         return as_png(figure)
 
 
-def _height(panel: Panel) -> float:
-    return 0.95 + 0.2 * len(panel.lines)
+def _height(chart: Chart) -> float:
+    return 0.95 + 0.2 * len(chart.lines)
 
 
-def _for_names(panel: Panel) -> float:
+def _for_names(chart: Chart) -> float:
     """How many inches names need beyond those of the usual length."""
-    return 0.075 * max(0, max(map(len, panel.lines)) - 20)
+    return 0.075 * max(0, max(map(len, chart.lines)) - 20)
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _draw(axes: Axes, chart: Chart) -> None:
     """Variants from top to bottom."""
-    for place, (variant, line) in enumerate(panel.lines.items()):
+    for place, (variant, line) in enumerate(chart.lines.items()):
         if isinstance(line, str):
             words: dict[str, Any] = {
                 "transform": axes.get_yaxis_transform(),
@@ -151,11 +151,11 @@ def _draw(axes: Axes, panel: Panel) -> None:
         shape, face = (ALONE, "white") if line.group is None else (SHAPES[line.group % len(SHAPES)], colour)
         axes.plot([line.low, line.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
         axes.plot(line.mean, place, shape, color=colour, markerfacecolor=face, markersize=5.5, label=variant)
-    axes.set_yticks(range(len(panel.lines)), list(panel.lines))
-    axes.set_ylim(len(panel.lines) - 0.4, -0.6)
+    axes.set_yticks(range(len(chart.lines)), list(chart.lines))
+    axes.set_ylim(len(chart.lines) - 0.4, -0.6)
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_title(panel.title, loc="left", fontweight="bold", fontsize=9)
-    axes.set_xlabel(f"{panel.better}\n{panel.warning or ' '}", fontsize=8)  # always two lines, so that axes align
+    axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=9)
+    axes.set_xlabel(f"{chart.better}\n{chart.warning or ' '}", fontsize=8)  # always two lines, so that axes align

@@ -181,9 +181,8 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def confusion(arrays: Mapping[str, NDArray[Any]], classes: int) -> NDArray[np.int64]:
     """How many test images of each class (row) one run's probe reads as each class (column), `[C, C]`."""
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (arrays["labels"], arrays["probe_predictions"]), 1)
-    return counts
+    places = arrays["labels"] * classes + arrays["probe_predictions"]
+    return np.bincount(places, minlength=classes**2).reshape(classes, classes)
 
 
 def load(params: Params, layout: Layout) -> Results:
