@@ -15,9 +15,12 @@ def made(text: str) -> str:
     import verdicts
     from bench import table
 
+    import published
+
     comparison = (ROOT / "reports" / "comparison.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
-    parts = {"reports/comparison.md": tables(comparison), "benchmarks/results.json": table(results)} | verdicts.parts()
+    parts = {"reports/comparison.md": tables(comparison), "benchmarks/results.json": table(results)}
+    parts |= verdicts.parts() | published.parts()
     for name, content in parts.items():
         part = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
         inside = f"\n{content.strip()}\n".replace("\\", r"\\")

@@ -24,7 +24,8 @@ def readme(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_generated_parts_are_those_of_the_results(readme: ModuleType) -> None:
     comparison = readme.tables((ROOT / "reports" / "comparison.md").read_text()).strip()
     benchmark = importlib.import_module("bench").table(json.loads((ROOT / "benchmarks" / "results.json").read_text()))
-    for page, part in (("README.md", comparison), ("docs/performance.md", benchmark)):
+    (literature,) = map(str.strip, importlib.import_module("published").parts().values())
+    for page, part in (("README.md", comparison), ("README.md", literature), ("docs/performance.md", benchmark)):
         assert ROOT / page in readme.PAGES
         text = (ROOT / page).read_text()
         assert part in text, "run `make readme`"
