@@ -3,15 +3,18 @@
 import json
 import re
 import sys
-from pathlib import Path
+from functools import cache
 
-ROOT = Path(__file__).resolve().parents[1]
+import copies
+
+ROOT = copies.ROOT
 PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "budget.md")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
-def made(text: str) -> str:
-    """The text of a page with its marked parts made anew from the files that the marks name; without marks as it is."""
+@cache
+def parts() -> dict[str, str]:
+    """What stands between the marks, by their names."""
     import verdicts
     from bench import table
 
@@ -19,9 +22,13 @@ def made(text: str) -> str:
 
     comparison = (ROOT / "reports" / "comparison.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
-    parts = {"reports/comparison.md": tables(comparison), "benchmarks/results.json": table(results)}
-    parts |= verdicts.parts() | published.parts()
-    for name, content in parts.items():
+    of_files = {"reports/comparison.md": tables(comparison), "benchmarks/results.json": table(results)}
+    return of_files | verdicts.parts() | published.parts()
+
+
+def made(text: str) -> str:
+    """The text of a page with its marked parts made anew from the results; without marks as it is."""
+    for name, content in parts().items():
         part = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
         inside = f"\n{content.strip()}\n".replace("\\", r"\\")
         text = part.sub(rf"\1{inside}\2", text)
@@ -34,7 +41,11 @@ def tables(comparison: str) -> str:
 
 
 def main() -> None:
-    """Write the pages in which something has changed."""
+    """Write the pages in which something has changed.
+
+    Raises:
+        UserError: a table of the literature is not in order.
+    """
     for page in PAGES:
         before = page.read_text(encoding="utf-8")
         after = made(before)
@@ -44,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    copies.finish(main)
