@@ -53,11 +53,13 @@ class PlanarFlow(Flow):
         log_det = torch.zeros_like(z[..., 0])
         for u, w, b in self.maps:
             inner = (w * u).sum(-1)
-            wanted = torch.logaddexp(torch.zeros_like(inner), inner) - 1
-            u_hat = u + ((wanted - inner) / w.square().sum(-1)).unsqueeze(-1) * w
+            positive = torch.logaddexp(torch.zeros_like(inner), inner)  # 1 + wᵀû
+            u_hat = u + ((positive - 1 - inner) / w.square().sum(-1)).unsqueeze(-1) * w
             activation = _tanh((w * z).sum(-1) + b)
-            slope = (1 - activation.square()) * wanted  # wᵀû is `wanted`
-            z, log_det = z + u_hat * activation.unsqueeze(-1), log_det + (1 + slope).log()
+            # The change of volume is 1 + (1 − tanh²) wᵀû, which rounds to 0 where wᵀû is next to −1; this does not.
+            squared = activation.square()
+            volume = squared + (1 - squared) * positive
+            z, log_det = z + u_hat * activation.unsqueeze(-1), log_det + volume.log()
         return z, log_det
 
 
