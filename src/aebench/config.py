@@ -289,6 +289,11 @@ class ObjectiveConfig(Part):
     beta_warmup_epochs: Annotated[int, Field(ge=0, le=100_000_000)] = 0
 
     @property
+    def in_words(self) -> str:
+        """Its name, with the settings on which `priors` and `posteriors` depend, if any."""
+        return self.objective
+
+    @property
     def draws(self) -> tuple[int, ...]:
         """How many draws of noise an image has in the loss, as a shape: empty for one."""
         return ()

@@ -47,7 +47,7 @@ class Config(VariantConfig, PixelLikelihood):
         if objective.posteriors or objective.priors:
             needs = ", ".join(objective.posteriors or objective.priors)
             raise ValueError(
-                f"objective: found {objective.objective}, which as it is set here needs {needs}, "
+                f"objective: found {objective.in_words}, which needs {needs}, "
                 "allowed: one that takes any posterior and prior"
             )
         if prior.posteriors and "diagonal" not in prior.posteriors:

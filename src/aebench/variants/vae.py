@@ -36,7 +36,7 @@ class Config(VariantConfig, PixelLikelihood):
 
     @model_validator(mode="after")
     def _parts_that_fit(self) -> "Config":
-        prior, posterior, objective = self.prior.prior, self.posterior.posterior, self.objective.objective
+        prior, posterior, objective = self.prior.prior, self.posterior.posterior, self.objective.in_words
         for key, found, other, allowed in (
             ("posterior", posterior, f"prior {prior}", self.prior.posteriors),
             ("posterior", posterior, f"objective {objective}", self.objective.posteriors),

@@ -33,6 +33,11 @@ class Config(Unweighted):
     gradient: Literal["standard", "stl", "dreg"] = "standard"
 
     @property
+    def in_words(self) -> str:
+        """With its gradient."""
+        return f"{self.objective} with gradient {self.gradient}"
+
+    @property
     def draws(self) -> tuple[int, ...]:
         """k for each image."""
         return (self.samples,)
