@@ -16,12 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+from bench import CORES, ROOT
 
-from bench import CORES  # noqa: E402
-
-from aebench import numerics  # noqa: E402
+from aebench import numerics
 
 # What tells the libraries under torch to take a CPU for one without AVX-512.
 AVX2 = {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}

@@ -2,18 +2,16 @@
 
 import os
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+import copies
 
-from aebench.paths import Layout  # noqa: E402
-from aebench.tracking.address import refusal, tracking_uri, without_password  # noqa: E402
+from aebench.paths import Layout
+from aebench.tracking.address import refusal, tracking_uri, without_password
 
 
 def main(port: str) -> None:
     """Become `mlflow server`; a store that MLFLOW_TRACKING_URI names on another machine has a UI of its own."""
-    store = tracking_uri(Layout(ROOT))
+    store = tracking_uri(Layout(copies.ROOT))
     if reason := refusal(store):
         sys.exit(f"MLFLOW_TRACKING_URI is {without_password(store, store)}: {reason}")
     if store.startswith(("http:", "https:")):

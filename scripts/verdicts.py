@@ -1,19 +1,15 @@
 """Which verdicts of the default benchmark hold when its runs are trained until nothing improves."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
+import copies
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from aebench.evaluation.metrics import metrics
 from aebench.evaluation.statistics import holm
 from aebench.reporting.pairs import SIGNIFICANT
 
-ROOT = Path(__file__).resolve().parents[1]
-OURS, CONVERGED = ROOT / "reports" / "pairs.csv", ROOT / "published" / "converged" / "pairs.csv"
+OURS, CONVERGED = copies.ROOT / "reports" / "pairs.csv", copies.ROOT / "published" / "converged" / "pairs.csv"
 PAIR = ["dataset", "metric", "a", "b"]
 
 

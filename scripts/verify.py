@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 import _stage
 
 from aebench.errors import ConfigError, DataError
+from aebench.fingerprint import LIBRARIES
 from aebench.numerics import has_avx2
 from aebench.reporting.provenance import pinned
 
@@ -115,7 +116,7 @@ def results_to_compare_with(path: Path, seed: int) -> dict[str, Any]:
 def likely_cause(numerics: str) -> str:
     """Why results that are not identical may not be."""
     versions = pinned(_stage.LAYOUT.pins)
-    for package in ("torch", "numpy", "scipy", "scikit-learn"):
+    for package in LIBRARIES:
         if version(package).split("+")[0] != versions[package]:
             return f"another version of {package}: {version(package)} here, {versions[package]} in constraints.txt"
     if numerics == "native":

@@ -1,7 +1,6 @@
 """report: the tables, the figures and the page, from what the other stages wrote."""
 
 import json
-import shutil
 import sys
 
 import _stage
@@ -23,7 +22,7 @@ def report() -> None:
     }
     if letters := fonts.lacking(name for dataset in params.datasets for name in found.classes(dataset)):
         print(f"warning: no font here has {' '.join(letters)}; the pictures show boxes in their place", file=sys.stderr)
-    shutil.rmtree(layout.figures, ignore_errors=True)
+    _stage.empty(layout.figures)
     for dataset, of_dataset in pictures.items():
         for name, png in (file for picture in of_dataset for file in picture.files().items()):
             _stage.write(layout.figures / dataset / f"{name}.png", png)
@@ -40,7 +39,7 @@ def report() -> None:
         (layout.comparison("wide.csv"), exports.wide_table(found)),
     ):
         _stage.write(path, table.to_csv(index=False, lineterminator="\n"))
-    shutil.rmtree(layout.reports / "plots", ignore_errors=True)
+    _stage.empty(layout.reports / "plots")
     for name, table in exports.plots(found).items():
         _stage.write(layout.reports / "plots" / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     _stage.write(layout.summary, json.dumps(exports.compact(found), indent=1, sort_keys=True) + "\n")

@@ -14,7 +14,6 @@ has chains of its own: a row is an image, or an image and class; there are R = B
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Self, final
 
@@ -26,7 +25,6 @@ from aebench.errors import ConfigError
 from aebench.evaluation.marginal import BatchedProposal
 from aebench.models.generative import GenerativeModel, Posterior, Prior, rows
 from aebench.models.labels import sampled_classes
-from aebench.models.objectives import importance_weighted_bound
 from aebench.randomness import drawing_from, generator
 
 CHAINS, TEMPERATURES = 16, 200
@@ -44,9 +42,7 @@ FIRST_STEP_SIZE, ACCEPTANCE, GAIN = 0.5, 0.8, 0.5
 POINTS = 512
 
 
-@final
-@dataclass(frozen=True)
-class Annealed:
+class Annealed(NamedTuple):
     """The chains of B images.
 
     `log_weights`: of each chain, in nats: float64, `[K, B]`, on the CPU; a label is summed out. `acceptance`: the
@@ -55,16 +51,6 @@ class Annealed:
 
     log_weights: Tensor
     acceptance: Tensor
-
-    @property
-    def log_likelihood(self) -> Tensor:
-        """log (1/K) Σ_k w_k in nats, `[B]`: in expectation a lower bound on log p(x)."""
-        return importance_weighted_bound(self.log_weights)
-
-    @property
-    def standard_error(self) -> Tensor:
-        """That of `log_likelihood` in nats, `[B]`."""
-        return standard_error(self.log_weights)
 
 
 def standard_error(log_weights: Tensor) -> Tensor:

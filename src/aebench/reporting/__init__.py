@@ -2,4 +2,4 @@
 
 from aebench.extras import require
 
-require(__name__, "jinja2", "markupsafe", "matplotlib", "pandas")
+require(__name__, "jinja2", "matplotlib", "pandas")

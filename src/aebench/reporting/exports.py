@@ -1,5 +1,6 @@
 """The comparison for other programs: CSV, LaTeX, and DVC's metrics."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,21 +93,17 @@ def latex(results: Results, leaders: Mapping[str, Leaders]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-# The backslash first: the others bring some of their own.
 _TEX_SIGNS = {
-    "\\": "\0",
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\0": r"\textbackslash{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
     **{"†": r"\dagger{}", "‡": r"\ddagger{}", "p̂": r"$\hat p$", "±": r"$\pm$", "−": r"$-$", "⁻³": r"$^{-3}$"},
 }
 
 
 def _tex(text: str) -> str:
     """Text in one line, what means something to LaTeX made harmless, and mathematical signs as LaTeX writes them."""
-    text = " ".join(text.splitlines())
-    for sign, written in _TEX_SIGNS.items():
-        text = text.replace(sign, written)
-    return text
+    signs = "|".join(map(re.escape, _TEX_SIGNS))
+    return re.sub(signs, lambda sign: _TEX_SIGNS[sign[0]], " ".join(text.splitlines()))
 
 
 def plots(results: Results) -> dict[str, pd.DataFrame]:

@@ -130,10 +130,9 @@ def _weights(cells: Sequence[Cell]) -> Iterator[str]:
     if shares := _noticeable(cells, "pareto_k_unreliable_share"):
         amortised = all(cell.metrics["protocol"]["evaluation"]["proposal"] == "amortised" for cell in cells)
         yield (
-            f"log p̂ is loose for many test images: {shares} of them have a Pareto k̂ above "
-            f"{pareto_k_limit(evaluation['importance_samples']):.2f}, the limit for this K. A few samples carry most "
-            "of their importance weight. The figure remains a lower bound on log p(x) in expectation, but more samples "
-            "would raise it, and its intervals do not tell by how much."
+            f"log p̂ is loose for many test images: {shares} of them have a Pareto k̂ above the limit for their "
+            "number of samples. A few samples carry most of their importance weight. The figure remains a lower bound "
+            "on log p(x) in expectation, but more samples would raise it, and its intervals do not tell by how much."
             + (" `evaluation.proposal: laplace` makes the bound tighter." if amortised else "")
         )
     if shares := _noticeable(cells, "expost_pareto_k_unreliable_share"):

@@ -1,6 +1,5 @@
 """Latent maps to look into: points with the images behind them, as data for the page's script."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,11 +43,6 @@ def latent_maps(cells: Sequence[Cell], classes: Sequence[str]) -> dict[str, Any]
             for variant, arrays in first.items()
         },
     }
-
-
-def as_json(value: object) -> str:
-    """JSON that may stand inside a `script` element."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _thousandths(points: NDArray[Any]) -> list[list[int]]:

@@ -1,16 +1,14 @@
 """One self-contained page: the comparison, its pictures, its protocol."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from aebench.evaluation.metrics import metrics
 from aebench.reporting import findings, pairs
 from aebench.reporting.gallery import Picture
-from aebench.reporting.maps import as_json, latent_maps
+from aebench.reporting.maps import latent_maps
 from aebench.reporting.pairs import Pair
 from aebench.reporting.provenance import Provenance
 from aebench.reporting.results import Cell, Results, flat
@@ -48,6 +46,7 @@ def render(
     )
     environment.filters["address"] = address
     environment.globals["table_widths"] = TABLE_WIDTHS
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     sections = [
         _section(dataset, cells, results, found[dataset], gallery[dataset]) for dataset, cells in results.datasets()
     ]
@@ -70,7 +69,6 @@ def _section(
     notes = footnotes(lines, [metric.name for metric in shown])
     variants = [cell.variant for cell in cells]
     shared, differing = _protocols({cell.variant: _in_words(cell.metrics["protocol"]) for cell in cells})
-    maps = latent_maps(cells, results.classes(dataset))
     overview, *pictures = gallery
     section = {
         "name": dataset,
@@ -84,12 +82,12 @@ def _section(
         "how_compared": findings.how_compared(found) if found else "",
         "matrix": pairs.matrix(found, variants),
         "pairs": [_shown(pair) for pair in found],
-        "warnings": [_with_code(line) for line in findings.warnings(cells)],
+        "warnings": findings.warnings(cells),
         "shared": shared,
         "differing": differing,
         "overview": overview,
         "pictures": pictures,
-        "maps": Markup(as_json(maps) if maps else ""),
+        "maps": latent_maps(cells, results.classes(dataset)),
     }
     there = {picture.name for picture in gallery} | {"comparison", "protocol"}
     there |= {name for name in ("pairs", "maps") if section[name]} | ({"trust"} if section["warnings"] else set())
@@ -114,11 +112,6 @@ def _protocols(protocols: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, st
         else:
             differing[key] = values
     return shared, differing
-
-
-def _with_code(line: str) -> Markup:
-    """Markdown's `code` as HTML's."""
-    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(line))))
 
 
 def _shown(pair: Pair) -> dict[str, str]:
