@@ -24,8 +24,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-# How many names a legend may have inside the axes, and in a column beside them.
-NAMES_INSIDE, NAMES_BESIDE = 10, 16
+# How many names a legend may have in one column inside the axes, in two, and in a column beside them.
+NAMES_IN_A_COLUMN, NAMES_INSIDE, NAMES_BESIDE = 5, 10, 16
 # With more classes neither their colours can be told apart nor the numbers of their confusions be read.
 LEGIBLE_CLASSES = 20
 
@@ -138,7 +138,7 @@ def _legend(axes: Axes, **look: Any) -> None:
     """The names of all lines: inside, or beside the axes where they are too many."""
     handles, _ = axes.get_legend_handles_labels()
     if len(handles) <= NAMES_INSIDE:
-        axes.legend(**look)
+        axes.legend(ncols=1 if len(handles) <= NAMES_IN_A_COLUMN else 2, **look)
         return
     columns = -(-len(handles) // NAMES_BESIDE)
     figure = axes.get_figure()
