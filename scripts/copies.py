@@ -26,7 +26,7 @@ def make(folder: Path, params: str) -> None:
         else:
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, target)
-    (folder / "params.yaml").write_text(params)
+    (folder / "params.yaml").write_text(params, "utf-8")
     if not (folder / ".dvc").exists():
         quiet = os.environ | {"DVC_NO_ANALYTICS": "true"}  # until the settings below say it
         subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=folder, env=quiet, check=True)

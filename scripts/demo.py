@@ -9,11 +9,11 @@ DEMO = copies.ROOT / "demo"
 
 def main() -> None:
     """Run what an earlier demo left out of date."""
-    copies.make(DEMO, (copies.ROOT / "settings" / "demo.yaml").read_text())
+    copies.make(DEMO, (copies.ROOT / "settings" / "demo.yaml").read_text("utf-8"))
     if not copies.repro(DEMO):
         sys.exit(1)
     print(f"\nOpen {DEMO / 'reports' / 'index.html'}")
 
 
 if __name__ == "__main__":
-    main()
+    copies.finish(main)

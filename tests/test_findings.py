@@ -86,5 +86,10 @@ def test_the_seeds_behind_a_comparison_are_those_of_its_pairs() -> None:
 
 
 def test_one_seed_shows_nothing() -> None:
-    (line,) = in_short([FakeCell("a", {MSE: 1.0}, seeds=(0,))], [])  # type: ignore[list-item]
+    (line,) = in_short([FakeCell(name, {MSE: 1.0}, seeds=(0,)) for name in "ab"], [])  # type: ignore[misc]
     assert "not defined" in line
+
+
+def test_one_variant_is_best_at_nothing() -> None:
+    for seeds in ((0,), (0, 1)):
+        assert in_short([FakeCell("a", {MSE: 1.0}, seeds=seeds)], []) == []  # type: ignore[list-item]

@@ -337,6 +337,14 @@ def test_data_that_is_missing_is_named_with_its_stage(checkout: Results) -> None
     assert done.stderr.splitlines() == [f"error: {data} is missing; run `dvc repro fetch@digits`"]
 
 
+def test_results_that_cannot_be_read_are_one_line(checkout: Results) -> None:
+    unreadable = checkout.root / "reports" / "metrics" / "digits" / "folder.json"
+    unreadable.mkdir()
+    done = checkout.python("stages/track.py")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"error: {unreadable} cannot be read: Is a directory"]
+
+
 @pytest.mark.parametrize("what", ["always", "watch"])
 def test_a_checkout_that_may_not_be_written_to_is_one_line(checkout: Results, what: str) -> None:
     shutil.rmtree(checkout.root / ".aebench")

@@ -21,7 +21,12 @@ def differences(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
 
 
 def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
-    """Which variant is best at what and how sure that is, a sentence a metric and group of variants compared."""
+    """Which variant is best at what and how sure that is, a sentence a metric and group of variants compared.
+
+    There is nothing to say of one variant.
+    """
+    if len(cells) < 2:
+        return []
     if len(common_seeds(cells)) < 2:
         return [f"Which variant is best at what: not defined, {NEEDS_SEEDS}."]
     lines = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from aebench.errors import DataError
 from aebench.paths import HISTORY, Layout
 from aebench.tracking.address import main_checkout, tracking_uri
 from aebench.tracking.keys import KEY, sha256
@@ -29,6 +30,11 @@ class SyncState:
     """A note of what a store is known to hold, so that a sync with nothing to do need not ask it."""
 
     def __init__(self, layout: Layout) -> None:
+        """Of the results that lie in `layout` now.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
         self.address = tracking_uri(layout)
         address, _, _ = self.address.partition("?")
         self.database = Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:") else None
@@ -36,7 +42,10 @@ class SyncState:
         self.path = layout.sync_state / f"{sha256(self.address.encode(), bytes(main_checkout(layout)))[:16]}.json"
         inputs = [layout.params, *sorted((layout.reports / "metrics").rglob("*.json"))]
         inputs += sorted(layout.root.glob(f"runs/*/*/*/{HISTORY}"))
-        self._fingerprint = sha256(*(path.read_bytes() for path in inputs))
+        try:
+            self._fingerprint = sha256(*(path.read_bytes() for path in inputs))
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
 
     def _note(self) -> dict[str, Any]:
         return {"fingerprint": self._fingerprint, "store": self._held()}
