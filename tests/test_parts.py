@@ -162,6 +162,7 @@ def test_a_planar_map_can_be_inverted_whatever_the_encoder_says() -> None:
     z = torch.linspace(-4, 4, 200).double()[:, None, None].expand(-1, 1, L)
     moved, log_det = flow.transformed(z)
     assert (moved.sum(-1).diff(dim=0) > 0).all()
+    assert log_det.isfinite().all()
     # 1 + wᵀû is 4e-11, less than single precision tells from 0 beside 1; the point in the middle has no other change.
     rough = PlanarFlow(torch.zeros(1, L), torch.zeros(1, L), [(u.float(), w.float(), torch.zeros(1))])
     torch.testing.assert_close(rough.transformed(z.float())[1], log_det.float(), rtol=1e-4, atol=1e-4)

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ class FakeCell:
     variant: str
     still_improving: float
     seeds: tuple[int, ...] = (0, 1, 2, 3)
-    failed: tuple[str, ...] = ()
+    failed: Mapping[int, str] = field(default_factory=dict)
     metrics: Any = None
 
     def __post_init__(self) -> None:
@@ -177,3 +178,10 @@ def test_one_caution_names_all_variants() -> None:
     assert some.startswith("Still improving when training ended: ae, vae (3 of 4 seeds). The comparison is one at")
     (every,) = cautions(ae=1.0, vae=1.0)
     assert every.startswith("Every run was still improving when its training ended. The comparison is one at")
+
+
+def test_a_variant_of_which_all_runs_failed_was_not_still_improving() -> None:
+    cells = [FakeCell("vae", 1.0), FakeCell("ae", 0.0, seeds=(), failed={0: "train_loss is nan"})]
+    failed, improving = findings.warnings(cells)  # type: ignore[arg-type]
+    assert failed.startswith("ae: all of 1 runs failed")
+    assert improving.startswith("Every run that did not fail was still improving when its training ended.")

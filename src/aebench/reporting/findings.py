@@ -112,12 +112,15 @@ def _failures(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _improving(cells: Sequence[Cell]) -> Iterator[str]:
-    counts = {cell.variant: (round(cell.still_improving * len(cell.seeds)), len(cell.seeds)) for cell in cells}
+    counts = {
+        cell.variant: (round(cell.still_improving * len(cell.seeds)), len(cell.seeds)) for cell in cells if cell.seeds
+    }
     found = {variant: count for variant, count in counts.items() if count[0]}
     if not found:
         return
     if all(improving == seeds for improving, seeds in counts.values()):
-        which = "Every run was still improving when its training ended."
+        every = "Every run that did not fail" if any(cell.failed for cell in cells) else "Every run"
+        which = f"{every} was still improving when its training ended."
     else:
         names = [
             variant if improving == seeds else f"{variant} ({improving} of {seeds} seeds)"
@@ -162,7 +165,8 @@ def _collapse(cells: Sequence[Cell]) -> Iterator[str]:
             collapsed = f"{dimensions - active:.1f}".removesuffix(".0")
             found.append(f"{cell.variant} in {'all' if active < 0.5 else collapsed} of {dimensions} latent dimensions")
     if found:
+        over_seeds = " (means over seeds)" if any(len(cell.seeds) > 1 for cell in cells) else ""
         yield (
-            f"Posterior collapse (means over seeds): {', '.join(found)}. There q(z|x) is the prior whatever the image, "
-            "and the decoder has learned to ignore them."
+            f"Posterior collapse{over_seeds}: {', '.join(found)}. There the mean of q(z|x) hardly depends on the "
+            "image, so the code says next to nothing of it."
         )
