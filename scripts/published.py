@@ -79,13 +79,10 @@ class Table:
 
         file = self.folder / "params.yaml"
         params = read_params(file, ROOT.datasets)
-        for key, found, right in (
-            ("datasets", params.datasets, len(params.datasets) == 1),
-            ("variants", params.variants, set(params.variants) == set(self.literature().log_px)),
-        ):
-            if not right:
-                what = "one data set" if key == "datasets" else "the paper's variants"
-                raise ConfigError(f"{file}: {key}: found {', '.join(found)}, allowed: {what}")
+        if len(params.datasets) > 1:
+            raise ConfigError(f"{file}: datasets: found {', '.join(params.datasets)}, allowed: one data set")
+        if set(params.variants) != set(self.literature().log_px):
+            raise ConfigError(f"{file}: variants: found {', '.join(params.variants)}, allowed: the paper's variants")
         settings = yaml.read(file)
         assert isinstance(settings, dict)
         return settings

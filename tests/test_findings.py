@@ -11,7 +11,7 @@ MSE, PROBE = "reconstruction_mse", "probe_accuracy"
 
 
 def pair(a: str, b: str, mean: float, p: float, metric: str = MSE) -> Pair:
-    return Pair("digits", metric, a, b, Difference(mean, mean - 1, mean + 1, p), p, (mean - 1, mean + 1), 4)
+    return Pair(metric, a, b, Difference(mean, mean - 1, mean + 1, p), p, (mean - 1, mean + 1), 4)
 
 
 @dataclass(frozen=True)

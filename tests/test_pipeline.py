@@ -147,6 +147,7 @@ def test_the_pairs_are_those_that_compare(project: Checkout) -> None:
 def test_the_report_is_whole_and_opens_offline(project: Checkout) -> None:
     page = (project.root / "reports/index.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert ">None<" not in page
     assert page.count("data:image/png;base64,") >= 7
     for word in (
         "Which is better",

@@ -73,8 +73,6 @@ Weight = Annotated[float, Field(ge=0, le=1e9)]
 Selection = Literal["best_validation", "last"]
 Device = Literal["cpu", "cuda"]
 Settings = Mapping[str, object]
-FOLDERS = {"likelihood": "likelihoods", "prior": "priors", "posterior": "posteriors", "objective": "objectives"}
-"""Of a variant's parts, by their keys: where in `models/` their files are."""
 
 
 class Block(BaseModel):
@@ -418,7 +416,7 @@ class Params(Block):
             f"aebench.training.optimizers.{run.training.optimizer}",
         )
         chosen = {key: getattr(getattr(run.model, key), key) for key in part_types(type(run.model))}
-        return modules + tuple(f"aebench.models.{FOLDERS[key]}.{name}" for key, name in chosen.items())
+        return modules + tuple(f"aebench.models.{key}s.{name}" for key, name in chosen.items())
 
     def run(self, variant: str) -> RunConfig:
         """The configuration of `variant`'s runs: what all variants share, and what its block overrides of that."""

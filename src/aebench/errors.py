@@ -41,13 +41,9 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def in_a_line(error: Exception | str, longest: int = 200) -> str:
-    """What an error of a library says, in one line that a terminal can show; its kind where it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if text.isprintable() and len(text) <= longest else ascii(text[:longest])
-
-
-def plain(value: object) -> str:
-    """Text, or an error's, as it is where it can stand in a line; anything else as Python would write it."""
-    text = " ".join(str(value).split()) if isinstance(value, str | Exception) else show(value)
-    return text if text and text.isprintable() and len(text) <= 200 else show(text)
+def plain(value: object, longest: int = 200) -> str:
+    """Text, or an error's, in one line that a terminal can show; anything else as Python would write it."""
+    if not isinstance(value, str | Exception):
+        return show(value)
+    text = " ".join(str(value).split()) or (show(value) if isinstance(value, str) else type(value).__name__)
+    return text if text.isprintable() and len(text) <= longest else ascii(text[:longest])[:longest]

@@ -36,7 +36,7 @@ def read(path: Path) -> object:
     try:
         _measure(text)
         # The reader that DVC uses, so that both see the same values; it refuses a key or an anchor given twice.
-        raw = YAML(typ="safe").load(text)
+        return YAML(typ="safe").load(text)
     except ConfigError:
         raise
     except MarkedYAMLError as error:
@@ -46,8 +46,6 @@ def read(path: Path) -> object:
         raise ConfigError(f"not valid YAML: {plain(error)}") from None
     except Exception as error:  # whatever Python says of a value: the reader lets it through
         raise ConfigError(f"{_unreadable(text)}not valid YAML: {plain(error)}") from None
-    found: object = raw
-    return found
 
 
 def _measure(text: str) -> None:

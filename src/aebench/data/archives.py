@@ -1,6 +1,5 @@
 """Data sets as NumPy archives. Nothing is unpickled, and no array is allocated that the file cannot hold."""
 
-import hashlib
 import math
 import zipfile
 from collections.abc import Callable, Iterable
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from aebench.data import conversions
 from aebench.data.raw_dataset import SPLITS, RawDataset, split_of
-from aebench.errors import DataError, in_a_line, plain
+from aebench.data.sources import checksum
+from aebench.errors import DataError, plain
 
 # What an array may be, and how Keras calls it.
 _WHATS = ("images", "labels", "classes")
@@ -43,7 +43,7 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
     except DataError:
         raise
     except Exception as error:  # the readers of archives and of their headers fail in many ways
-        raise DataError(f"{path} cannot be read as a NumPy archive: {in_a_line(error)}") from None
+        raise DataError(f"{path} cannot be read as a NumPy archive: {plain(error)}") from None
     splits = [split for split, what in roles if what == "images"]
     of_images, of_labels = ({split: roles[split, what] for split in splits} for what in ("images", "labels"))
     for split, name in of_images.items():
@@ -58,7 +58,7 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
         {split or "train": images[name] for split, name in of_images.items()},
         {split or "train": labels[name] for split, name in of_labels.items()},
         classes,
-        {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+        {path.name: checksum(path)},
         tuple(f"the array {plain(name)}" for name in sorted(set(members) - set(found))),
     )
 

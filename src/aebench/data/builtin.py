@@ -55,7 +55,7 @@ def _folder(address: str) -> str:
 
 _DIGITS = tuple("0123456789")
 
-_GREY = {
+_DATASETS = {
     "fashion_mnist": Dataset(
         shape=(1, 28, 28),
         classes=(
@@ -136,8 +136,6 @@ _GREY = {
         sources=(torchvision_mirrors(lambda listed: [f"{listed.Omniglot.download_url_prefix}/"]),),
     ),
     "digits": Dataset(shape=(1, 8, 8), classes=_DIGITS, train_images=1437, load=_digits, raw="digits"),
-}
-_COLOUR = {
     "cifar10": Dataset(
         shape=(3, 32, 32),
         classes=(
@@ -165,11 +163,11 @@ _COLOUR = {
 }
 
 DATASETS: Mapping[str, Dataset] = {
-    **_GREY,
-    **_COLOUR,
+    **_DATASETS,
     **{
         f"{name}{suffix}": replace(grey, binarization=binarization)
-        for name, grey in _GREY.items()
+        for name, grey in _DATASETS.items()
         for suffix, binarization in BINARIZED.items()
+        if grey.shape[0] == 1
     },
 }

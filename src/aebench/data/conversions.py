@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aebench.data.raw_dataset import Images, Labels, check_classes, check_size, size_in_words
-from aebench.errors import DataError, in_a_line
+from aebench.errors import DataError, plain
 
 Log = Callable[[str], None]
 # White, black being 0: of shares, and of whole numbers of 8 and 16 bits.
@@ -195,7 +195,7 @@ def _text(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
     try:
         values = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: {name}: found bytes that are no text in UTF-8 ({in_a_line(error)})") from None
+        raise DataError(f"{path}: {name}: found bytes that are no text in UTF-8 ({plain(error)})") from None
     return np.array([normalize("NFC", value) for value in values])
 
 

@@ -22,7 +22,7 @@ from aebench.data.description import Arrays, Binarization, Description, describe
 from aebench.data.outside import pair, require_one_shape
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT
 from aebench.data.sources import checksum, local_folder, obtain
-from aebench.errors import DataError, in_a_line
+from aebench.errors import DataError, plain
 from aebench.extras import MissingPackage
 from aebench.randomness import generator
 
@@ -51,7 +51,7 @@ def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
         name: DatasetFacts(dataset.train_images, dataset.shape, dataset.binarization != "none")
         for name, dataset in DATASETS.items()
     }
-    found = user_datasets.find(folders, taken=DATASETS)
+    found = user_datasets.find(folders)
     return built_in | {name: DatasetFacts(None, None, one.binarization != "none") for name, one in found.items()}
 
 
@@ -87,7 +87,7 @@ def fetch(
         DataError: no source has the files, the user's files are not in order, or two data sets do not make a pair.
         KeyError: there is no such data set.
     """
-    user = user_datasets.find(folders, taken=DATASETS)
+    user = user_datasets.find(folders)
 
     def one(name: str, log: Callable[[str], None]) -> tuple[Arrays, Description]:
         if name in DATASETS:
@@ -117,16 +117,14 @@ def _fetch_built_in(
     dataset, folder = DATASETS[name], raw / DATASETS[name].raw
     # Files of several data sets have the same names; whoever has more than one of them puts each into its own folder.
     own = [source_dir / dataset.raw, source_dir] if source_dir else []
-    first = [
-        local_folder(place, f"execution.source_dir {place}") for place in own if place == source_dir or place.is_dir()
-    ]
+    first = [local_folder(place) for place in own if place == source_dir or place.is_dir()]
     obtain(dataset.files, folder, (*first, *dataset.sources), log)
     try:
         arrays = dataset.load(folder)
     except MissingPackage:
         raise
     except Exception as error:  # readers of many formats fail in many ways
-        raise DataError(f"{name}: the files in {folder} cannot be read: {in_a_line(error)}") from None
+        raise DataError(f"{name}: the files in {folder} cannot be read: {plain(error)}") from None
     files = {file.name: checksum(folder / file.name) for file in dataset.files}
     return arrays, Description(dataset.shape, dataset.classes, dataset.binarization, files)
 
@@ -219,9 +217,7 @@ def load(data: Path | bytes, name: str, held_out: Data | float) -> Splits:
         raise DataError(f"{error.filename} is missing; run `dvc repro fetch@{name}`") from None
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         where = "the data set" if isinstance(data, bytes) else data
-        raise DataError(
-            f"{where} is damaged ({in_a_line(error)}); delete it and run `dvc repro fetch@{name}`"
-        ) from None
+        raise DataError(f"{where} is damaged ({plain(error)}); delete it and run `dvc repro fetch@{name}`") from None
     if about.pair:
         name = about.pair.inside
     held_out = held_out if isinstance(held_out, Data) else Data(validation_fraction=held_out)

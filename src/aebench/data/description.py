@@ -50,9 +50,8 @@ class Description:
     pair: Pair | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """With lists for tuples, and without a pair where there is none."""
-        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return {key: value for key, value in found.items() if key != "pair" or value}
+        """For JSON; without a pair where there is none."""
+        return {key: value for key, value in asdict(self).items() if key != "pair" or value}
 
 
 def write(arrays: Arrays, description: Description) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aebench.data.raw_dataset import Images, check_size
-from aebench.errors import DataError, in_a_line
+from aebench.errors import DataError, plain
 from aebench.extras import require
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def read(path: Path, content: bytes, note: Callable[[str], None]) -> Images:
     except DataError:
         raise
     except Exception as error:  # readers of images fail in many ways
-        raise DataError(f"{path} cannot be read as an image: {in_a_line(error)}; mend or delete it") from None
+        raise DataError(f"{path} cannot be read as an image: {plain(error)}; mend or delete it") from None
     return pixels[:1] if (pixels == pixels[:1]).all() else pixels
 
 

@@ -124,7 +124,7 @@ def _verified(file: RawFile, content: bytes) -> bytes:
     return content
 
 
-def local_folder(folder: Path, name: str | None = None) -> Source:
+def local_folder(folder: Path) -> Source:
     """A folder with the files, as they are kept or as they are published."""
 
     def read(file: RawFile) -> bytes:
@@ -134,7 +134,7 @@ def local_folder(folder: Path, name: str | None = None) -> Source:
                 return path.read_bytes()
         raise DataError(f"{'neither ' if len(names) > 1 else 'no '}{' nor '.join(names)} in {folder}")
 
-    return Source(name or f"folder {folder}", read)
+    return Source(f"execution.source_dir {folder}", read)
 
 
 def mirrors(addresses: Iterable[str], *, seconds: float = 60, silence: float = 10) -> Source:

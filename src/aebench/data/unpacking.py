@@ -4,17 +4,17 @@ import tarfile
 import zlib
 from zipfile import ZipFile
 
-GZIP, ZLIB = 31, 15
-"""zlib's numbers for the two formats."""
+# zlib's number for its own format and for gzip, whichever it is.
+_EITHER = 47
 
 
-def inflate(content: bytes, limit: int, form: int = GZIP) -> bytes:
-    """What gzipped `content` unpacks to, or the first bytes of it: one more than `limit` at most.
+def inflate(content: bytes, limit: int) -> bytes:
+    """What `content`, packed by gzip or zlib, unpacks to, or the first bytes of it: one more than `limit` at most.
 
     Raises:
         ValueError: it is damaged, or breaks off.
     """
-    unpacker = zlib.decompressobj(wbits=form)  # takes memory as it unpacks, not beforehand
+    unpacker = zlib.decompressobj(wbits=_EITHER)  # takes memory as it unpacks, not beforehand
     try:
         unpacked = unpacker.decompress(content, limit + 1)
     except zlib.error as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from aebench.config import NAME
 from aebench.data import archives, image_folders
+from aebench.data.builtin import DATASETS
 from aebench.data.description import BINARIZED, Arrays, Binarization
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, SPLITS, Labels, RawDataset, stays_inside
 from aebench.errors import DataError
@@ -33,11 +34,11 @@ class UserDataset:
     binarization: Binarization
 
 
-def find(folders: Iterable[Path], taken: Iterable[str]) -> dict[str, UserDataset]:
+def find(folders: Iterable[Path]) -> dict[str, UserDataset]:
     """The data sets in `folders` by name, and binarised by the names of `BINARIZED`; the first folder with one wins.
 
     Raises:
-        DataError: two claim one name, or one has a name in `taken`.
+        DataError: two claim one name, or one has the name of a built-in one.
     """
     found: dict[str, UserDataset] = {}
     for folder in folders:
@@ -46,7 +47,7 @@ def find(folders: Iterable[Path], taken: Iterable[str]) -> dict[str, UserDataset
             name = path.stem if path.suffix == ".npz" else path.name
             if not re.fullmatch(NAME, name) or not (path.is_file() if path.suffix == ".npz" else path.is_dir()):
                 continue
-            if name in taken:
+            if name in DATASETS:
                 raise DataError(f"{path} has the name of a built-in data set, allowed: any other; rename it")
             if name in in_folder:
                 raise DataError(

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aebench.errors import DataError, in_a_line
+from aebench.errors import DataError, plain
 from aebench.evaluation.metrics import metrics
 
 Whole = Annotated[int, Field(ge=0, le=2**53)]
@@ -158,7 +158,7 @@ def document(path: Path, schema: type[BaseModel], stage: str) -> dict[str, Any]:
         error = invalid.errors(include_url=False, include_input=False)[0]
         raise damaged(path, stage, ".".join(map(str, error["loc"])), error["msg"]) from None
     except (ValueError, RecursionError) as error:
-        raise damaged(path, stage, in_a_line(error)) from None
+        raise damaged(path, stage, plain(error)) from None
     return read
 
 
@@ -180,7 +180,7 @@ def arrays(path: Path, stage: str, names: Iterable[str] | None = None) -> dict[s
     except KeyError as error:
         raise damaged(path, stage, f"it holds no {error}") from None
     except Exception as error:  # zipfile and NumPy have no error of their own for each kind of damage
-        raise damaged(path, stage, in_a_line(error)) from None
+        raise damaged(path, stage, plain(error)) from None
 
 
 def _array(content: bytes) -> NDArray[Any]:
@@ -213,7 +213,7 @@ def history(path: Path, stage: str, *, may_be_empty: bool = False) -> dict[str, 
         if not may_be_empty and not (rows and {"epoch", "train_loss"} <= set(columns)):
             raise ValueError("it has no epoch or no train_loss")
     except (ValueError, IndexError, csv.Error) as error:
-        raise damaged(path, stage, in_a_line(error)) from None
+        raise damaged(path, stage, plain(error)) from None
     return columns
 
 
@@ -230,5 +230,5 @@ def found(path: Path, stage: str) -> Path:
 
 def damaged(path: Path, stage: str, *what: str) -> DataError:
     """The error for a file that is not as `stage` wrote it; `what` is wrong with it, from the place to the reason."""
-    reason = in_a_line(": ".join(filter(None, what)))
+    reason = plain(": ".join(filter(None, what)))
     return DataError(f"{path} is damaged ({reason}); delete it and run `dvc repro {stage}`")

@@ -6,7 +6,7 @@ from aebench.evaluation.diagnostics import pareto_k_limit
 from aebench.evaluation.metrics import main_metrics, metrics
 from aebench.evaluation.statistics import NEEDS_SEEDS
 from aebench.reporting.pairs import SIGNIFICANT, Pair, common_seeds, verdicts
-from aebench.reporting.results import Cell
+from aebench.reporting.results import Cell, in_its_unit
 
 # Shares of images below this are no cause for a warning.
 NOTICEABLE = 0.05
@@ -38,7 +38,7 @@ def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
             best = max(group, key=lambda variant: sign * of_variant[variant])
             beaten = {pair.better[1] for pair in of_metric if pair.better and pair.better[0] == best}
             open_to = [variant for variant in group if variant not in {best, *beaten}]
-            value = f"{of_variant[best] * metric.scale:.{metric.digits}f}".replace("-", "−")
+            value = in_its_unit(of_variant[best], metric)
             unit = f" × {metric.unit}" if metric.scale > 100 else f" {metric.unit}".rstrip()
             of = f" of {', '.join(group)}" if len(group) < len(cells) else ""
             line = f"{metric.title}: {best} is best{of} ({value}{unit})"

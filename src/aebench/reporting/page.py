@@ -1,6 +1,7 @@
 """One self-contained page: the comparison, its pictures, its protocol."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,7 +12,7 @@ from aebench.reporting.gallery import Picture
 from aebench.reporting.maps import latent_maps
 from aebench.reporting.pairs import Pair
 from aebench.reporting.provenance import Provenance
-from aebench.reporting.results import Cell, Results, flat
+from aebench.reporting.results import Cell, Results, flat, in_its_unit
 from aebench.reporting.sheets import address
 from aebench.reporting.tables import Entry, footnotes, remarks, rows
 
@@ -117,10 +118,7 @@ def _protocols(protocols: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, st
 def _shown(pair: Pair) -> dict[str, str]:
     """A compared pair in the units in which its metric is shown."""
     metric, difference = metrics()[pair.metric], pair.difference
-
-    def show(value: float) -> str:
-        return f"{value * metric.scale:+.{metric.digits + 1}f}".replace("-", "−")
-
+    show = partial(in_its_unit, metric=metric, sign="+", more=1)
     return {
         "metric": " ".join(filter(None, (metric.title, f"[{metric.unit}]" if metric.unit else ""))),
         "pair": f"{pair.a} − {pair.b}",
@@ -134,7 +132,7 @@ def _shown(pair: Pair) -> dict[str, str]:
 
 def _in_words(protocol: Mapping[str, Any]) -> dict[str, str]:
     """Settings under dotted names, as they are shown."""
+    words = {True: "yes", False: "no", None: "none"}
     return {
-        name: {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-        for name, value in flat(protocol)
+        name: words[value] if value is None or isinstance(value, bool) else str(value) for name, value in flat(protocol)
     }

@@ -9,7 +9,7 @@ import pandas as pd
 
 from aebench.evaluation.metrics import main_metrics, metrics
 from aebench.evaluation.statistics import NEEDS_SEEDS, Difference, crossed_bootstrap, holm, paired_difference
-from aebench.reporting.results import Cell, Results
+from aebench.reporting.results import Cell, Results, in_its_unit
 
 SIGNIFICANT = 0.05
 
@@ -23,7 +23,6 @@ class Pair:
     bound.
     """
 
-    dataset: str
     metric: str
     a: str
     b: str
@@ -56,7 +55,7 @@ class Pair:
         """The better variant, or why none is called that."""
         if self.gap is not None and self.within_gap:
             metric = metrics()[self.metric]
-            return f"within the bounds' gap of {self.gap * metric.scale:.{metric.digits + 1}f} {metric.unit}"
+            return f"within the bounds' gap of {in_its_unit(self.gap, metric, more=1)} {metric.unit}"
         return self.better[0] if self.better else "not shown"
 
 
@@ -86,7 +85,6 @@ def _pairs(metric: str, cells: Sequence[Cell]) -> list[Pair]:
     differences = [paired_difference(values[a], values[b]) for a, b in chosen]
     return [
         Pair(
-            cells[0].dataset,
             metric,
             a,
             b,
@@ -161,10 +159,10 @@ def table(found: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
     columns = ["dataset", "metric", "a", "b", "difference", "ci95_low", "ci95_high", "p", "p_holm",
                "bootstrap_low", "bootstrap_high", "bound_gap", "better", "not_defined"]  # fmt: skip
     lines = [
-        [pair.dataset, pair.metric, pair.a, pair.b, pair.difference.mean, pair.difference.low, pair.difference.high,
+        [dataset, pair.metric, pair.a, pair.b, pair.difference.mean, pair.difference.low, pair.difference.high,
          pair.difference.p, pair.p_holm, *pair.bootstrap, pair.gap, pair.better[0] if pair.better else None,
          "bound_gap: not measured for both" if pair.gap_missing else None]
-        for pairs_of_dataset in found.values() for pair in pairs_of_dataset
+        for dataset, pairs_of_dataset in found.items() for pair in pairs_of_dataset
     ]  # fmt: skip
     lines += [
         [dataset, *[None] * (len(columns) - 2), NEEDS_SEEDS]

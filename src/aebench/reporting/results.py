@@ -170,6 +170,11 @@ def statistics(summary: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def in_its_unit(value: float, metric: Metric, *, sign: str = "", more: int = 0) -> str:
+    """A value in the unit and with the digits in which its metric is shown, or with some digits more."""
+    return f"{value * metric.scale:{sign}.{metric.digits + more}f}".replace("-", "−")
+
+
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Settings without nesting, by their names in params.yaml, e.g. `training.epochs`."""
     for name, value in settings.items():

@@ -1,12 +1,14 @@
 """The comparison as tables: numbers with their uncertainty, and reasons where there is no number."""
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aebench.evaluation.metrics import Metric, main_metrics
-from aebench.reporting.results import Cell, Results, measured_in
+from aebench.reporting.results import Cell, Results, in_its_unit, measured_in
 
 Leaders = Mapping[str, Collection[str]]
 """By metric the variants whose values are marked as best."""
@@ -48,9 +50,8 @@ class Row:
         return "†" * self.supervised + "‡" * self.improving
 
 
-def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) -> list[Row]:
+def rows(cells: Sequence[Cell], baselines: Mapping[str, Any], leaders: Leaders) -> list[Row]:
     """The lines of one data set's comparison: variants as params.yaml orders them, then baselines."""
-    cells = list(cells)
     measured = measured_in(cells)
     likelihoods = {cell.metrics["protocol"].get("likelihood") for cell in cells} - {None}
     lines = [
@@ -74,7 +75,9 @@ def rows(cells: Iterable[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
     ]
     for name, title in BASELINE_TITLES.items():
         of_baseline = baselines["baselines"][name]
-        title = f"{title}, {baselines['latent_dim']} components" if name == "pca" else title
+        if name == "pca":
+            components = min(baselines["latent_dim"], math.prod(baselines["data"]["shape"]))
+            title = f"{title}, {components} component{'s' * (components > 1)}"
         reason = "is a baseline without this figure"
         entries = {key: _entry(metric, of_baseline.get(key), reason) for key, metric in measured.items()}
         lines.append(Row(title, baseline=True, supervised=False, improving=False, parameters=None, entries=entries))
@@ -93,10 +96,7 @@ def _in_brackets(cell: Cell, several: bool) -> str:
 def _entry(metric: Metric, summary: Mapping[str, Any] | None, reason: str, *, best: bool = False) -> Entry:
     if summary is None:
         return Entry(reason=reason)
-
-    def show(value: float) -> str:
-        return f"{value * metric.scale:.{metric.digits}f}".replace("-", "−")
-
+    show = partial(in_its_unit, metric=metric)
     text = show(summary["mean"])
     details = []
     if "ci95" in summary:

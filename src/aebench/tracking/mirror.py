@@ -16,7 +16,6 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
 from aebench.data.sources import checksum
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
-from aebench.reporting.files import arrays as read_arrays
 from aebench.reporting.files import found
 from aebench.reporting.sheets import contact_sheet
 from aebench.tracking import facts, views
@@ -198,8 +197,7 @@ class _Experiment:
             self.client.log_artifact(run_id, str(run.folder / name))
         if run.failed:
             return
-        values = run.layout.evaluation(run.dataset, run.variant, run.seed)
-        arrays = read_arrays(values, f"evaluate@{run.dataset}-{run.variant}")
+        arrays = run.arrays()
         with tempfile.TemporaryDirectory() as folder:
             rows = [arrays[name] for name in ("originals", "reconstructions", "corrupted", "restored")]
             sheets = {"reconstructions": np.stack(rows)}

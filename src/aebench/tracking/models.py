@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 import aebench
 from aebench.fingerprint import closure
 from aebench.paths import CONFIG, WEIGHTS, Layout
-from aebench.reporting.files import arrays
 from aebench.tracking import pyfunc_model
 from aebench.tracking.keys import KEY
 from aebench.tracking.runs import SeedRun
@@ -118,8 +117,7 @@ def _log(client: TimeoutProxy, experiment_id: str, run_id: str, run: SeedRun, na
     """The address of the logged model's files, and its id."""
     logged = client.create_logged_model(experiment_id, name, run_id, tags={KEY: run.key}, model_type="autoencoder")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    values = run.layout.evaluation(run.dataset, run.variant, run.seed)
-    originals = arrays(values, f"evaluate@{run.dataset}-{run.variant}", ["originals"])["originals"][:_EXAMPLES]
+    originals = run.arrays(["originals"])["originals"][:_EXAMPLES]
     example = originals.reshape(len(originals), -1).astype(np.float32)  # one a class, so perhaps fewer
     with tempfile.TemporaryDirectory() as scratch:
         note = Model(model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id)

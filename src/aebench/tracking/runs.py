@@ -3,17 +3,19 @@
 import inspect
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from aebench.config import Params
 from aebench.errors import DataError
 from aebench.paths import CONFIG, HISTORY, Layout
-from aebench.reporting.files import Metrics, RunDescription, damaged, document, history
+from aebench.reporting.files import Metrics, RunDescription, arrays, damaged, document, history
 from aebench.reporting.results import flat, statistics
 from aebench.tracking.keys import sha256
 
@@ -96,6 +98,15 @@ class SeedRun:
     def trained_here(self) -> bool:
         """Whether this checkout trained the run; else the result came from a cache, and nobody knows who did."""
         return self.times is not None
+
+    def arrays(self, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Those of its evaluation, all or those of these `names`.
+
+        Raises:
+            DataError: the evaluation is missing or damaged.
+        """
+        path = self.layout.evaluation(self.dataset, self.variant, self.seed)
+        return arrays(path, f"evaluate@{self.dataset}-{self.variant}", names)
 
     def wall_times(self) -> dict[str, float]:
         """`training_seconds`, from the start to the end of the last epoch, and `evaluation_seconds`, where known."""

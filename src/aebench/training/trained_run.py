@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 from aebench.config import LikelihoodConfig, RunConfig
-from aebench.errors import TrainingError, UserError, in_a_line
+from aebench.errors import TrainingError, UserError, plain
 from aebench.models.autoencoder import Autoencoder, ImageSpec
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, write
 from aebench.store import pack_files, unpack_files
@@ -151,7 +151,7 @@ class StoredRun:
         try:
             return restore(self.description, self.weights)
         except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError, UserError) as error:
-            raise TrainingError(f"{self.folder} does not hold a run of this version: {in_a_line(error, 300)}") from None
+            raise TrainingError(f"{self.folder} does not hold a run of this version: {plain(error, 300)}") from None
 
 
 def read_run(folder: Path) -> StoredRun:
