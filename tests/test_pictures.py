@@ -142,7 +142,14 @@ class FakeCell:
     def metrics(self) -> dict[str, Any]:
         protocol = {"trained_with_labels": self.labelled, "likelihood": self.likelihood, "binarization": "none"}
         protocol |= {"proposal": "q", "importance_samples": 9, "images": self.classes, "seeds": 2}
-        return {"summary": self.summary, "protocol": protocol, "vectors": {}}
+        vectors: dict[str, object] = {"k_curve_nats": []} if "elbo_nats" in self.summary else {}
+        return {"summary": self.summary, "protocol": protocol, "vectors": vectors}
+
+    def seed_vectors(self, name: str) -> list[list[float]]:
+        return [[1.0, 9.0] if name == "k_curve_samples" else [-3.0, -2.0]]
+
+    def seed_values(self, name: str) -> list[float]:
+        return [9.0 if name == "rate_nats" else 99.0]
 
     def history(self, seed: int) -> dict[str, list[float]]:
         return {"epoch": [1.0, 2.0], "train_loss": [2.0, 1.0]}
@@ -256,6 +263,16 @@ def test_nats_of_two_likelihoods_stand_on_two_axes(drawn: list[Figure]) -> None:
     assert (first.title, second.title) == ("ELBO, bernoulli [nats]", "ELBO, gaussian [nats]")
     assert (list(first.dots), list(second.dots)) == (["a", "b"], ["c"])
     assert first.lines["c"] == second.lines["a"] == "in another panel"
+    for several, panels in (
+        (cells[:2], {"": {"a", "b"}}),
+        (cells, {"bernoulli": {"a", "b"}, "gaussian": {"c"}}),
+    ):
+        drawn.clear()
+        found = {picture.name: picture.panels for picture in gallery.pictures(several, ["x", "y", "z"], {})}
+        for name, label in (("k-curve", "bound on"), ("rate-distortion", "distortion")):
+            assert [panel.name for panel in found[name]] == [*panels]
+            axes = [axes for figure in drawn for axes in figure.axes if axes.get_ylabel().startswith(label)]
+            assert {each.get_title(): set(each.get_legend_handles_labels()[1]) for each in axes} == panels
 
 
 def size(png: bytes) -> tuple[int, int]:

@@ -16,7 +16,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 # Okabe & Ito's colours, told apart by colour-blind readers too.
@@ -107,7 +106,9 @@ def error_curves(curves: Mapping[str, Sequence[History]]) -> bytes | None:
         return as_png(figure)
 
 
-def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]], variants: Sequence[str]) -> bytes:
+def k_curves(
+    bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]], variants: Sequence[str], title: str = ""
+) -> bytes:
     """The bound against K, from each variant's numbers of samples and, for each seed, its bounds at them, in nats.
 
     Colours are those that the variants have among all `variants`.
@@ -115,12 +116,15 @@ def k_curves(bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 3.4))
         for variant, (samples, runs) in bounds.items():
-            values, of_variant = np.asarray(runs), colour(variant, variants)
-            line: dict[str, Any] = {"color": of_variant, "linewidth": 1.6, "marker": "o", "markersize": 4}
-            line["linestyle"] = _dashes(variant, variants)
-            axes.plot(samples, values.mean(axis=0), label=variant, **line)
-            axes.fill_between(samples, values.min(axis=0), values.max(axis=0), color=of_variant, alpha=0.2, linewidth=0)
-        axes.set(xscale="log", xlabel="K, importance samples an image", ylabel="bound on log p(x) [nats an image]")
+            values, ink, line = np.asarray(runs), colour(variant, variants), _dashes(variant, variants)
+            axes.plot(samples, values.mean(axis=0), f"o{line}", color=ink, label=variant, linewidth=1.6, markersize=4)
+            axes.fill_between(samples, values.min(axis=0), values.max(axis=0), color=ink, alpha=0.2, linewidth=0)
+        axes.set(
+            title=title,
+            xscale="log",
+            xlabel="K, importance samples an image",
+            ylabel="bound on log p(x) [nats an image]",
+        )
         # By themselves ticks would be powers in TeX, and none might stand between two of them.
         axes.xaxis.set_major_locator(FixedLocator(_apart({k for samples, _ in bounds.values() for k in samples})))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
@@ -144,7 +148,7 @@ def _legend(axes: Axes, **look: Any) -> None:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     figure.set_figwidth(figure.get_figwidth() + 1.7 * columns)
-    figure.legend(handles=handles, loc="outside right upper", ncols=columns, fontsize=8)
+    figure.legend(handles=handles, loc="outside right upper", ncols=columns, fontsize=8, handlelength=3.5)
 
 
 def _apart(values: set[float]) -> list[float]:
@@ -156,7 +160,9 @@ def _apart(values: set[float]) -> list[float]:
     return kept[::-1]
 
 
-def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], variants: Sequence[str]) -> bytes:
+def rate_distortion(
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]], variants: Sequence[str], title: str = ""
+) -> bytes:
     """Distortion against rate, from each variant's runs' rates and distortions, in nats (Alemi et al. 2018).
 
     Lines join points of equal ELBO; colours are those that the variants have among all `variants`.
@@ -164,11 +170,9 @@ def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 4))
         for variant, (rates, distortions) in points.items():
-            look: dict[str, Any] = {
-                "color": colour(variant, variants),
-                "marker": MARKERS[sum(divmod(variants.index(variant), len(COLOURS))) % len(MARKERS)],
-            }
-            axes.scatter(rates, distortions, s=36, label=variant, alpha=0.85, linewidths=0, **look)
+            ink = colour(variant, variants)
+            marker = MARKERS[sum(divmod(variants.index(variant), len(COLOURS))) % len(MARKERS)]
+            axes.scatter(rates, distortions, s=36, c=ink, marker=marker, alpha=0.85, linewidths=0, label=variant)
         axes.margins(0.15)
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         sums = MaxNLocator(7).tick_values(left + bottom, right + top)
@@ -177,16 +181,10 @@ def rate_distortion(points: Mapping[str, tuple[Sequence[float], Sequence[float]]
             at_top = (total - top, top) if total - top > left else (left, total - left)
             # The words stand below the point, and inside the axes.
             if left <= at_top[0] <= right and bottom + 0.06 * (top - bottom) <= at_top[1] <= top:
-                axes.annotate(
-                    f"ELBO {-total:.4g}".replace("-", "−"),
-                    at_top,
-                    fontsize=7.5,
-                    color="0.45",
-                    rotation=0,
-                    xytext=(3, -9),
-                    textcoords="offset points",
-                )
+                words = f"ELBO {0 - total:.4g}".replace("-", "−")
+                axes.annotate(words, at_top, (3, -9), textcoords="offset points", fontsize=7.5, color="0.45")
         axes.set(
+            title=title,
             xlim=(left, right),
             ylim=(bottom, top),
             xlabel="rate KL(q(z|x) ‖ p(z)) [nats an image]",
@@ -224,12 +222,10 @@ def latent_map(variant: str, points: NDArray[Any], labels: NDArray[Any], classes
         axes.scatter(points[order, 0], points[order, 1], s=2, c=colours[labels[order]], alpha=0.5, linewidths=0)
         axes.set(title=variant, xlabel="first principal component of the codes", ylabel="second")
         if len(classes) <= LEGIBLE_CLASSES:
-            look: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4}
-            named = [
-                Line2D([], [], color=each, label=name, **look) for each, name in zip(colours, classes, strict=True)
-            ]
+            for each, name in zip(colours, classes, strict=True):
+                axes.plot([], [], "o", color=each, markersize=4, label=name)
             tight: dict[str, Any] = {"fontsize": 7.5, "handletextpad": 0, "columnspacing": 0.8, "borderpad": 0}
-            figure.legend(handles=named, loc="outside lower center", ncols=4, **tight)
+            figure.legend(loc="outside lower center", ncols=4, **tight)
         return as_png(figure)
 
 

@@ -1,6 +1,6 @@
 """The report's pictures of one data set, each with the sentence that says what to see in it."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,7 +177,7 @@ def _unnamed(images: NDArray[Any]) -> Rows:
 def _curves(cells: Sequence[Cell]) -> Iterator[Picture]:
     curves = {cell.variant: [cell.history(seed) for seed in cell.seeds] for cell in cells}
     if (png := figures.error_curves(curves)) is not None:
-        caption = f"Error on validation images (the first 1,000) after each epoch; lower is better. {OVER_SEEDS}"
+        caption = f"Error on validation images (1,000 at most) after each epoch; lower is better. {OVER_SEEDS}"
         yield Picture("error-curves", "Reconstruction error in training", caption, (Panel("", png),))
     caption = (
         f"Each variant's own objective; the scales differ, so compare within a panel. {OVER_SEEDS} "
@@ -188,31 +188,39 @@ def _curves(cells: Sequence[Cell]) -> Iterator[Picture]:
 
 
 def _bounds(cells: Sequence[Cell]) -> Iterator[Picture]:
-    with_bounds = [cell for cell in cells if "k_curve_nats" in cell.metrics["vectors"]]
-    if not with_bounds:
+    """Nats under two likelihoods are two quantities, so each likelihood has a panel."""
+    of_likelihood: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if "k_curve_nats" in cell.metrics["vectors"]:
+            of_likelihood.setdefault(cell.metrics["protocol"]["likelihood"], []).append(cell)
+    if not of_likelihood:
         return
     variants = [cell.variant for cell in cells]
-    bounds = {
-        cell.variant: (cell.seed_vectors("k_curve_samples")[0], cell.seed_vectors("k_curve_nats"))
-        for cell in with_bounds
-    }
+
+    def panels(draw: Callable[..., bytes], values: Callable[[Cell], Any]) -> tuple[Panel, ...]:
+        shown = {name: {cell.variant: values(cell) for cell in found} for name, found in of_likelihood.items()}
+        if len(shown) == 1:
+            return (Panel("", draw(*shown.values(), variants)),)
+        return tuple(Panel(name, draw(found, variants, title=name)) for name, found in shown.items())
+
     caption = (
         "The bound on log p(x) with K samples, each point from all disjoint blocks of the same samples; at K = 1 "
         "it is the ELBO of the proposal. Where a curve still rises at its end, a "
         f"larger K would raise log p̂. {OVER_SEEDS}"
     )
-    png = figures.k_curves(bounds, variants)
-    yield Picture("k-curve", "The bound and the number of samples", caption, (Panel("", png),))
-    points = {
-        cell.variant: (cell.seed_values("rate_nats"), cell.seed_values("distortion_nats")) for cell in with_bounds
-    }
+    found = panels(
+        figures.k_curves, lambda cell: (cell.seed_vectors("k_curve_samples")[0], cell.seed_vectors("k_curve_nats"))
+    )
+    yield Picture("k-curve", "The bound and the number of samples", caption, found)
     caption = (
         "Every run as a point: how many nats its code holds of an image, and how many remain to be said when the code "
         "is known. Grey lines join equal ELBOs; further down and to the left is better. A larger β moves a run to "
         "the upper left."
     )
-    png = figures.rate_distortion(points, variants)
-    yield Picture("rate-distortion", "Rate and distortion", caption, (Panel("", png),))
+    found = panels(
+        figures.rate_distortion, lambda cell: (cell.seed_values("rate_nats"), cell.seed_values("distortion_nats"))
+    )
+    yield Picture("rate-distortion", "Rate and distortion", caption, found)
 
 
 def _codes(cells: Sequence[Cell], first: Arrays, classes: Sequence[str], seed: str) -> Iterator[Picture]:

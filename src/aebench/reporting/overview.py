@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from textwrap import fill
+from typing import NamedTuple
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ from aebench.reporting.figures import COLOURS, STYLE, as_png
 from aebench.reporting.results import Cell
 
 COLUMNS = 3
+# So many letters of a title stand in one line.
+TITLE = 34
 # By groups of variants that are compared with each other; and of what is compared with nothing.
 SHAPES, ALONE = "osD^vP", "o"
 SIGNS = "●■◆▲▼✚"
@@ -139,13 +142,8 @@ def _draw(axes: Axes, chart: Chart) -> None:
     """Variants from top to bottom."""
     for place, (variant, line) in enumerate(chart.lines.items()):
         if isinstance(line, str):
-            words: dict[str, Any] = {
-                "transform": axes.get_yaxis_transform(),
-                "va": "center",
-                "color": "0.5",
-                "fontsize": 7.5,
-            }
-            axes.text(0.02, place, line, **words)
+            across = axes.get_yaxis_transform()
+            axes.text(0.02, place, line, transform=across, va="center", color="0.5", fontsize=7.5)
             continue
         colour = COLOURS[0] if line.leads else "0.3"
         shape, face = (ALONE, "white") if line.group is None else (SHAPES[line.group % len(SHAPES)], colour)
@@ -157,5 +155,5 @@ def _draw(axes: Axes, chart: Chart) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=9)
+    axes.set_title(fill(chart.title, TITLE), loc="left", fontweight="bold", fontsize=9)
     axes.set_xlabel(f"{chart.better}\n{chart.warning or ' '}", fontsize=8)  # always two lines, so that axes align
