@@ -129,7 +129,7 @@ def test_after_a_change_it_checks_all_and_then_again_nothing(
         (lambda root: (root / "datasets" / "digits").mkdir(), "has the name of a built-in data set"),
         (
             a_flow_to_be_refined,
-            "flow: evaluation.proposal: found refined for a posterior that is a Posterior, allowed: laplace",
+            "params.yaml: evaluation.proposal: found refined for a q\\(z\\|x\\) that is no Gaussian with a diagonal",
         ),
     ],
 )

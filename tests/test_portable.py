@@ -116,7 +116,8 @@ NEUTRAL = {
 # What models call that the miniature has not: they move values and compare them, but for the last, which is torch's own
 # AVX2 code like the logarithm of the softmax whose derivative it is.
 OF_OTHER_MODELS = {
-    *("clamp_min", "diagonal_backward", "empty_like", "fill_.Scalar", "flip", "relu", "split_with_sizes"),
+    *("clamp_min", "constant_pad_nd", "diagonal_backward", "empty_like", "fill_.Scalar", "flip", "relu"),
+    "split_with_sizes",
     "_log_softmax_backward_data",
 }
 MAKERS = ("Haswell-noTSX", "EPYC-Milan")

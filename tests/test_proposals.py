@@ -76,5 +76,5 @@ def test_an_image_is_refined_without_a_look_at_those_beside_it() -> None:
 
 
 def test_another_kind_of_posterior_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"evaluation\.proposal: found refined .* MultivariateNormal, allowed: lap"):
+    with pytest.raises(ConfigError, match=r"evaluation\.proposal: found refined .* diagonal covariance, allowed: lap"):
         refined(LinearGaussian(), torch.zeros(1, 5, dtype=torch.float64), noise(1))

@@ -1,6 +1,7 @@
 """A mapping to a block of params.yaml; whatever is wrong with it ends in one line that names the key."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import TypeVar
@@ -55,11 +56,12 @@ def parse(block: type[B], value: object, where: str = "", besides: Iterable[str]
             text = f"{found}, allowed: {_TYPES[error['type']]}"
         elif error["type"] in ("too_short", "too_long"):
             end, length = ("least", "min_length") if error["type"] == "too_short" else ("most", "max_length")
-            text = f"found {error['ctx']['actual_length']}, allowed: at {end} {error['ctx'][length]}"
+            text = f"found {error['ctx']['actual_length']} entries, allowed: at {end} {error['ctx'][length]}"
         elif error["type"] == "missing":
             text = "missing, it has no default"
         elif error["type"] == "literal_error":
-            text = f"{found}, {allowed(str(error['input']), error['ctx']['expected'].replace(' or ', ', '))}"
+            names = re.findall("'(.*?)'", error["ctx"]["expected"])
+            text = f"{found}, {allowed(str(error['input']), names)}"
         elif error["type"] == "value_error":
             text = f"{found}, {message}"
             if not message.startswith("allowed: "):  # a check across keys names its own
@@ -81,9 +83,9 @@ def _fields(block: type[Block], location: Iterable[int | str]) -> list[str]:
     return list(block.model_fields)
 
 
-def allowed(found: str, names: Iterable[str] | str, unlisted: Iterable[str] = ()) -> str:
+def allowed(found: str, names: Iterable[object], unlisted: Iterable[str] = ()) -> str:
     """The allowed names, and the nearest to `found` of them and of those `unlisted` where one is near."""
-    known = [name.strip().strip("'") for name in (names.split(",") if isinstance(names, str) else map(str, names))]
+    known = list(map(str, names))
     near = difflib.get_close_matches(found, [*known, *unlisted], n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"allowed: {', '.join(known)}{hint}"

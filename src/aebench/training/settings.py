@@ -42,6 +42,7 @@ def read_params(path: Path, folders: Iterable[Path] = ()) -> Params:
             if misfit := params.models[variant].misfit(params.run(variant).network):
                 raise ConfigError(f"models.{variant}.{misfit}")
             _check_batch(params, variant)
+            _check_warmup(params, variant)
         for dataset in params.datasets:
             _check_with_data(params, dataset, named[dataset])
     except ConfigError as error:
@@ -150,6 +151,15 @@ def _check_batch(params: Params, variant: str) -> None:
     if found < smallest:
         why = f"while {variant} compares the codes of a batch"
         raise ConfigError(f"training.batch_size: found {found} {why}, allowed: at least {smallest}")
+
+
+def _check_warmup(params: Params, variant: str) -> None:
+    """Refuse a weight of the KL divergence that would never come to β."""
+    model, epochs = params.models[variant], params.run(variant).training.epochs
+    found = getattr(getattr(model, "objective", model), "beta_warmup_epochs", 0)
+    if found > epochs:
+        where = f"models.{variant}.beta_warmup_epochs"
+        raise ConfigError(f"{where}: found {found}, allowed: at most training.epochs, which are {epochs}")
 
 
 def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:

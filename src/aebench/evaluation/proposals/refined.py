@@ -34,8 +34,8 @@ def require_diagonal_gaussian(q: Posterior) -> Independent[Normal]:
     if is_diagonal_gaussian(q):
         return q
     raise ConfigError(
-        f"evaluation.proposal: found refined for a posterior that is a {type(q).__name__}, "
-        "allowed: laplace, amortised, or variants whose posterior is a diagonal Gaussian"
+        "evaluation.proposal: found refined for a q(z|x) that is no Gaussian with a diagonal covariance, "
+        "allowed: laplace, or amortised"
     )
 
 

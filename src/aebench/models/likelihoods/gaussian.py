@@ -4,7 +4,6 @@ The density reaches beyond [0, 1].
 """
 
 import math
-import sys
 from typing import Annotated, Literal, final
 
 import torch
@@ -16,14 +15,16 @@ from aebench.models.likelihoods import Likelihood, PixelDistribution, positive, 
 
 # Where a σ that is learned begins.
 FIRST_SIGMA = 0.25
+# What may be given. The smallest is a fortieth of the step between two of 256 levels of grey.
+SMALLEST_SIGMA, LARGEST_SIGMA = 1e-4, 10_000
 
 
 def _sigma(value: object) -> object:
     if value == "learned":
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
-        return max(value, sys.float_info.min)  # smaller numbers are 0 to a worker; either makes training diverge
-    raise ValueError("allowed: learned, or a number greater than 0")
+    if isinstance(value, int | float) and not isinstance(value, bool) and SMALLEST_SIGMA <= value <= LARGEST_SIGMA:
+        return value
+    raise ValueError(f"allowed: learned, or a number from {SMALLEST_SIGMA} to {LARGEST_SIGMA}")
 
 
 class Config(LikelihoodConfig):
