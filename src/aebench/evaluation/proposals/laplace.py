@@ -20,10 +20,9 @@ from aebench.errors import Diverged
 from aebench.models.generative import GenerativeModel, Prior
 from aebench.models.latents import EqualMixture
 
-# Gauss–Newton steps. After one that does not gain, the next from the same point is shorter.
-STEPS = 1
-# Those with a curvature that stays what it is, which cost a third.
-ROUGH_STEPS = 4
+# Gauss–Newton steps with the curvature at the start, in whose place a curvature of each point's own would cost three
+# times as much and lead no further; fewer for a rough fit. After a step that does not gain, the next is shorter.
+STEPS, ROUGH_STEPS = 8, 3
 SHORTER, LONGER = 0.3, 2.0
 # How far from the mode, in standard deviations, the posterior's width is looked at, and how much it may differ.
 DISTANCE = 2.0
@@ -106,28 +105,19 @@ class _Fit:
 
     def climb(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The proposal's mean `[B, L]` and factor `[B, L, L]`, the inverse of the curvature, log evidence `[B]`."""
-        if self.known is not None:
-            best = self._climbed(self._start(start, self.known), ROUGH_STEPS, self.known)
-            factor = best.scale_tril()
-            return best.z, (WIDENED * factor).to(start), best.covariance, best.log_evidence(factor)
-        best = self._climbed(self._start(start), STEPS)
-        best = self._climbed(best, ROUGH_STEPS, best.covariance, (best.z == start).all(-1))
-        best = self._point(best.z)
+        rough = self.known is not None
+        best = self._climbed(self._start(start), ROUGH_STEPS if rough else STEPS)
+        if not rough:
+            best = self._point(best.z)
         factor = best.scale_tril()
-        return *self._matched(best, factor.to(start)), best.covariance, best.log_evidence(factor)
+        mean, scale_tril = (best.z, WIDENED * factor.to(start)) if rough else self._matched(best, factor.to(start))
+        return mean, scale_tril, best.covariance, best.log_evidence(factor)
 
-    def _climbed(
-        self, best: "_Point", steps: int, covariance: Tensor | None = None, failed: Tensor | None = None
-    ) -> "_Point":
-        """The best point on the way, along which the curvature is that of each point, or the one that is given.
-
-        `failed`: `[B]`, whether a whole step from here is known not to gain.
-        """
+    def _climbed(self, best: "_Point", steps: int) -> "_Point":
+        """The best point on the way, along which the curvature stays what it is."""
         length = torch.ones_like(best.log_joint)
-        if failed is not None:
-            length = torch.where(failed, SHORTER, length)
         for _ in range(steps):
-            tried = self._point((best.z + length[:, None] * best.step).to(best.z), covariance)
+            tried = self._point((best.z + length[:, None] * best.step).to(best.z), best.covariance)
             gained = tried.log_joint > best.log_joint
             length = torch.where(gained, (LONGER * length).clamp(max=1), SHORTER * length)
             best = _Point(*(torch.where(_like(gained, new), new, old) for new, old in zip(tried, best, strict=True)))
@@ -151,13 +141,13 @@ class _Fit:
         log_px: Tensor = self.model.likelihood(z, self.y).log_prob(self.x)
         return log_px + self.prior.log_prob(z)
 
-    def _start(self, z: Tensor, covariance: Tensor | None = None) -> "_Point":
+    def _start(self, z: Tensor) -> "_Point":
         """The point where the steps begin.
 
         Raises:
             Diverged: it is not finite.
         """
-        point = self._point(z, covariance)
+        point = self._point(z, self.known)
         if not bool(point.log_joint.isfinite().all()):
             raise Diverged("proposal: the decoder's derivative is not finite: the run has diverged")
         return point
