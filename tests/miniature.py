@@ -67,6 +67,7 @@ MORE: dict[str, dict[str, Any]] = {
         "network": {"architecture": "conv", "channels": [4, 8], "hidden": [16]},
         "training": {"optimizer": "adamw", "weight_decay": 0.1},
     },
+    "cvae_concat": {"kind": "cvae", "conditioning": "concat"},
     "miniature_gated": {
         "kind": "cvae",
         "conditioning": "concat",

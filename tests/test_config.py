@@ -147,6 +147,14 @@ BAD: list[tuple[Edit, str]] = [
         put("models.vae", {"kind": "vae", "objective": "iwae", "beta_warmup_epochs": 3}),
         "models.vae.beta_warmup_epochs: found 3 with objective iwae, allowed: 0",
     ),
+    (
+        put("models.vae.beta_warmup_epochs", 11),
+        "models.vae.beta_warmup_epochs: found 11, allowed: at most training.epochs, which are 10$",
+    ),
+    (
+        put("models.cvae", {"kind": "cvae", "beta_warmup_epochs": 11, "training": {"epochs": 9}}),
+        "models.cvae.beta_warmup_epochs: found 11, allowed: at most training.epochs, which are 9$",
+    ),
     (put("datasets", ["fashon_mnist"]), r"datasets\[0\]: found 'fashon_mnist', .*did you mean fashion_mnist\?"),
     (put("datasets", "digits"), "datasets: found 'digits', allowed: a list"),
     (put("datasets", []), "datasets: found .*, allowed: .*at least 1"),
@@ -250,8 +258,8 @@ BAD: list[tuple[Edit, str]] = [
         "gives probabilities to 256 grey values, allowed: bernoulli$",
     ),
     (
-        put("models.vae", {"kind": "vae", "likelihood": "gaussian", "sigma": 0}),
-        "models.vae.sigma: found 0, allowed: learned, or a number greater than 0",
+        put("models.vae", {"kind": "vae", "likelihood": "gaussian", "sigma": 1e-5}),
+        "models.vae.sigma: found 1e-05, allowed: learned, or a number from 0.0001 to 10000$",
     ),
     (put("models.cvae.conditioning", "conct"), r"models.cvae.conditioning: found 'conct', .*did you mean concat\?"),
     (
@@ -306,12 +314,12 @@ BAD: list[tuple[Edit, str]] = [
     (put("execution.workers", {"n": 2}), "execution.workers: found {'n': 2}, allowed: auto, or a whole number"),
     (
         put("models.vae", {"kind": "vae", "likelihood": "gaussian", "sigma": {}}),
-        "models.vae.sigma: found {}, allowed: learned, or a number greater than 0",
+        "models.vae.sigma: found {}, allowed: learned, or a number from ",
     ),
     (put("data", None), "data: found None, allowed: a mapping"),
     (put("evaluation", "all"), "evaluation: found 'all', allowed: a mapping"),
-    (put("models", {}), "models: found 0, allowed: at least 1"),
-    (put("seeds", []), "seeds: found 0, allowed: at least 1"),
+    (put("models", {}), "models: found 0 entries, allowed: at least 1"),
+    (put("seeds", []), "seeds: found 0 entries, allowed: at least 1"),
     (put("datasets", ["digits_vs_"]), r"datasets\[0\]: found 'digits_vs_', of which nothing is no data set"),
     *(
         (
@@ -525,7 +533,9 @@ def refinable(edited: Callable[[Edit], Path], **block: object) -> None:
 def test_what_cannot_be_refined_is_refused_whatever_its_network(
     edited: Callable[[Edit], Path], posterior: dict[str, object], network: dict[str, object]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"^vae: evaluation.proposal: found refined for a posterior that is a "):
+    with pytest.raises(
+        ConfigError, match=r"^params.yaml: evaluation.proposal: found refined for a .*amortised; it is that of vae$"
+    ):
         refinable(edited, **posterior, network=network)
 
 
