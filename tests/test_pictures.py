@@ -1,9 +1,9 @@
 """The arrays behind the report's pictures."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -225,6 +225,19 @@ def test_codes_that_are_all_the_same_are_in_the_middle_of_their_map() -> None:
     cell: Any = Collapsed("vae", {})
     (found,) = latent_maps([cell], ["a", "b", "c"])["maps"].values()
     assert {tuple(point) for points in found.values() for point in points} == {(500, 500)}
+
+
+def test_a_long_title_is_whole(drawn: list[Figure]) -> None:
+    (panel,) = overview.charts([cast("Any", FakeCell("vae_vampprior", {"active_units": of(1)}))], {})
+    panel = replace(panel, title="log p̂(x), discretised_logistic [nats]")
+    overview.draw(panel)
+    overview.draw_all([panel] * 3)
+    for figure in drawn:
+        figure.canvas.draw()
+        titles = [text for text in figure.findobj(Text) if "logistic" in text.get_text()]
+        assert titles
+        assert all(" ".join(text.get_text().split()) == panel.title for text in titles)
+        assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in titles)
 
 
 @pytest.mark.filterwarnings("error")

@@ -16,7 +16,7 @@ from aebench.reporting.results import Cell
 
 COLUMNS = 3
 # So many letters of a title stand in one line.
-TITLE = 34
+TITLE = 27
 # By groups of variants that are compared with each other; and of what is compared with nothing.
 SHAPES, ALONE = "osD^vP", "o"
 SIGNS = "●■◆▲▼✚"
