@@ -52,6 +52,8 @@ def small(project: Checkout, table: str, *variants: str) -> None:
         for setting in ("pseudo_inputs", "exemplars", "exemplars_a_step"):
             if setting in model:
                 model[setting] = SMALL[setting]
+        if "beta_warmup_epochs" in model:
+            model["beta_warmup_epochs"] = 2
         if "hidden_of_levels" in model:
             model["hidden_of_levels"] = [12]
     with file.open("w") as stream:
