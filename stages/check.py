@@ -10,11 +10,16 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import _stage
 
+from aebench.errors import ConfigError
 from aebench.fingerprint import code_hash, digest, source_files
 from aebench.numerics import has_avx2
+
+if TYPE_CHECKING:
+    from aebench.config import Params
 
 LAYOUT = _stage.LAYOUT
 
@@ -27,17 +32,12 @@ def check() -> None:
         return
     code_hash(code, LAYOUT.root)  # a file that is not valid Python is named here, before it is imported
     params = _stage.params()
-    from aebench.devices import available
-    from aebench.evaluation.metrics import chosen
     from aebench.pruning import prune
 
-    available(params.device)
-    # Here and not where params.yaml is read, which every stage does: none but `evaluate` depends on the metrics' code.
-    chosen(params.evaluation.extra)
-    if params.evaluation.proposal == "refined":  # else nothing of the evaluation need be loaded
-        from aebench.evaluation.preflight import require_refinable
-
-        require_refinable(params)
+    try:
+        _check_with_machine_and_metrics(params)
+    except ConfigError as error:
+        raise ConfigError(f"{LAYOUT.params.name}: {error}") from None
     differs = params.numerics == "portable" and not has_avx2()
     if differs:
         print(
@@ -52,6 +52,19 @@ def check() -> None:
     _stage.write(LAYOUT.checked, "params.yaml is in order.\n")
     # Whether there is still a GPU has to be looked up each time, and what differs has to be said each time.
     _stage.write(LAYOUT.seen, "" if params.device != "cpu" or differs else read + _written())
+
+
+def _check_with_machine_and_metrics(params: "Params") -> None:
+    """What is not looked at where params.yaml is read, which every stage does: few of them depend on this code."""
+    from aebench.devices import available
+    from aebench.evaluation.metrics import chosen
+
+    available(params.device)
+    chosen(params.evaluation.extra)
+    if params.evaluation.proposal == "refined":  # else nothing of the evaluation need be loaded
+        from aebench.evaluation.preflight import require_refinable
+
+        require_refinable(params)
 
 
 def _read(code: Iterable[Path]) -> str:

@@ -124,7 +124,7 @@ def test_after_a_change_it_checks_all_and_then_again_nothing(
         (appended("params.yaml", "more: 1\n"), "params.yaml: more: unknown key, allowed: "),
         (
             lambda root: (root / "params.yaml").write_text(RESULTS.replace("masking", "masking\n  extra: [gapz]")),
-            r"evaluation\.extra\[0\]: found 'gapz', allowed: .* \(did you mean gaps\?\)",
+            r"params.yaml: evaluation\.extra\[0\]: found 'gapz', allowed: .* \(did you mean gaps\?\)",
         ),
         (lambda root: (root / "datasets" / "digits").mkdir(), "has the name of a built-in data set"),
         (

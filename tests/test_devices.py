@@ -35,7 +35,7 @@ def test_the_check_stops_before_any_stage_that_would_need_a_gpu(tmp_path: Path) 
         [sys.executable, "stages/check.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: device: found cuda, but torch")
+    assert done.stderr.startswith("error: params.yaml: device: found cuda, but torch")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / ".aebench").exists()
 

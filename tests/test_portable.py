@@ -123,6 +123,7 @@ OF_OTHER_MODELS = {
 MAKERS = ("Haswell-noTSX", "EPYC-Milan")
 OTHER = MAKERS["AuthenticAMD" not in Path("/proc/cpuinfo").read_text()]  # not this CPU's maker
 QEMU = shutil.which("qemu-x86_64")
+COMPILER = shutil.which("cc")
 
 
 def drawn(*shape: int, key: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -380,10 +381,11 @@ class Miniature:
         self.calls: dict[str, list[list[str]]] = json.loads(of_pipeline.read_text()) if of_pipeline.exists() else {}
 
 
-def miniature(folder: Path, *arguments: str, cpu: str | None = None) -> Miniature:
-    """Run it, in a folder of its own, on this CPU or an emulated one."""
+def miniature(folder: Path, *arguments: str, cpu: str | None = None, preloaded: Path | None = None) -> Miniature:
+    """Run it, in a folder of its own, on this CPU or an emulated one; with functions from a library of its own."""
     command = [sys.executable, "tests/miniature.py", str(folder), *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment |= {"LD_PRELOAD": str(preloaded)} if preloaded else {}
     if cpu:
         # The interpreter itself, since what it starts would not be emulated, and with it the environment's packages.
         packages = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
@@ -458,6 +460,22 @@ def test_each_replaced_operator_would_be_found_if_it_were_not(emulated: Callable
     """torch's own kernels give other bits on an Intel CPU than on an AMD one."""
     intel, amd = (emulated(cpu, "own") for cpu in MAKERS)
     assert differing(intel.trial, amd.trial) == set(REPLACED)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+def test_five_functions_of_the_c_library_decide_results(here: Miniature, tmp_path: Path) -> None:
+    """All others may give another last bit: only operators that no result has called give something else."""
+    library = tmp_path / "nudged.so"
+    flags = ("-O2", "-fno-builtin", "-shared", "-fPIC", "-ldl")
+    subprocess.run([str(COMPILER), "tests/nudged_libm.c", "-o", str(library), *flags], cwd=ROOT, check=True)
+    there = miniature(tmp_path / "nudged", preloaded=library)
+    of_the_library = {f"{name}{form}" for name in ("tan", "asin", "acos", "atan") for form in ("", "_", ".out")}
+    assert differing(here.trial, there.trial) == of_the_library
+    assert not differing(here.calls, there.calls)
+    assert not not_compared(here.calls, there.calls)
+    assert here.files.keys() == there.files.keys()
+    assert not [name for name, content in here.files.items() if content != there.files[name]]
 
 
 Calls = Mapping[str, Sequence[Sequence[str]]]

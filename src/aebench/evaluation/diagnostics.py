@@ -29,7 +29,8 @@ def pareto_k(log_weights: Tensor) -> float:
     """The shape k̂ of a generalised Pareto distribution fitted to the largest of K weights (Vehtari et al. 2024).
 
     It comes from log w `[K]`, K at least `FEWEST_SAMPLES`. −∞ where the largest are all equal, which leaves no tail;
-    ∞ where they are too unequal for a fit.
+    ∞ where they are too unequal for a fit. It is rounded far below its own error: the fit calls log1p, whose last bits
+    another version of the C library may give otherwise.
     """
     from arviz_stats.base.array import array_stats
 
@@ -41,7 +42,7 @@ def pareto_k(log_weights: Tensor) -> float:
         return math.inf
     with np.errstate(all="ignore"):
         khat = array_stats.pareto_khat(np.exp(log_ratios), chain_axis=None, r_eff=1.0, tail="right")
-    return float(khat) if math.isfinite(khat) else math.inf
+    return round(float(khat), 6) if math.isfinite(khat) else math.inf
 
 
 def pareto_k_limit(samples: int) -> float:

@@ -30,4 +30,4 @@ def require_refinable(params: Params) -> None:
                 try:
                     require_diagonal_gaussian(Marginal(model).amortised(torch.zeros(1, _IMAGES.pixels)).q)
                 except ConfigError as error:
-                    raise ConfigError(f"params.yaml: {error}; it is that of {variant}") from None
+                    raise ConfigError(f"{error}; it is that of {variant}") from None
