@@ -533,9 +533,7 @@ def refinable(edited: Callable[[Edit], Path], **block: object) -> None:
 def test_what_cannot_be_refined_is_refused_whatever_its_network(
     edited: Callable[[Edit], Path], posterior: dict[str, object], network: dict[str, object]
 ) -> None:
-    with pytest.raises(
-        ConfigError, match=r"^evaluation.proposal: found refined for a .*amortised; it is that of vae$"
-    ):
+    with pytest.raises(ConfigError, match=r"^evaluation.proposal: found refined for a .*amortised; it is that of vae$"):
         refinable(edited, **posterior, network=network)
 
 
