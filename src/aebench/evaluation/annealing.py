@@ -265,6 +265,6 @@ def _annealable(q: Posterior) -> Distribution:
 
 def _of_images(q: Distribution, first: int, last: int, each: int) -> Distribution:
     """The rows of some images, of which each has so many."""
-    found = rows(q, slice(first * each, last * each))
-    assert isinstance(found, Distribution)
-    return found
+    of_images = rows(q, slice(first * each, last * each))
+    assert isinstance(of_images, Distribution)
+    return of_images

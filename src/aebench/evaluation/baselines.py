@@ -171,7 +171,7 @@ def npz(measured: Mapping[str, PerImage]) -> bytes:
     return archive(
         {
             f"{name.split(':')[0]}/{metric}": values
-            for name, found in measured.items()
-            for metric, values in found.items()
+            for name, per_image in measured.items()
+            for metric, values in per_image.items()
         }
     )

@@ -40,8 +40,8 @@ def bound_gaps(model: GenerativeModel, config: Evaluation, seed: int) -> Tensor:
         proposal = propose(
             config.proposal, marginal, x, seed=seed, first=first, purpose="refinement, simulated images"
         ).marginal
-        found = marginal.estimate(x, budget, noise, proposal=proposal, independent_labels=True, for_rate=False)
-        lower = found.marginal.log_weights
+        estimate = marginal.estimate(x, budget, noise, proposal=proposal, independent_labels=True, for_rate=False)
+        lower = estimate.marginal.log_weights
         upper = torch.cat([marginal.log_weight(x, z, y, proposal, budget)[None], lower[1:]])
         gaps.append(importance_weighted_bound(upper) - importance_weighted_bound(lower))
     return torch.cat(gaps)

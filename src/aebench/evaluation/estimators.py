@@ -78,7 +78,7 @@ def draws(
         samples: K.
         generator: draws them.
     """
-    found = x.new_empty(1 + len(priors), samples, len(x), dtype=torch.float64)
+    log_probs = x.new_empty(1 + len(priors), samples, len(x), dtype=torch.float64)
     with drawing_from(generator):
         for start in range(0, samples, BLOCK):
             used = min(BLOCK, samples - start)
@@ -86,8 +86,8 @@ def draws(
             z, log_q = rsample_and_log_prob(q, (drawn,), scored=used)
             log_px = torch.cat([likelihood(part).log_prob(x) for part in z.split(chunk_size(x))])
             block = slice(start, start + used)
-            found[0, block] = log_px[:used]
-            for values, prior in zip(found[1:], priors, strict=True):
+            log_probs[0, block] = log_px[:used]
+            for values, prior in zip(log_probs[1:], priors, strict=True):
                 values[block] = prior.log_prob(z[:used]) - log_q
-    log_px, *log_ratios = found.cpu()
+    log_px, *log_ratios = log_probs.cpu()
     return [Draws(log_px, log_px + log_ratio) for log_ratio in log_ratios]

@@ -176,7 +176,7 @@ def measure(context: Context) -> tuple[Measured, dict[str, str]]:
         Diverged: the run has.
         TypeError: a family does not measure the metrics that it declares.
     """
-    found, reasons = Measured(), dict[str, str]()
+    total, reasons = Measured(), dict[str, str]()
     for family in chosen(context.config.extra):
         missing = family.not_defined(context)
         reasons |= missing
@@ -192,8 +192,8 @@ def measure(context: Context) -> tuple[Measured, dict[str, str]]:
                 raise TypeError(
                     f"metrics/{family.name}.py measures {what} {sorted(names)}, and declares {sorted(declared)}"
                 )
-        found.add(measured)
-    return found, reasons
+        total.add(measured)
+    return total, reasons
 
 
 def numbers(measured: Measured) -> dict[str, float]:
@@ -202,10 +202,10 @@ def numbers(measured: Measured) -> dict[str, float]:
     Raises:
         Diverged: one is not finite.
     """
-    found = dict(measured.of_run)
+    figures = dict(measured.of_run)
     for name, values in measured.per_image.items():
-        found[name] = float(np.median(values) if metrics()[name].average == "median" else values.mean())
-    for name, value in found.items():
+        figures[name] = float(np.median(values) if metrics()[name].average == "median" else values.mean())
+    for name, value in figures.items():
         if not np.isfinite(value):
             raise Diverged(f"{name} is {value}: {DIVERGED}")
-    return found
+    return figures

@@ -43,7 +43,7 @@ def gaps(model: GenerativeModel, x: Tensor, seed: int, first: int = 0) -> tuple[
     classes = marginal.classes
     noise = generator(seed, "gaps: log-likelihood", first)
     laplace = propose("laplace", marginal, x, seed=seed).marginal
-    found = marginal.estimate(x, IMPORTANCE_SAMPLES, noise, proposal=laplace, for_rate=False)
+    estimate = marginal.estimate(x, IMPORTANCE_SAMPLES, noise, proposal=laplace, for_rate=False)
     of_steps = [
         generator(seed, "gaps: steps", first + image, label) for image in range(len(x)) for label in range(classes or 1)
     ]
@@ -53,4 +53,4 @@ def gaps(model: GenerativeModel, x: Tensor, seed: int, first: int = 0) -> tuple[
         marginal.elbo(x, Budget(pilot, ELBO_SAMPLES), generator(seed, "gaps: ELBO", first), proposal)
         for proposal, pilot in ((best, PILOT_OF_BEST), (marginal.amortised(x), PILOT))
     )
-    return found.marginal.iw_log_likelihood - of_best, of_best - of_encoder
+    return estimate.marginal.iw_log_likelihood - of_best, of_best - of_encoder

@@ -75,12 +75,12 @@ def likelihoods(
             )
             for part, proposal in zip(parts, proposals, strict=True)
         ]
-        for found in estimates:
-            values["iw_log_likelihood_nats"].append(found.marginal.iw_log_likelihood)
-            if found.given_label is not None:
-                values["iw_log_likelihood_given_label_nats"].append(found.given_label.iw_log_likelihood)
-            _health(values, found.marginal)
-        curve += k_curve(torch.cat([found.marginal.log_weights for found in estimates], dim=1))
+        for estimate in estimates:
+            values["iw_log_likelihood_nats"].append(estimate.marginal.iw_log_likelihood)
+            if estimate.given_label is not None:
+                values["iw_log_likelihood_given_label_nats"].append(estimate.given_label.iw_log_likelihood)
+            _health(values, estimate.marginal)
+        curve += k_curve(torch.cat([estimate.marginal.log_weights for estimate in estimates], dim=1))
         if amortised:
             of_encoder = [(part, proposal.marginal) for part, proposal in zip(parts, proposals, strict=True)]
         else:
@@ -88,12 +88,12 @@ def likelihoods(
             of_encoder = [(part, encoder := marginal.amortised(part.x))]
             noise = generator(seed, "ELBO", part.first)
             estimates = [marginal.estimate(part.x, of_elbo, noise, proposal=encoder, label=part.label(model))]
-        for (part, encoder), found in zip(of_encoder, estimates, strict=True):
-            distortion, rate = found.marginal.distortion, marginal.rate(encoder, found)
+        for (part, encoder), estimate in zip(of_encoder, estimates, strict=True):
+            distortion, rate = estimate.marginal.distortion, marginal.rate(encoder, estimate)
             elbo = {"distortion_nats": distortion, "rate_nats": rate, "elbo_nats": -distortion - rate}
-            if (label := part.label(model)) is not None and found.given_label is not None:
-                rate_given_label = marginal.rate_given_label(encoder, found, label)
-                elbo["elbo_given_label_nats"] = -found.given_label.distortion - rate_given_label
+            if (label := part.label(model)) is not None and estimate.given_label is not None:
+                rate_given_label = marginal.rate_given_label(encoder, estimate, label)
+                elbo["elbo_given_label_nats"] = -estimate.given_label.distortion - rate_given_label
             for name, column in elbo.items():
                 values[name].append(column[: len(group)])
         report(int(group[-1]) + 1, len(test), f"log-likelihood, K = {samples}")
@@ -176,8 +176,8 @@ def _proposals(
     if kind == "amortised" or len(parts[0].x) > 1:
         return [of(part) for part in parts]
     together = _Part(parts[0].first, torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
-    found = of(_padded(together, size))
-    return [Proposals(*(proposal.of(image) for proposal in found)) for image in range(len(parts))]
+    proposals = of(_padded(together, size))
+    return [Proposals(*(proposal.of(image) for proposal in proposals)) for image in range(len(parts))]
 
 
 def outside_log_likelihood(
@@ -189,12 +189,12 @@ def outside_log_likelihood(
         Diverged: the decoder's derivative is not finite at one of them.
     """
     samples = config.importance_samples
-    found = _without_labels(
+    estimates = _without_labels(
         *(Marginal(model), outside, torch.arange(len(outside)), config.proposal, samples, seed, "outside samples"),
         lambda done: report(done, len(outside), f"log-likelihood of outside images, K = {samples}"),
     )
     try:
-        return torch.cat([draws.iw_log_likelihood for draws in found])
+        return torch.cat([draws.iw_log_likelihood for draws in estimates])
     except Diverged as error:
         raise Diverged(f"an outside image: {error}") from None
 
@@ -244,10 +244,10 @@ def expost_likelihoods(
     marginal, samples = Marginal(expost), config.expost.importance_samples
     chosen = torch.randperm(len(splits.test), generator=generator("ex-post images"))[: config.expost.images]
     values: dict[str, list[Tensor]] = defaultdict(list)
-    for found in _without_labels(
+    for draws in _without_labels(
         *(marginal, splits.test, chosen.sort().values, "laplace", samples, seed, "ex-post samples"),
         lambda done: report(done, len(chosen), f"ex-post log-likelihood, K = {samples}"),
     ):
-        values["expost_log_likelihood_nats"].append(found.iw_log_likelihood)
-        _health(values, found, "expost_")
+        values["expost_log_likelihood_nats"].append(draws.iw_log_likelihood)
+        _health(values, draws, "expost_")
     return {name: torch.cat(column).numpy() for name, column in values.items()}, expost.log_sigma.exp().item()

@@ -147,9 +147,9 @@ class Marginal:
         if not self.classes:
             q, priors = proposal.given(), [self.prior(), *([] if label is None else [self.prior(label)])]
             of_class = self._priors_of_classes(q, len(x)) if for_rate else []
-            found = draws(q, [*priors, *of_class], self.model.likelihood, x, samples, generator)
-            ratios = torch.stack([each.log_ratio for each in found[len(priors) :]], dim=1) if of_class else None
-            return Estimate(found[0], None if label is None else found[1], log_ratio_of_class=ratios)
+            of_priors = draws(q, [*priors, *of_class], self.model.likelihood, x, samples, generator)
+            ratios = torch.stack([each.log_ratio for each in of_priors[len(priors) :]], dim=1) if of_class else None
+            return Estimate(of_priors[0], None if label is None else of_priors[1], log_ratio_of_class=ratios)
 
         log_q_y = self.log_q_y(proposal, x, pilot)
         drawn = draw_labels if independent_labels else _systematic
@@ -194,43 +194,43 @@ class Marginal:
         self, proposal: BatchedProposal, y: Tensor, x: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """log p(x|z, y) and log p(z|y)/q(z|x, y), float64 `[K, B]`, of one z ~ q(z|x, y) for each label `[K, B]`."""
-        found, chunk = x.new_empty(2, *y.shape, dtype=torch.float64), chunk_size(x)
+        values, chunk = x.new_empty(2, *y.shape, dtype=torch.float64), chunk_size(x)
         with drawing_from(generator):
             for start in range(0, len(y), BLOCK):
                 block = slice(start, start + BLOCK)
                 labels, q = y[block], proposal.given(y[block])
                 z, log_q = rsample_and_log_prob(q)
                 parts = zip(z.split(chunk), labels.split(chunk), strict=True)
-                found[0, block] = torch.cat([self.model.likelihood(*part).log_prob(x) for part in parts])
-                found[1, block] = self.prior(labels).log_prob(z) - log_q
-        log_px, log_ratio = found.cpu()
+                values[0, block] = torch.cat([self.model.likelihood(*part).log_prob(x) for part in parts])
+                values[1, block] = self.prior(labels).log_prob(z) - log_q
+        log_px, log_ratio = values.cpu()
         return log_px, log_ratio
 
     @torch.no_grad()
-    def rate(self, proposal: BatchedProposal, found: Estimate) -> Tensor:
+    def rate(self, proposal: BatchedProposal, estimate: Estimate) -> Tensor:
         """KL(q‖p) in nats, `[B]`; the ELBO is −distortion − rate (Kingma & Welling 2014, eq. 3).
 
-        In closed form where there is one, else from the samples of `found`, which are those of `proposal`. Where a
+        In closed form where there is one, else from the samples of `estimate`, which are those of `proposal`. Where a
         label enters the model it is of the joint: E_q(y|x)[KL(q(z|x, y) ‖ p(z|y)) + log q(y|x) − log p(y)] where labels
         are drawn from q(y|x), and under the best q(y|x) where the label moves the prior alone.
         """
-        if found.log_q_y is None:
-            of_class = found.log_ratio_of_class
-            ratio = found.marginal.log_ratio if of_class is None else of_class
+        if estimate.log_q_y is None:
+            of_class = estimate.log_ratio_of_class
+            ratio = estimate.marginal.log_ratio if of_class is None else of_class
             result = rate(self.model, proposal.given(), lambda: ratio, prior=self._own_prior)
         else:
-            log_q_y = found.log_q_y.to(self.model.log_class_shares.device)
+            log_q_y = estimate.log_q_y.to(self.model.log_class_shares.device)
             labels = torch.arange(self.classes, device=log_q_y.device)[:, None].expand(-1, len(log_q_y))
             closed_form = partial(_divergence_with_drawn_labels, log_q_y=log_q_y.T, log_p_y=self.model.log_class_shares)
             q, prior = proposal.given(labels), self.prior(labels)
-            result = divergence(q, prior, lambda: found.marginal.log_ratio, closed_form)
+            result = divergence(q, prior, lambda: estimate.marginal.log_ratio, closed_form)
         return result.double().cpu()
 
     @torch.no_grad()
-    def rate_given_label(self, proposal: BatchedProposal, found: Estimate, label: Tensor) -> Tensor:
-        """KL(q(z|x, y) ‖ p(z|y)) in nats, `[B]`, for the labels `[B]` with which `found` was made."""
-        assert found.given_label is not None
-        log_ratio = found.given_label.log_ratio
+    def rate_given_label(self, proposal: BatchedProposal, estimate: Estimate, label: Tensor) -> Tensor:
+        """KL(q(z|x, y) ‖ p(z|y)) in nats, `[B]`, for the labels `[B]` with which `estimate` was made."""
+        assert estimate.given_label is not None
+        log_ratio = estimate.given_label.log_ratio
         return rate(self.model, proposal.given(label), lambda: log_ratio, label, self.prior(label)).double().cpu()
 
     def elbo(
@@ -238,8 +238,8 @@ class Marginal:
     ) -> Tensor:
         """−distortion − rate of images `[B, D]` under their own q, or under `proposal`, in nats, `[B]`."""
         proposal = proposal or self.amortised(x)
-        found = self.estimate(x, budget, generator, proposal=proposal)
-        return -found.marginal.distortion - self.rate(proposal, found)
+        estimate = self.estimate(x, budget, generator, proposal=proposal)
+        return -estimate.marginal.distortion - self.rate(proposal, estimate)
 
 
 def _completed(

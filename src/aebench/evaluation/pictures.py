@@ -58,7 +58,7 @@ def pictures(
     y = inferred_label(model, x) if isinstance(model, LatentVariableModel) and model.conditional_parts else None
     traversed = np.argsort(-codes.var(axis=0), kind="stable")[:TRAVERSED]
     order = np.argsort(errors, kind="stable")
-    found = {
+    tensors = {
         "originals": x,
         "reconstructions": model.reconstruct(x),
         "corrupted": spoilt.clamp(0, 1),
@@ -68,12 +68,12 @@ def pictures(
     }
     for name, places in (("best", order), ("worst", order[::-1])):
         shown = splits.test.pixels(torch.from_numpy(places[:SAMPLES_PER_ROW].copy()).to(labels.device))
-        found[name] = torch.stack([shown, model.reconstruct(shown)])
+        tensors[name] = torch.stack([shown, model.reconstruct(shown)])
     if isinstance(model, LatentVariableModel):
-        found["samples"] = prior_samples(model, splits.classes, generator(seed, "prior samples"))
+        tensors["samples"] = prior_samples(model, splits.classes, generator(seed, "prior samples"))
     images: dict[str, NDArray[Any]] = {
         name: images.reshape(*images.shape[:-1], *splits.shape).cpu().numpy().astype(np.float32)
-        for name, images in found.items()
+        for name, images in tensors.items()
     }
     return images | {"traversed": traversed}
 

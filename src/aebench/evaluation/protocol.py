@@ -49,7 +49,7 @@ def protocol(
     own_validation: bool,
 ) -> dict[str, Any]:
     """What the numbers of one variant were measured on, and how."""
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "split": "test",
         "images": images,
         "binarization": BINARIZATIONS[binarization],
@@ -64,19 +64,19 @@ def protocol(
         + (", averaged over p(y)" if "posterior" in conditional_parts else ""),
     }
     if own_validation:
-        found["validation"] = "the data set's own split"
+        facts["validation"] = "the data set's own split"
     else:
-        found |= config.data.model_dump(mode="json")
+        facts |= config.data.model_dump(mode="json")
     if isinstance(config.model, PixelLikelihood):
         likelihood = config.model.likelihood
-        found |= {
+        facts |= {
             "likelihood": likelihood.likelihood,
             "likelihood_note": likelihood.note(binarized=binarization != "none"),
             "importance_samples": evaluation.importance_samples,
             "proposal": PROPOSALS[evaluation.proposal],
         }
     if conditional_parts:
-        found["label_of_the_marginal"] = (
+        facts["label_of_the_marginal"] = (
             "drawn from q(y|x), which "
             + (
                 "Laplace's approximation of p(x|y) gives; K counts the samples of all classes"
@@ -86,7 +86,7 @@ def protocol(
             if {"posterior", "likelihood"} & set(conditional_parts)
             else "summed out exactly: the prior is the mixture over p(y)"
         )
-    return found
+    return facts
 
 
 PROPOSALS = {

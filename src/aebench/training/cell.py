@@ -73,7 +73,7 @@ def jobs(
         work[name] = partial(train, seeds, stacked=True, checkpoints=checkpoints(name, *seeds))
     if not local:
         work = {name: partial(_then_discard, job, checkpoints(name)) for name, job in work.items()}
-    return work, ResultCache(store, {name: f"{found}.run" for name, found in keys.items()}, pack_runs, unpack_runs)
+    return work, ResultCache(store, {name: f"{entry}.run" for name, entry in keys.items()}, pack_runs, unpack_runs)
 
 
 def _then_discard(

@@ -113,11 +113,11 @@ def _check_names(params: Params) -> None:
 
 def _facts(params: Params, datasets: Mapping[str, DatasetFacts]) -> dict[str, DatasetFacts]:
     """What is known of the data sets that are named; one that is not there is refused."""
-    found = {}
+    named = {}
     for position, name in enumerate(params.datasets):
         where = f"datasets[{position}]: found {show(name)}"
         try:
-            found[name] = facts_of(name, datasets)
+            named[name] = facts_of(name, datasets)
         except KeyError as unknown:
             part = str(unknown.args[0])
             of_two = f", of which {part or 'nothing'} is no data set" if part != name else ""
@@ -125,7 +125,7 @@ def _facts(params: Params, datasets: Mapping[str, DatasetFacts]) -> dict[str, Da
             raise ConfigError(f"{where}{of_two}, {allowed(part, listed, datasets)}{_BESIDES}") from None
         except DataError as error:
             raise ConfigError(f"{where}, {error}") from None
-    return found
+    return named
 
 
 def _check_validation(params: Params, variant: str) -> None:
@@ -146,20 +146,20 @@ def _check_validation(params: Params, variant: str) -> None:
 
 def _check_batch(params: Params, variant: str) -> None:
     """Refuse batches in which a term of the loss would be 0 whatever the model."""
-    model, found = params.models[variant], params.run(variant).training.batch_size
+    model, batch_size = params.models[variant], params.run(variant).training.batch_size
     smallest = max(model.SMALLEST_BATCH, getattr(getattr(model, "objective", model), "SMALLEST_BATCH", 1))
-    if found < smallest:
+    if batch_size < smallest:
         why = f"while {variant} compares the codes of a batch"
-        raise ConfigError(f"training.batch_size: found {found} {why}, allowed: at least {smallest}")
+        raise ConfigError(f"training.batch_size: found {batch_size} {why}, allowed: at least {smallest}")
 
 
 def _check_warmup(params: Params, variant: str) -> None:
     """Refuse a weight of the KL divergence that would never come to β."""
     model, epochs = params.models[variant], params.run(variant).training.epochs
-    found = getattr(getattr(model, "objective", model), "beta_warmup_epochs", 0)
-    if found > epochs:
+    warmup = getattr(getattr(model, "objective", model), "beta_warmup_epochs", 0)
+    if warmup > epochs:
         where = f"models.{variant}.beta_warmup_epochs"
-        raise ConfigError(f"{where}: found {found}, allowed: at most training.epochs, which are {epochs}")
+        raise ConfigError(f"{where}: found {warmup}, allowed: at most training.epochs, which are {epochs}")
 
 
 def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:

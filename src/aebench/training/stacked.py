@@ -86,8 +86,8 @@ def train_stacked(
             in_training = [(run, row) for run, row in zip(runs, rows, strict=True) if run.progress.goes_on]
             for run, row in in_training:
                 if len(held_out):
-                    found = validate(run.model, held_out, run.seed)
-                    row |= {f"validation_{name}": value for name, value in found.items()}
+                    losses = validate(run.model, held_out, run.seed)
+                    row |= {f"validation_{name}": value for name, value in losses.items()}
             seconds, pixels = time.perf_counter() - started, data.images.shape[-1]
             going_on = [run.progress.end_epoch(row, seconds, config, pixels) for run, row in in_training]
             if any(going_on):

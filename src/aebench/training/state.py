@@ -152,20 +152,22 @@ class TrainingState:
     def load_state(self, packed: bytes) -> bool:
         """Continue from what `pack` gave; whether it was of runs like these: else nothing changes."""
         try:
-            found = load(packed)
+            tensors = load(packed)
             facts = [
                 (History(**of_run["history"]), float.fromhex(of_run["best"]), bool(of_run["goes_on"]))
-                for of_run in json.loads(found.pop("facts").numpy().tobytes())
+                for of_run in json.loads(tensors.pop("facts").numpy().tobytes())
             ]
         except (SafetensorError, KeyError, TypeError, ValueError):
             return False
-        states = [_taken(found, f"{run}/stream/") for run in range(len(self.runs))]
+        states = [_taken(tensors, f"{run}/stream/") for run in range(len(self.runs))]
         mine = {name: value for name, value in self._tensors().items() if "/stream/" not in name}
-        if {name: value.shape for name, value in found.items()} != {name: value.shape for name, value in mine.items()}:
+        if {name: value.shape for name, value in tensors.items()} != {
+            name: value.shape for name, value in mine.items()
+        }:
             return False
         with torch.no_grad():
             for name, value in mine.items():
-                value.copy_(found[name])
+                value.copy_(tensors[name])
         for (progress, streams), of_run, state in zip(self.runs, facts, states, strict=True):
             streams.load_state_dict(state)
             progress.resume(*of_run)

@@ -139,8 +139,8 @@ class StoredRun:
         Raises:
             ConfigError: the description is damaged, or of another version.
         """
-        found: LikelihoodConfig | None = getattr(configuration(self.description["model"]), "likelihood", None)
-        return found
+        likelihood: LikelihoodConfig | None = getattr(configuration(self.description["model"]), "likelihood", None)
+        return likelihood
 
     def model(self) -> Autoencoder:
         """The trained model, in evaluation mode.

@@ -36,8 +36,8 @@ class Config(VariantConfig):
         own, other = ("l1_weight", "k") if self.sparsity == "l1" else ("k", "l1_weight")
         if getattr(self, own) is None:
             raise ValueError(f"{own}: missing with sparsity {self.sparsity}, it has no default")
-        if (found := getattr(self, other)) is not None:
-            raise ValueError(f"{other}: found {found} with sparsity {self.sparsity}, allowed: null")
+        if (value := getattr(self, other)) is not None:
+            raise ValueError(f"{other}: found {value} with sparsity {self.sparsity}, allowed: null")
         if self.sparsity == "l1" and self.alpha != 1:
             raise ValueError(f"alpha: found {self.alpha} with sparsity l1, allowed: 1, or sparsity: k_sparse")
         return self

@@ -143,9 +143,9 @@ class Metric:
         Raises:
             KeyError: the protocol does not say what must agree.
         """
-        found = self.comparable(protocol)
+        key = self.comparable(protocol)
         of_a_likelihood = any(unit in f"{self.name} {self.unit}" for unit in _OF_A_LIKELIHOOD)
-        return nothing(protocol) if of_a_likelihood and not isinstance(found, Nats) else found
+        return nothing(protocol) if of_a_likelihood and not isinstance(key, Nats) else key
 
 
 @dataclass
@@ -165,8 +165,8 @@ class Measured:
 
     def add(self, other: "Measured") -> None:
         """Take what another family has found."""
-        for name, found in vars(other).items():
-            getattr(self, name).update(found)
+        for name, values in vars(other).items():
+            getattr(self, name).update(values)
 
 
 class Family(NamedTuple):
@@ -186,11 +186,11 @@ _FIRST = ("reconstruction", "codes", "likelihood", "expost")
 @cache
 def families() -> tuple[Family, ...]:
     """All families, in the order in which they are measured."""
-    found = modules(__name__)
-    ordered = [*(name for name in _FIRST if name in found), *(name for name in found if name not in _FIRST)]
+    by_name = modules(__name__)
+    ordered = [*(name for name in _FIRST if name in by_name), *(name for name in by_name if name not in _FIRST)]
     return tuple(
         Family(name, module.METRICS, module.not_defined, module.measure, getattr(module, "OPTIONAL", False))
-        for name, module in ((name, found[name]) for name in ordered)
+        for name, module in ((name, by_name[name]) for name in ordered)
     )
 
 
@@ -229,12 +229,12 @@ def metrics() -> Mapping[str, Metric]:
             measured besides.
     """
     entries = [metric for family in families() for metric in family.metrics]
-    found = {metric.name: metric for metric in sorted(entries, key=lambda metric: metric.place)}
-    if len(found) < len(entries):
+    by_name = {metric.name: metric for metric in sorted(entries, key=lambda metric: metric.place)}
+    if len(by_name) < len(entries):
         raise ValueError(f"metrics: found a name twice in {', '.join(metric.name for metric in entries)}")
     if main := [metric.name for family in families() if family.optional for metric in family.metrics if metric.main]:
         raise ValueError(f"metrics: found {', '.join(main)} with main=True in an optional file, allowed: main=False")
-    return found
+    return by_name
 
 
 def main_metrics() -> Mapping[str, Metric]:

@@ -33,6 +33,8 @@ def measure(context: "Context") -> Measured:
         generator(context.seed, "aggregated posterior"),
         pilot_of_elbo(context.config, sampled_classes(model)),
     )
-    found = information(model, images, noise, pilot).numpy()
+    mutual_information = information(model, images, noise, pilot).numpy()
     rate = context.bounds[0]["rate_nats"]
-    return Measured({"mutual_information_nats": found, "aggregated_posterior_kl_nats": rate - found})
+    return Measured(
+        {"mutual_information_nats": mutual_information, "aggregated_posterior_kl_nats": rate - mutual_information}
+    )

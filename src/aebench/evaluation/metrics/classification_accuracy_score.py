@@ -53,8 +53,8 @@ def _samples(context: "Context") -> "tuple[NDArray[np.float32], NDArray[np.int64
     model, splits = context.latent_variable_model, context.splits
     counts = [max(1, round(share * min(SAMPLES, len(splits.train)))) for share in splits.class_shares]
     y = torch.arange(splits.classes).repeat_interleave(torch.tensor(counts))
-    found = []
+    images = []
     with torch.no_grad(), drawing_from(generator(context.seed, "classification accuracy score")):
         for part in y.to(splits.test.labels.device).split(BATCH):
-            found.append(model.likelihood(sample_prior(model, 1, part)[0], part).sample().cpu())
-    return torch.cat(found).numpy(), y.numpy()
+            images.append(model.likelihood(sample_prior(model, 1, part)[0], part).sample().cpu())
+    return torch.cat(images).numpy(), y.numpy()

@@ -56,12 +56,12 @@ def measure(context: "Context") -> Measured:
     from aebench.evaluation.gaps import gaps
     from aebench.randomness import generator
 
-    test, found = context.splits.test, []
+    test, of_groups = context.splits.test, []
     chosen = torch.randperm(len(test), generator=generator("gaps: images"))[:IMAGES].sort().values
     for group in chosen.split(GROUP):
         x = test.pixels(group.to(test.labels.device))
-        found.append(gaps(context.latent_variable_model, x, context.seed, int(group[0])))
-        done = GROUP * (len(found) - 1) + len(group)
+        of_groups.append(gaps(context.latent_variable_model, x, context.seed, int(group[0])))
+        done = GROUP * (len(of_groups) - 1) + len(group)
         context.report(done, len(chosen), "approximation and amortisation gaps")
-    approximation, amortisation = (torch.cat(each).numpy() for each in zip(*found, strict=True))
+    approximation, amortisation = (torch.cat(each).numpy() for each in zip(*of_groups, strict=True))
     return Measured({"approximation_gap_nats": approximation, "amortisation_gap_nats": amortisation})

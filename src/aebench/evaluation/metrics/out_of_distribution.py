@@ -63,15 +63,15 @@ def measure(context: "Context") -> Measured:
             / split.images.shape[1]
             for split in (test, outside)
         )
-    found = Measured(of_run={"ood_auroc_reconstruction": auroc(-mse_inside, -mse_outside)})
-    found.behind["outside_reconstruction_mse"] = mse_outside
+    measured = Measured(of_run={"ood_auroc_reconstruction": auroc(-mse_inside, -mse_outside)})
+    measured.behind["outside_reconstruction_mse"] = mse_outside
     if not context.no_prior:
         inside = context.bounds[0]["iw_log_likelihood_nats"]
         how = (context.config, context.seed, context.report)
         log_px = outside_log_likelihood(context.latent_variable_model, outside, *how).numpy()
-        found.of_run["ood_auroc_likelihood"] = auroc(inside, log_px)
-        found.behind["outside_iw_log_likelihood_nats"] = log_px
-    return found
+        measured.of_run["ood_auroc_likelihood"] = auroc(inside, log_px)
+        measured.behind["outside_iw_log_likelihood_nats"] = log_px
+    return measured
 
 
 def auroc(inside: "NDArray[np.float64]", outside: "NDArray[np.float64]") -> float:

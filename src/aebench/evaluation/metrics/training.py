@@ -25,11 +25,11 @@ def not_defined(context: "Context") -> dict[str, str]:
 
 def measure(context: "Context") -> Measured:
     """How many epochs the run took; and 1 where it was still improving at the end, else 0."""
-    found = {"epochs_trained": float(len(context.history))}
+    figures = {"epochs_trained": float(len(context.history))}
     losses = [row["validation_loss"] for row in context.history if "validation_loss" in row]
     if losses:
-        found["still_improving"] = float(still_improving(losses, context.patience, context.model.warmup_epochs))
-    return Measured(of_run=found)
+        figures["still_improving"] = float(still_improving(losses, context.patience, context.model.warmup_epochs))
+    return Measured(of_run=figures)
 
 
 def still_improving(losses: Sequence[float], patience: int | None, warmup_epochs: int = 0) -> bool:

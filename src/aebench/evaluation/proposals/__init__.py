@@ -96,18 +96,18 @@ def _laplace(marginal: Marginal, x: Tensor, encoder: BatchedProposal, label: Ten
     # have next to no weight, and are not worth more.
     place = begin + marginal.log_q_y(encoder, x).argmax(-1)
     best = fit(model, x, start[place], y[place], prior)
-    found = fit(model, every, start, y, prior, best.covariance.repeat_interleave(classes, dim=0)).replaced(place, best)
-    log_joint = model.log_class_shares + found.log_evidence.view(len(x), classes)
+    fits = fit(model, every, start, y, prior, best.covariance.repeat_interleave(classes, dim=0)).replaced(place, best)
+    log_joint = model.log_class_shares + fits.log_evidence.view(len(x), classes)
     likely = (log_joint.amax(-1, keepdim=True) - log_joint <= FITTED).flatten()
-    found = fitted(likely.index_fill(0, place, False).nonzero().squeeze(1), found)
-    log_q_y = _log_shares(model.log_class_shares + found.log_evidence.view(len(x), classes))
-    proposal = BatchedProposal(found.q, classes, log_q_y)
+    fits = fitted(likely.index_fill(0, place, False).nonzero().squeeze(1), fits)
+    log_q_y = _log_shares(model.log_class_shares + fits.log_evidence.view(len(x), classes))
+    proposal = BatchedProposal(fits.q, classes, log_q_y)
     if label is None:
         return Proposals(proposal, proposal)
     # In a call of its own: not even by rounding does the other depend on the label.
     of_label = begin + label
     rough = ~likely.index_fill(0, place, True)[of_label]
-    return Proposals(proposal, BatchedProposal(fitted(of_label[rough], found).q, classes, log_q_y))
+    return Proposals(proposal, BatchedProposal(fitted(of_label[rough], fits).q, classes, log_q_y))
 
 
 def _log_shares(log_joint: Tensor) -> Tensor:

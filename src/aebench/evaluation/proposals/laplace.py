@@ -81,15 +81,15 @@ def fit(
     Raises:
         Diverged: the decoder's derivative is not finite.
     """
-    found = []
+    climbed = []
     # Of so many rows, a matrix product gives each the same whatever its place.
     size = max(1, HELD // (x.shape[-1] * start.shape[-1] * ROWS)) * ROWS
     every = torch.arange(-(-len(x) // ROWS) * ROWS, device=x.device).clamp(max=len(x) - 1)
     for rows in every.split(size):
         known = None if covariance is None else covariance[rows].double()
         part = _Fit(model, x[rows], None if y is None else y[rows], prior, known)
-        found.append(part.climb(start[rows]))
-    mode, scale_tril, *others = (torch.cat(values)[: len(x)] for values in zip(*found, strict=True))
+        climbed.append(part.climb(start[rows]))
+    mode, scale_tril, *others = (torch.cat(values)[: len(x)] for values in zip(*climbed, strict=True))
     return Laplace(MultivariateNormal(mode, scale_tril=scale_tril, validate_args=False), *others)
 
 
