@@ -441,10 +441,10 @@ def saved(values: object) -> bytes:
 
 ARCHIVES = {
     "a shape beyond the file": (archive(("x.npy", npy("(10**12,)"))), ""),
-    "a billion numbers": (archive(("x.npy", npy("(1000000000,)"))), "buffer"),
+    "a billion numbers": (archive(("x.npy", npy("(1000000000,)"))), "its size contradicts"),
     "a negative shape": (archive(("x.npy", npy("(-8,)", bytes(64)))), ""),
     "a compressed member": (archive(("x.npy", saved(np.zeros(10**7))), how=zipfile.ZIP_DEFLATED), "larger in memory"),
-    "objects": (archive(("x.npy", saved(np.array([{}], dtype=object)))), "no numbers"),
+    "objects": (archive(("x.npy", saved(np.array([{}], dtype=object)))), "Python objects"),
     "text": (archive(("x.npy", saved(["a"]))), "no numbers"),
     "a structure": (archive(("x.npy", saved(np.zeros(3, "f8,i4")))), "no numbers"),
     "code for a header": (archive(("x.npy", npy("__import__('os').system('touch here')"))), ""),

@@ -1,5 +1,6 @@
 """Data sets as NumPy archives. Nothing is unpickled, and no array is allocated that the file cannot hold."""
 
+import io
 import math
 import zipfile
 from collections.abc import Callable, Iterable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from aebench.data import conversions
@@ -17,8 +19,8 @@ from aebench.errors import DataError, plain
 # What an array may be, and how Keras calls it.
 _WHATS = ("images", "labels", "classes")
 _SPELLINGS = {"x": "images", "y": "labels"}
-# Deflate packs no more than this into a byte.
-DEFLATE = 1032
+# What reads the header of a file, by its version.
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read(path: Path, log: Callable[[str], None]) -> RawDataset:
@@ -95,21 +97,28 @@ def _role(name: str) -> tuple[str, str] | None:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
-    """One array, of which no byte is allocated before the header is known to agree with the file."""
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others pack far more into a byte
         raise ValueError(f"{info.filename} is neither stored nor deflated")
-    if info.file_size > DEFLATE * info.compress_size + DEFLATE:
-        raise ValueError(f"{info.filename} claims more bytes than its {info.compress_size} packed ones can hold")
-    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version not in headers:
-            raise ValueError(f"{info.filename} has a header of version {version[0]}.{version[1]}")
-        shape, _, dtype = headers[version](stream)
-        if dtype.hasobject:
-            raise ValueError(f"{info.filename} holds Python objects, which are not unpickled; save text with dtype=str")
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
-            raise ValueError(f"{info.filename} claims the shape {shape}, which its size contradicts")
-    with archive.open(info) as stream:
-        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-        return array
+    return array(info.filename, archive.read(info))
+
+
+def array(name: str, content: bytes) -> NDArray[Any]:
+    """The array in the content of a NumPy file, whose memory it shares.
+
+    Args:
+        name: of the file, for messages.
+        content: of the file.
+
+    Raises:
+        ValueError: it is damaged, or holds Python objects.
+    """
+    stream = io.BytesIO(content)
+    version = npy.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"{name} has a header of version {version[0]}.{version[1]}")
+    shape, by_columns, dtype = _HEADERS[version](stream)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are not unpickled; save text with dtype=str")
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"{name} claims the shape {shape}, which its size contradicts")
+    return np.ndarray(shape, dtype, content, stream.tell(), order="F" if by_columns else "C")

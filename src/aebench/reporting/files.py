@@ -5,7 +5,6 @@ takes more memory than its file takes on the disk.
 """
 
 import csv
-import io
 import json
 import math
 import zipfile
@@ -13,11 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from aebench.data.archives import array
 from aebench.errors import DataError, plain
 from aebench.evaluation.metrics import metrics
 
@@ -174,7 +172,7 @@ def arrays(path: Path, stage: str, names: Iterable[str] | None = None) -> dict[s
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in members.values())
             if not stored or sum(member.file_size for member in members.values()) > path.stat().st_size:
                 raise ValueError("it would be larger in memory than on the disk")
-            return {name: _array(archive.read(members[name])) for name in (members if names is None else names)}
+            return {name: _numbers(name, archive.read(members[name])) for name in (members if names is None else names)}
     except DataError:
         raise
     except KeyError as error:
@@ -183,16 +181,11 @@ def arrays(path: Path, stage: str, names: Iterable[str] | None = None) -> dict[s
         raise damaged(path, stage, plain(error)) from None
 
 
-def _array(content: bytes) -> NDArray[Any]:
-    stream = io.BytesIO(content)
-    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(stream)]
-    shape, columns_first, dtype = read_header(stream)
-    if dtype.kind not in "biuf":
-        raise ValueError(f"an array of {dtype}, which are no numbers")
-    if min(shape, default=0) < 0:
-        raise ValueError(f"an array of the shape {shape}")
-    values = np.frombuffer(content, dtype, count=math.prod(shape), offset=stream.tell())
-    return values.reshape(shape, order="F" if columns_first else "C")
+def _numbers(name: str, content: bytes) -> NDArray[Any]:
+    values = array(name, content)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"an array of {values.dtype}, which are no numbers")
+    return values
 
 
 def history(path: Path, stage: str, *, may_be_empty: bool = False) -> dict[str, list[float]]:
