@@ -6,7 +6,6 @@ one; a result is then the same as on one machine. Where a worker dies, Dask give
 """
 
 import asyncio
-import multiprocessing
 import os
 import pickle
 import platform
@@ -55,7 +54,7 @@ def cluster(address: str, numerics: Numerics, data: Path) -> Iterator[Engine]:
     except (OSError, ValueError, TypeError) as error:  # the last of a protocol that is not set up here
         reason = " ".join(str(error).split()) or "it takes connections and says nothing"
         raise UserError(f"execution.address: no Dask scheduler answers at {address} ({reason})") from None
-    messages, topic = Messages(*multiprocessing.Pipe(duplex=False)), f"aebench-{uuid.uuid4()}"
+    messages, topic = Messages(), f"aebench-{uuid.uuid4()}"
     with client:
         try:
             client.wait_for_workers(1, timeout=TIMEOUT)

@@ -15,7 +15,7 @@ from typing import Any
 
 from aebench.config import Device
 from aebench.execution.engine import Engine, Job, timed
-from aebench.execution.progress import Message, Messages
+from aebench.execution.progress import Begun, Message, Messages
 from aebench.numerics import begin
 
 # How a worker ends that was not killed by anyone else: by itself, or by its pool.
@@ -28,44 +28,31 @@ def processes(workers: int | str, jobs: int, data: Path, device: Device = "cpu")
     # Workers forked before any thread has started have torch loaded already; elsewhere than on Linux forks are unsafe,
     # and CUDA does not survive them.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" and device == "cpu" else "spawn")
-    messages = Messages(*multiprocessing.Pipe(duplex=False))
-    begun_reader, begun_writer = multiprocessing.Pipe(duplex=False)
+    messages = Messages()
     count = worker_count(workers, jobs)
     all_there = context.Barrier(count)
-    at_work: dict[int, str] = {}  # the name of each process's latest job
-    # Read as they come: a full pipe would stop the jobs.
-    reader = threading.Thread(target=lambda: at_work.update(iter(begun_reader.recv, None)), daemon=True)
-
-    def all_read() -> None:
-        if reader.is_alive():
-            begun_writer.send(None)
-            reader.join()
 
     def blame() -> dict[str, str]:
-        all_read()
         return {
-            at_work[process.pid]: _killed(process.exitcode)
+            messages.at_work[process.pid]: _killed(process.exitcode)
             for process in started
-            if process.pid in at_work and process.exitcode not in _ORDINARY
+            if process.pid in messages.at_work and process.exitcode not in _ORDINARY
         }
 
     def submit(name: str, job: Job) -> "Future[tuple[float, Any]]":
         return executor.submit(timed, _call, name, job, data)
 
-    with ProcessPoolExecutor(count, context, _begin, (messages, begun_writer, all_there)) as executor:
+    with ProcessPoolExecutor(count, context, _begin, (messages.writer, all_there)) as executor:
         try:
             # A process is started with each of these where it is not forked, and none of them begins before all have.
             for process_id in [executor.submit(os.getpid) for _ in range(count)]:
                 process_id.result()
             started = multiprocessing.active_children()
-            reader.start()
             yield Engine(submit, messages, {BrokenProcessPool: ""}, blame)
         except BaseException:
             for process in multiprocessing.active_children():
                 process.kill()
             raise
-        finally:
-            all_read()
 
 
 def _killed(exitcode: int | None) -> str:
@@ -82,18 +69,17 @@ def worker_count(workers: int | str, jobs: int) -> int:
 
 
 def _call(name: str, job: Job, data: Path) -> object:
-    _begun.send((os.getpid(), name))
-    return job(data, lambda done, total, words: _messages.writer.send(Message(name, done, total, words)))
+    _messages.send(Begun(os.getpid(), name))
+    return job(data, lambda done, total, words: _messages.send(Message(name, done, total, words)))
 
 
-_messages: Messages
-_begun: Any
+_messages: Any
 
 
-def _begin(messages: Messages, begun: Any, all_there: Barrier) -> None:
-    """Make a new process a worker, once all are there."""
-    global _messages, _begun
-    _messages, _begun = messages, begun
+def _begin(messages: Any, all_there: Barrier) -> None:
+    """Make a new process a worker, once all are there, that writes to the pipe `messages`."""
+    global _messages
+    _messages = messages
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the stage, which ends its workers
     threading.Thread(target=_end_with_stage, daemon=True).start()
     begin()

@@ -1,11 +1,12 @@
 """One progress display for all the jobs of a stage."""
 
+import multiprocessing
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -18,9 +19,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
 # Where there is no terminal to draw bars in, a job prints this many lines.
 LINES = 10
@@ -38,14 +36,29 @@ class Message(NamedTuple):
     words: str
 
 
-class Messages(NamedTuple):
-    """A pipe for `Message`s, and None at their end.
+class Begun(NamedTuple):
+    """What a worker process says before a job: its number, and the job's name."""
+
+    process: int
+    name: str
+
+
+class Messages:
+    """A pipe for `Message`s and `Begun`, and None at their end; `at_work` has each process's latest job.
 
     One write is one message, whoever writes: no lock, which a worker that is killed could take with it.
     """
 
-    reader: "Connection[None, Message | None]"
-    writer: "Connection[Message | None, None]"
+    def __init__(self) -> None:
+        self._reader, self.writer = multiprocessing.Pipe(duplex=False)
+        self.at_work: dict[int, str] = {}
+
+    def __iter__(self) -> Iterator[Message]:
+        for sent in iter(self._reader.recv, None):
+            if isinstance(sent, Begun):
+                self.at_work[sent.process] = sent.name
+            else:
+                yield sent
 
 
 @contextmanager
@@ -57,7 +70,7 @@ def display(names: list[str], messages: Messages, unit: str) -> Iterator[None]:
     """
     console = Console(stderr=True)
     show = _bars if console.is_terminal else _lines
-    coming = iter(messages.reader.recv, None)
+    coming = iter(messages)
 
     def read() -> None:
         with suppress(OSError, SystemExit):  # nobody can see it any more; at a broken pipe, rich ends the thread
