@@ -77,7 +77,7 @@ def test_its_settings_have_other_names_than_those_of_a_variant_in_whose_block_th
     for kind in kinds:
         with pytest.raises(ConfigError, match=f"^{message}"):
             parse_variant(kinds, known, {"kind": kind}, "models.mine")
-    assert parse_variant({"ae": kinds["ae"]}, known, {"kind": "ae"}).kind == "ae"
+    assert parse_variant({"ae": kinds["ae"]}, known, {"kind": "ae"}, "models.mine").kind == "ae"
 
 
 def test_it_is_normalised(name: str) -> None:

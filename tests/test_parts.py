@@ -306,7 +306,7 @@ def test_no_setting_of_a_part_has_the_name_of_another_part() -> None:
     parts = {"likelihood": {}, "prior": priors(), "posterior": {"mine": mine}, "objective": {}}
     message = "prior: found as a setting of both the variant vae and the posterior mine, "
     with pytest.raises(ConfigError, match=f"^{message}"):
-        parse_variant({"vae": variants.kinds()["vae"]}, parts, {"kind": "vae"})  # type: ignore[arg-type]
+        parse_variant({"vae": variants.kinds()["vae"]}, parts, {"kind": "vae"}, "models.mine")  # type: ignore[arg-type]
 
 
 # Objectives

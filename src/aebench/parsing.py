@@ -92,7 +92,7 @@ def allowed(found: str, names: Iterable[object], unlisted: Iterable[str] = ()) -
 
 
 def parse_variant(
-    kinds: Mapping[str, type[VariantConfig]], parts: Registries, value: object, where: str = ""
+    kinds: Mapping[str, type[VariantConfig]], parts: Registries, value: object, where: str
 ) -> VariantConfig:
     """The configuration of a variant; `where` is the key under which it stands.
 
@@ -114,17 +114,12 @@ def parse_variant(
     found: dict[object, object] = {}
     known = [key for key in kind.model_fields if key not in own]
     for key, of_key in own.items():
-        names = [name for name in rest if name not in known and name in _settings(parts[key])]
-        settings = {name: rest.pop(name) for name in names}
+        of_parts = {setting for part in parts[key].values() for setting in part.model_fields}
+        settings: dict[object, object] = {name: rest.pop(name) for name in list(rest) if name in of_parts}
         part = _part(parts[key], key, of_key.DEFAULT, settings, where)
         known += type(part).model_fields
         found[key] = part
     return parse(kind, {**rest, **found}, where, besides=known)
-
-
-def _settings(registry: Mapping[str, type[Part]]) -> set[object]:
-    """The settings of all parts of a kind."""
-    return {name for part in registry.values() for name in part.model_fields}
 
 
 def _refuse_shared_keys(kinds: Mapping[str, type[VariantConfig]], parts: Registries) -> None:
@@ -152,7 +147,7 @@ def _part(
         owners = [name for name, part in registry.items() if setting in part.model_fields]
         if name not in owners and found is not None:
             others = f"allowed: with {key}: {', '.join(owners)}"
-            raise ConfigError(f"{_within(where)}{setting}: found {show(found)} with {name}, {others}")
+            raise ConfigError(f"{where}.{setting}: found {show(found)} with {name}, {others}")
     return parse(registry[name], {key: block[key] for key in block if key in registry[name].model_fields}, where)
 
 
@@ -179,13 +174,8 @@ def _name(
 ) -> str:
     """The name of one of `blocks` that stands under `key`."""
     if key not in value and default is None:
-        raise ConfigError(f"{_within(where)}{key}: missing, allowed: {', '.join(blocks)}")
+        raise ConfigError(f"{where}.{key}: missing, allowed: {', '.join(blocks)}")
     name = value.get(key, default)
     if not isinstance(name, str) or name not in blocks:
-        raise ConfigError(f"{_within(where)}{key}: found {show(name)}, {allowed(str(name), blocks)}")
+        raise ConfigError(f"{where}.{key}: found {show(name)}, {allowed(str(name), blocks)}")
     return name
-
-
-def _within(where: str) -> str:
-    """What stands before a key of the block under `where`."""
-    return f"{where}." if where else ""

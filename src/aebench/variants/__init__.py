@@ -25,8 +25,8 @@ def kinds() -> dict[str, type[VariantConfig]]:
     return configurations(__name__, VariantConfig)
 
 
-def configuration(block: object, where: str = "") -> VariantConfig:
-    """What a block under `models` in params.yaml says; `where` is the key under which it stands.
+def configuration(block: object, where: str = "model") -> VariantConfig:
+    """What a block under `models` in params.yaml says; `where` is the key under which it stands, there or in a run.
 
     Raises:
         ConfigError: one line about the first thing that is wrong.
