@@ -70,25 +70,21 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
 def _splits(tree: "_Tree", top: Path, log: Callable[[str], None]) -> dict[str, Path]:
     """The folder of each split; all of it is `train` where its folders are classes."""
     folders = tree.folders(top)
-    named = {folder.name: split_of(folder.name) for folder in folders}
-    splits = [split for split in named.values() if split]
-    of_splits = " and ".join(
-        sorted((name for name, split in named.items() if split), key=lambda name: SPLITS.index(named[name]))
-    )
-    if splits and "train" not in splits and len(splits) == len(named):
-        raise DataError(
-            f"{top}: found {of_splits} without train, allowed: train, test and maybe validation, or classes"
-        )
-    if "train" not in splits or (len(splits) == 1 and len(named) > 1):  # a train may be a class beside a bus
+    splits = [(split, folder) for split in SPLITS for folder in folders if split_of(folder.name) == split]
+    others = ", ".join(folder.name for folder in folders if not split_of(folder.name))
+    found, named = " and ".join(folder.name for _, folder in splits), {split for split, _ in splits}
+    if splits and "train" not in named and not others:
+        raise DataError(f"{top}: found {found} without train, allowed: train, test and maybe validation, or classes")
+    if "train" not in named or (len(splits) == 1 and others):  # a train may be a class beside a bus
         return {"train": top}
-    if others := ", ".join(name for name, split in named.items() if not split):
-        raise DataError(f"{top}: found {others} beside {of_splits}, allowed: no other folder")
-    if len(set(splits)) < len(splits):
-        raise DataError(f"{top}: found {of_splits}, of which two are the same split, allowed: one folder a split")
-    for name, split in named.items():
-        if name != split:
-            log(f"{name} is the {split} split")
-    return {split: folder for split in SPLITS for folder in folders if named[folder.name] == split}
+    if others:
+        raise DataError(f"{top}: found {others} beside {found}, allowed: no other folder")
+    if len(named) < len(splits):
+        raise DataError(f"{top}: found {found}, of which two are the same split, allowed: one folder a split")
+    for split, folder in splits:
+        if folder.name != split:
+            log(f"{folder.name} is the {split} split")
+    return dict(splits)
 
 
 def _classes(tree: "_Tree", split: Path, log: Callable[[str], None]) -> dict[str, list[Path]]:
