@@ -275,10 +275,9 @@ def _hold_out(images: Tensor, labels: Tensor, name: str, held_out: Data) -> tupl
 
 def _last_of_each_class(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a label `[N]` is among the last `FEWEST_OF_A_CLASS` of its class."""
-    by_class, counts = labels.argsort(kind="stable"), np.bincount(labels)
     found = np.zeros(len(labels), bool)
-    for place in range(1, FEWEST_OF_A_CLASS + 1):
-        found[by_class[(counts.cumsum() - place)[counts >= place]]] = True
+    for label in np.unique(labels):
+        found[np.flatnonzero(labels == label)[-FEWEST_OF_A_CLASS:]] = True
     return found
 
 
