@@ -95,11 +95,11 @@ class Layout:
         return self.reports / f"comparison.{form}"
 
 
-def write(path: Path, content: bytes | str) -> None:
+def write(path: Path, content: bytes | str, *, flush: bool = False) -> None:
     """Write a file into its folder, which is made where it is missing.
 
     The content is written beside and renamed: the file is there whole or as it was, and one that is a link, as DVC
-    makes them into its cache, gives way to a file of its own.
+    makes them into its cache, gives way to a file of its own. With `flush` that holds where the machine fails, too.
 
     Raises:
         FileError: the disk is full, or the folder may not be written to.
@@ -109,6 +109,9 @@ def write(path: Path, content: bytes | str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            if flush:
+                with partial.open("rb+") as written:
+                    os.fsync(written.fileno())
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)

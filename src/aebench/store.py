@@ -7,7 +7,6 @@ checkpoints of others, so that an interrupted stage goes on where it stopped and
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.numpy import load, save
+
+from aebench.errors import FileError
+from aebench.paths import write
 
 _MARK = b"aebench\x01"
 _DIGEST = 32
@@ -54,21 +56,11 @@ class Store:
 
     def put(self, name: str, content: bytes) -> None:
         """Keep `content` under `name`: written, flushed to the disk, then renamed."""
-        partial = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".", suffix=".partial", delete=False) as file:
-                partial = Path(file.name)
-                file.write(_head(name, content) + content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.folder / name)
+            write(self.folder / name, _head(name, content) + content, flush=True)
             self._make_room(keep=name)
-        except OSError as error:
-            if partial:
-                with suppress(OSError):
-                    partial.unlink(missing_ok=True)
-            _say_once(f"{self.folder} cannot be written to: {error.strerror}; the work goes on without it")
+        except (FileError, OSError) as error:
+            _say_once(f"{error}; the work goes on without it")
 
     def discard(self, name: str) -> None:
         """Forget an entry."""
