@@ -17,11 +17,12 @@ from torch import Tensor
 from aebench.config import Data
 from aebench.data import user_datasets
 from aebench.data.binarization import binarized
-from aebench.data.builtin import DATASETS
+from aebench.data.builtin import DATASETS, Dataset
 from aebench.data.description import Arrays, Binarization, Description, describe, write
 from aebench.data.outside import pair, require_one_shape
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT
 from aebench.data.sources import checksum, local_folder, obtain
+from aebench.data.user_datasets import UserDataset
 from aebench.errors import DataError, plain
 from aebench.extras import MissingPackage
 from aebench.randomness import generator
@@ -87,18 +88,17 @@ def fetch(
         DataError: no source has the files, the user's files are not in order, or two data sets do not make a pair.
         KeyError: there is no such data set.
     """
-    user = user_datasets.find(folders)
+    known: dict[str, Dataset | UserDataset] = {**DATASETS, **user_datasets.find(folders)}
 
     def one(name: str, log: Callable[[str], None]) -> tuple[Arrays, Description]:
-        if name in DATASETS:
-            arrays, about = _fetch_built_in(name, raw, source_dir, log)
+        dataset = known[name]
+        if isinstance(dataset, UserDataset):
+            arrays, about = user_datasets.read(dataset, log)
         else:
-            arrays, found = user_datasets.read(user[name].path, log)
-            shape = arrays["train_images"].shape[1:]
-            about = Description(shape, found.classes, user[name].binarization, found.files)
+            arrays, about = _fetch_built_in(name, dataset, raw, source_dir, log)
         return binarized(arrays, about.binarization, name), about
 
-    both = pair(name, {each: found.binarization != "none" for each, found in (dict(DATASETS) | user).items()})
+    both = pair(name, {each: dataset.binarization != "none" for each, dataset in known.items()})
     if both is None:
         return write(*one(name, log))
     arrays, about = one(both.inside, log)
@@ -112,9 +112,9 @@ def fetch(
 
 
 def _fetch_built_in(
-    name: str, raw: Path, source_dir: Path | None, log: Callable[[str], None]
+    name: str, dataset: Dataset, raw: Path, source_dir: Path | None, log: Callable[[str], None]
 ) -> tuple[Arrays, Description]:
-    dataset, folder = DATASETS[name], raw / DATASETS[name].raw
+    folder = raw / dataset.raw
     # Files of several data sets have the same names; whoever has more than one of them puts each into its own folder.
     own = [source_dir / dataset.raw, source_dir] if source_dir else []
     first = [local_folder(place) for place in own if place == source_dir or place.is_dir()]

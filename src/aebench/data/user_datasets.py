@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aebench.config import NAME
 from aebench.data import archives, image_folders
 from aebench.data.builtin import DATASETS
-from aebench.data.description import BINARIZED, Arrays, Binarization
+from aebench.data.description import BINARIZED, Arrays, Binarization, Description
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, SPLITS, Labels, RawDataset, stays_inside
 from aebench.errors import DataError
 from aebench.randomness import generator
@@ -66,20 +66,21 @@ def find(folders: Iterable[Path]) -> dict[str, UserDataset]:
     return found
 
 
-def read(path: Path, log: Callable[[str], None]) -> tuple[Arrays, RawDataset]:
+def read(dataset: UserDataset, log: Callable[[str], None]) -> tuple[Arrays, Description]:
     """Read a data set.
 
     Args:
-        path: an archive or a folder of images.
+        dataset: an archive or a folder of images.
         log: gets lines about what is used, what is not, and what was taken for what.
 
     Returns:
         `{train,test}_images` uint8 `[N, C, H, W]` and `{train,test}_labels` int64 `[N]`, the same of `validation` where
-        the files have such a split, and the files' `RawDataset`.
+        the files have such a split, and what the data file is to say of itself.
 
     Raises:
         DataError: the first thing that is wrong.
     """
+    path = dataset.path
     stays_inside(path, path.parent)
     raw = image_folders.read(path, log) if path.is_dir() else archives.read(path, log)
     log(raw.in_words())
@@ -104,7 +105,7 @@ def read(path: Path, log: Callable[[str], None]) -> tuple[Arrays, RawDataset]:
     arrays: Arrays = {}
     for split in sizes:
         arrays |= {f"{split}_images": images[split], f"{split}_labels": labels[split]}
-    return arrays, raw
+    return arrays, Description(images["train"].shape[1:], raw.classes, dataset.binarization, raw.files)
 
 
 def _check_counts(path: Path, raw: RawDataset, split: str, fewest: int) -> None:
