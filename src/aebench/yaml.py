@@ -1,8 +1,8 @@
 """YAML as DVC reads it, from a file that anybody may have written."""
 
 import re
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from aebench.errors import ConfigError, plain, show
 from aebench.extras import require
@@ -10,6 +10,7 @@ from aebench.extras import require
 require(__name__, "ruamel")
 
 from ruamel.yaml import YAML  # noqa: E402
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor  # noqa: E402
 from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: E402
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent  # noqa: E402
 
@@ -33,19 +34,31 @@ def read(path: Path) -> object:
         raise ConfigError(f"cannot be read: {error}") from None
     if len(content) > _BYTES:
         raise ConfigError(f"found more than {_BYTES} bytes, allowed: {_BYTES}")
+    reader = YAML(typ="safe")  # as DVC's, so that both see the same values; it refuses a key or an anchor given twice
+    reader.Constructor = _Placed
     try:
         _measure(text)
-        # The reader that DVC uses, so that both see the same values; it refuses a key or an anchor given twice.
-        return YAML(typ="safe").load(text)
+        return reader.load(text)
     except ConfigError:
         raise
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{line}not valid YAML: {plain(error.problem)}") from None
-    except YAMLError as error:
+    except Exception as error:  # the reader lets through what Python says of an escape that is no character
         raise ConfigError(f"not valid YAML: {plain(error)}") from None
-    except Exception as error:  # whatever Python says of a value: the reader lets it through
-        raise ConfigError(f"{_unreadable(text)}not valid YAML: {plain(error)}") from None
+
+
+class _Placed(SafeConstructor):
+    """Says where the value stands that Python cannot make: a day 40, or digits by the thousand."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """The value of a node."""
+        try:
+            return super().construct_object(node, deep)
+        except YAMLError:
+            raise
+        except Exception as error:
+            raise ConstructorError(problem=plain(error), problem_mark=node.start_mark) from None
 
 
 def _measure(text: str) -> None:
@@ -77,17 +90,3 @@ def _measure(text: str) -> None:
 
 def _at(event: Event) -> str:
     return f"line {event.start_mark.line + 1}"
-
-
-def _unreadable(text: str) -> str:
-    """Where the first value stands that cannot be read: a day 40, or digits by the thousand."""
-    with suppress(ValueError, OverflowError):  # of an escape that is no character: where it stands no event says
-        for event in YAML(typ="safe", pure=True).parse(text):
-            if isinstance(event, ScalarEvent) and len(event.value) >= len("2000-1-1"):
-                try:
-                    YAML(typ="safe", pure=True).load(event.value)
-                except YAMLError:  # quoted text may be anything
-                    pass
-                except Exception:
-                    return f"{_at(event)}: "
-    return ""
