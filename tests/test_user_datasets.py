@@ -294,6 +294,8 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     for split in ("train", "test"):
         Image.new("L", (5, 6)).save(folder / split / "extra" / "0.png")
     refused(tmp_path, "mine: found 1 train images of the class extra, allowed: at least 2")
+    (folder / "val").mkdir()
+    refused(tmp_path, "mine/val: found no images, allowed: files whose names end in .png")
 
 
 def test_no_link_leads_out(tmp_path: Path) -> None:

@@ -47,24 +47,30 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
     classes = tuple(sorted(train))
     check_classes(path, classes)
     reader = _Reader(path)
-    images = {
-        split: [
-            [reader.image(file, folder) for folder in of_split.get(name, ()) for file in tree.images(folder)]
-            for name in classes
-        ]
-        for split, of_split in folders.items()
-    }
+    images = {split: list[Images]() for split in splits}
+    labels = {split: list[int]() for split in splits}
     for split, of_split in folders.items():
-        for name, found in zip(classes, images[split], strict=True):
+        for label, name in enumerate(classes):
+            found = [reader.image(file, folder) for folder in of_split.get(name, ()) for file in tree.images(folder)]
             if not found and name in of_split:
-                raise DataError(
-                    f"{of_split[name][0]}: found no images, allowed: files whose names end in {', '.join(SUFFIXES)}"
-                )
+                raise _no_images(of_split[name][0])
+            images[split] += found
+            labels[split] += [label] * len(found)
+        if not images[split]:
+            raise _no_images(splits[split])
     for what, count in reader.notes.items():
         log(f"{count} images {what}")
-    labels = {split: np.repeat(np.arange(len(classes)), list(map(len, found))) for split, found in images.items()}
-    stacked = {split: reader.stack([one for of_class in found for one in of_class]) for split, found in images.items()}
-    return RawDataset(stacked, labels, classes, {f"{path.name}/": reader.sha256.hexdigest()}, tree.not_used())
+    return RawDataset(
+        {split: reader.stack(of_split) for split, of_split in images.items()},
+        {split: np.array(of_split) for split, of_split in labels.items()},
+        classes,
+        {f"{path.name}/": reader.sha256.hexdigest()},
+        tree.not_used(),
+    )
+
+
+def _no_images(folder: Path) -> DataError:
+    return DataError(f"{folder}: found no images, allowed: files whose names end in {', '.join(SUFFIXES)}")
 
 
 def _splits(tree: "_Tree", top: Path, log: Callable[[str], None]) -> dict[str, Path]:
