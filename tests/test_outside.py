@@ -19,7 +19,7 @@ from test_user_datasets import archive, pixels, whole
 
 from aebench import load_run
 from aebench.config import Expost
-from aebench.data.datasets import Split, Splits, facts, facts_of, fetch, load
+from aebench.data.datasets import Split, Splits, fetch, known_datasets, load, named_dataset
 from aebench.data.description import BINARIZED, Pair, describe, write
 from aebench.data.outside import pair
 from aebench.errors import DataError, Diverged
@@ -172,10 +172,10 @@ def test_images_of_two_shapes_are_refused_in_a_line_that_names_both(mine: Path) 
     of_both = "images of 1 × 8 × 8 in digits and of 1 × 8 × 9 in wide, allowed: one size and number of channels"
     assert str(caught.value) == f"digits_vs_wide: {of_both}"
     # Where both are known, before anything is fetched.
-    known = facts([mine])
-    assert facts_of("digits_vs_wide", known) == known["digits"]
+    every = known_datasets([mine])
+    assert named_dataset("digits_vs_wide", every) == every["digits"]
     with pytest.raises(DataError, match="images of 1 × 28 × 28 in mnist and of 3 × 32 × 32 in svhn, allowed: one size"):
-        facts_of("mnist_vs_svhn", known)
+        named_dataset("mnist_vs_svhn", every)
 
 
 # The metric

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from aebench.data.datasets import facts, fetch, load
+from aebench.data.datasets import fetch, known_datasets, load
 from aebench.data.description import describe
 from aebench.errors import DataError
 
@@ -92,14 +92,14 @@ def test_images_without_splits_are_split_by_class_and_always_alike(tmp_path: Pat
 
 def test_binarised_pixels_by_name(tmp_path: Path) -> None:
     folder = archive(tmp_path, whole())
-    assert (facts([folder])["mine"].binarized, facts([folder])["mine_binary"].binarized) == (False, True)
+    assert [known_datasets([folder])[name].binarization for name in ("mine", "mine_binary")] == ["none", "stochastic"]
     splits = load(read(folder, "mine_binary"), "mine_binary", 0)
     assert splits.train.dynamic_binarization
     assert set(splits.test.pixels(slice(None)).unique().tolist()) == {0.0, 1.0}
     grey = load(read(folder), "mine", 0)
     assert np.array_equal(grey.train.images, splits.train.images)
     for name, way in (("mine_binary_fixed", "fixed"), ("mine_binary_threshold", "threshold")):
-        assert facts([folder])[name].binarized
+        assert known_datasets([folder])[name].binarization == way
         binary = load(read(folder, name), name, 0)
         assert (binary.binarization, binary.train.dynamic_binarization) == (way, False)
         for split in (binary.train, binary.test):
@@ -329,19 +329,19 @@ def test_a_link_into_a_cache_of_dvcs_is_what_it_leads_to(tmp_path: Path) -> None
 def test_names(tmp_path: Path) -> None:
     archive(tmp_path, whole(), "No-Name")
     (tmp_path / "README.md").touch()
-    assert set(facts([tmp_path])) == set(facts([]))
+    assert set(known_datasets([tmp_path])) == set(known_datasets([]))
     archive(tmp_path, whole(), "digits")
     with pytest.raises(DataError, match=r"digits\.npz has the name of a built-in data set"):
-        facts([tmp_path])
+        known_datasets([tmp_path])
     (tmp_path / "digits.npz").rename(tmp_path / "mine.npz")
     (tmp_path / "mine").mkdir()
     with pytest.raises(DataError, match=r"mine\.npz: found mine beside it, allowed: one data set a name"):
-        facts([tmp_path])
+        known_datasets([tmp_path])
     (tmp_path / "mine").rename(tmp_path / "mine_binary")
     for name in ("mine_binary", "mine_binary_fixed", "mine_binary_threshold"):
         next(tmp_path.glob("mine_*")).rename(tmp_path / name)
         with pytest.raises(DataError, match=f"{name}: that is how mine with binarised pixels is called"):
-            facts([tmp_path])
+            known_datasets([tmp_path])
 
 
 def test_the_first_folder_wins(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from aebench.config import Data
 from aebench.data import user_datasets
 from aebench.data.binarization import binarized
 from aebench.data.builtin import DATASETS, Dataset
-from aebench.data.description import Arrays, Binarization, Description, describe, write
+from aebench.data.description import Arrays, Binarization, Description, Pair, describe, write
 from aebench.data.outside import pair, require_one_shape
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT
 from aebench.data.sources import checksum, local_folder, obtain
@@ -29,47 +28,36 @@ from aebench.randomness import generator
 
 Labelled = tuple[Tensor, Tensor]
 """Images `[N, D]` and labels `[N]`."""
+KnownDataset = Dataset | UserDataset
 
 
-class DatasetFacts(NamedTuple):
-    """What the check of params.yaml must know of a data set.
-
-    `train_images` and `shape`, (C, H, W), are None where only the files say it.
-    """
-
-    train_images: int | None
-    shape: tuple[int, int, int] | None
-    binarized: bool
-
-
-def facts(folders: Iterable[Path]) -> dict[str, DatasetFacts]:
-    """What the check of params.yaml must know of each data set: the built-in ones and those in the user's `folders`.
+def known_datasets(folders: Iterable[Path]) -> dict[str, KnownDataset]:
+    """All data sets that are no pair: the built-in ones and those in the user's `folders`.
 
     Raises:
         DataError: two have one name.
     """
-    built_in = {
-        name: DatasetFacts(dataset.train_images, dataset.shape, dataset.binarization != "none")
-        for name, dataset in DATASETS.items()
-    }
-    found = user_datasets.find(folders)
-    return built_in | {name: DatasetFacts(None, None, one.binarization != "none") for name, one in found.items()}
+    return {**DATASETS, **user_datasets.find(folders)}
 
 
-def facts_of(name: str, known: Mapping[str, DatasetFacts]) -> DatasetFacts:
-    """What the check must know of one data set, which may be NAME_vs_OTHER, from the `facts` of all that are no pair.
+def named_dataset(name: str, among: Mapping[str, KnownDataset]) -> KnownDataset:
+    """The data set of a name; of NAME_vs_OTHER, the first of the two.
 
     Raises:
         KeyError: with the name that no data set has, the whole one or a part of it.
         DataError: two data sets do not make a pair.
     """
-    both = pair(name, {one: facts.binarized for one, facts in known.items()})
+    both = _pair(name, among)
     if both is None:
-        return known[name]
-    inside, outside = known[both.inside], known[both.outside]
+        return among[name]
+    inside, outside = among[both.inside], among[both.outside]
     if inside.shape and outside.shape:
         require_one_shape(both, inside.shape, outside.shape)
     return inside
+
+
+def _pair(name: str, among: Mapping[str, KnownDataset]) -> Pair | None:
+    return pair(name, {each: dataset.binarization != "none" for each, dataset in among.items()})
 
 
 def fetch(
@@ -88,17 +76,17 @@ def fetch(
         DataError: no source has the files, the user's files are not in order, or two data sets do not make a pair.
         KeyError: there is no such data set.
     """
-    known: dict[str, Dataset | UserDataset] = {**DATASETS, **user_datasets.find(folders)}
+    among = known_datasets(folders)
 
     def one(name: str, log: Callable[[str], None]) -> tuple[Arrays, Description]:
-        dataset = known[name]
+        dataset = among[name]
         if isinstance(dataset, UserDataset):
             arrays, about = user_datasets.read(dataset, log)
         else:
             arrays, about = _fetch_built_in(name, dataset, raw, source_dir, log)
         return binarized(arrays, about.binarization, name), about
 
-    both = pair(name, {each: dataset.binarization != "none" for each, dataset in known.items()})
+    both = _pair(name, among)
     if both is None:
         return write(*one(name, log))
     arrays, about = one(both.inside, log)

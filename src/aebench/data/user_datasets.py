@@ -28,10 +28,12 @@ TEST_SHARE = 6
 
 @dataclass(frozen=True)
 class UserDataset:
-    """Where one of the user's data sets lies, and how its pixels are used."""
+    """Where one of the user's data sets lies, and how its pixels are used; only its files say more."""
 
     path: Path
     binarization: Binarization
+    shape: None = None
+    train_images: None = None
 
 
 def find(folders: Iterable[Path]) -> dict[str, UserDataset]:

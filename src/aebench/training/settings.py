@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aebench import yaml
 from aebench.config import Block, Network, Params, PixelLikelihood, Training, VariantConfig, part_types
-from aebench.data.datasets import DatasetFacts, facts, facts_of
+from aebench.data.datasets import KnownDataset, known_datasets, named_dataset
 from aebench.data.description import BINARIZED
 from aebench.data.raw_dataset import SMALLEST_SPLIT
 from aebench.errors import ConfigError, DataError, plain, show
@@ -32,19 +32,19 @@ def read_params(path: Path, folders: Iterable[Path] = ()) -> Params:
         ConfigError: one line with the key, what was found and what is allowed.
         DataError: two data sets have one name.
     """
-    datasets = facts(folders)
+    known = known_datasets(folders)
     try:
         params = _parsed(yaml.read(path))
         _check_names(params)
-        named = _facts(params, datasets)
+        datasets = _datasets(params, known)
         for variant in params.variants:
             _check_validation(params, variant)
             if misfit := params.models[variant].misfit(params.run(variant).network):
                 raise ConfigError(f"models.{variant}.{misfit}")
             _check_batch(params, variant)
             _check_warmup(params, variant)
-        for dataset in params.datasets:
-            _check_with_data(params, dataset, named[dataset])
+        for name, dataset in datasets.items():
+            _check_with_data(params, name, dataset)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
     return params
@@ -111,18 +111,18 @@ def _check_names(params: Params) -> None:
             seen.add(value)
 
 
-def _facts(params: Params, datasets: Mapping[str, DatasetFacts]) -> dict[str, DatasetFacts]:
-    """What is known of the data sets that are named; one that is not there is refused."""
+def _datasets(params: Params, known: Mapping[str, KnownDataset]) -> dict[str, KnownDataset]:
+    """The data sets that are named; one that is not there is refused."""
     named = {}
     for position, name in enumerate(params.datasets):
         where = f"datasets[{position}]: found {show(name)}"
         try:
-            named[name] = facts_of(name, datasets)
+            named[name] = named_dataset(name, known)
         except KeyError as unknown:
             part = str(unknown.args[0])
             of_two = f", of which {part or 'nothing'} is no data set" if part != name else ""
-            listed = [one for one, about in datasets.items() if not about.binarized]
-            raise ConfigError(f"{where}{of_two}, {allowed(part, listed, datasets)}{_BESIDES}") from None
+            listed = [one for one, about in known.items() if about.binarization == "none"]
+            raise ConfigError(f"{where}{of_two}, {allowed(part, listed, known)}{_BESIDES}") from None
         except DataError as error:
             raise ConfigError(f"{where}, {error}") from None
     return named
@@ -162,8 +162,8 @@ def _check_warmup(params: Params, variant: str) -> None:
         raise ConfigError(f"{where}: found {warmup}, allowed: at most training.epochs, which are {epochs}")
 
 
-def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
-    data, images = params.data, facts.train_images
+def _check_with_data(params: Params, name: str, dataset: KnownDataset) -> None:
+    data, images = params.data, dataset.train_images
     if images is not None:
         held_out = data.images(images)
         if (held_out < SMALLEST_SPLIT and data.any) or images - held_out < SMALLEST_SPLIT:
@@ -173,22 +173,22 @@ def _check_with_data(params: Params, dataset: str, facts: DatasetFacts) -> None:
                 else (f"{held_out}", "number")
             )
             raise ConfigError(
-                f"data.{data.key}: found {found} of the {images} training images of {dataset}, "
+                f"data.{data.key}: found {found} of the {images} training images of {name}, "
                 f"allowed: 0, or a {what} that leaves {SMALLEST_SPLIT} images on both sides"
             )
         for variant in params.variants:
             for key in part_types(type(params.models[variant])):
                 if misfit := getattr(params.models[variant], key).misfit(images - held_out):
-                    raise ConfigError(f"models.{variant}.{misfit} of {dataset}")
+                    raise ConfigError(f"models.{variant}.{misfit} of {name}")
     for variant in params.variants:
         network = params.run(variant).network
-        if facts.shape and (misfit := network.misfit(facts.shape)):
+        if dataset.shape and (misfit := network.misfit(dataset.shape)):
             where = "network" if network is params.network else f"models.{variant}.network"
-            raise ConfigError(f"{dataset}: {where}.{misfit}")
+            raise ConfigError(f"{name}: {where}.{misfit}")
         model = params.models[variant]
-        if facts.binarized and isinstance(model, PixelLikelihood) and model.likelihood.REFUSED:
+        if dataset.binarization != "none" and isinstance(model, PixelLikelihood) and model.likelihood.REFUSED:
             others = ", ".join(name for name, block in likelihoods().items() if not block.REFUSED)
             raise ConfigError(
-                f"models.{variant}.likelihood: found {model.likelihood.likelihood} with {dataset}, whose pixels are "
+                f"models.{variant}.likelihood: found {model.likelihood.likelihood} with {name}, whose pixels are "
                 f"0 or 1: {model.likelihood.REFUSED}, allowed: {others}"
             )
