@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from safetensors.numpy import save
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -54,6 +55,9 @@ class Description:
         return {key: value for key, value in asdict(self).items() if key != "pair" or value}
 
 
+_DESCRIPTION = TypeAdapter(Description)
+
+
 def write(arrays: Arrays, description: Description) -> bytes:
     """Arrays and their description as the content of a safetensors file, the same bytes for the same values."""
     content = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
@@ -72,9 +76,4 @@ def describe(data: Path | bytes) -> Description:
         with data.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = stream.read(min(length, data.stat().st_size))
-    found = json.loads(json.loads(header)["__metadata__"][_ENTRY])
-    channels, height, width = found["shape"]
-    if found["binarization"] not in get_args(Binarization):
-        raise ValueError(f"binarization is {found['binarization']!r}")
-    pair = Pair(*map(str, found["pair"])) if "pair" in found else None
-    return Description((channels, height, width), tuple(found["classes"]), found["binarization"], found["files"], pair)
+    return _DESCRIPTION.validate_json(json.loads(header)["__metadata__"][_ENTRY])
