@@ -91,10 +91,7 @@ def fetch(
         return write(*one(name, log))
     arrays, about = one(both.inside, log)
     others, other = one(both.outside, lambda line: log(f"{both.outside}: {line}"))
-    try:
-        require_one_shape(both, about.shape, other.shape)
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from None
+    require_one_shape(both, about.shape, other.shape)
     files = about.files | {f"{both.outside}/{file}": sha256 for file, sha256 in other.files.items()}
     return write(arrays | {"outside_images": others["test_images"]}, replace(about, files=files, pair=both))
 
