@@ -437,7 +437,7 @@ def read_numerics(path: Path) -> Numerics:
     from aebench.yaml import read as read_yaml
 
     try:
-        found = read_yaml(path)
-        return "native" if isinstance(found, dict) and found.get("numerics") == "native" else "portable"
+        params = read_yaml(path)
+        return "native" if isinstance(params, dict) and params.get("numerics") == "native" else "portable"
     except ConfigError:
         return "portable"

@@ -81,16 +81,16 @@ def code_hash(files: Iterable[Path], folder: Path) -> str:
     Raises:
         UserError: a file is not valid Python.
     """
-    found = {path.relative_to(folder).as_posix(): _code(path)[0] for path in files}
-    return digest(json.dumps(found, sort_keys=True).encode())
+    code = {path.relative_to(folder).as_posix(): _code(path)[0] for path in files}
+    return digest(json.dumps(code, sort_keys=True).encode())
 
 
 def source_files(folder: Path) -> list[Path]:
     """All modules and templates in `folder`, however deep; not what editors hide beside them."""
-    found = (path for suffix in ("py", "jinja") for path in folder.rglob(f"*.{suffix}"))
+    sources = (path for suffix in ("py", "jinja") for path in folder.rglob(f"*.{suffix}"))
     return sorted(
         path
-        for path in found
+        for path in sources
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
@@ -105,7 +105,7 @@ def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
     Raises:
         UserError: a file is not valid Python, or imports relatively from beyond its package.
     """
-    found: set[Path] = set()
+    files: set[Path] = set()
     seen: set[str] = set()  # names, of which the most are imported again and again
     waiting = [stage, *named]
     whole = {layout.source / "aebench" / folder / "__init__.py" for folder in WHOLE}
@@ -115,9 +115,9 @@ def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
             continue
         seen.add(name)
         path = _file(layout, name)
-        if path is None or path in found:
+        if path is None or path in files:
             continue
-        found.add(path)
+        files.add(path)
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         if path in whole:
             inside = (file.relative_to(path.parent).with_suffix("") for file in source_files(path.parent))
@@ -127,8 +127,8 @@ def closure(layout: Layout, stage: str, *named: str) -> set[Path]:
                 waiting += _with_packages(resolve_name(imported, package))
             except ImportError:
                 raise UserError(f"{path}: the import of {imported} leads beyond the package") from None
-    folders = {path.parent for path in found}
-    return found | {path for path in source_files(layout.source) if path.suffix == ".jinja" and path.parent in folders}
+    folders = {path.parent for path in files}
+    return files | {path for path in source_files(layout.source) if path.suffix == ".jinja" and path.parent in folders}
 
 
 def _file(layout: Layout, module: str) -> Path | None:

@@ -83,10 +83,10 @@ def _fields(block: type[Block], location: Iterable[int | str]) -> list[str]:
     return list(block.model_fields)
 
 
-def allowed(found: str, names: Iterable[object], unlisted: Iterable[str] = ()) -> str:
-    """The allowed names, and the nearest to `found` of them and of those `unlisted` where one is near."""
+def allowed(name: str, names: Iterable[object], unlisted: Iterable[str] = ()) -> str:
+    """The allowed names, and the nearest to `name` of them and of those `unlisted` where one is near."""
     known = list(map(str, names))
-    near = difflib.get_close_matches(found, [*known, *unlisted], n=1)
+    near = difflib.get_close_matches(name, [*known, *unlisted], n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"allowed: {', '.join(known)}{hint}"
 
@@ -109,25 +109,25 @@ def parse_variant(
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping with a kind")
     kind = kinds[_name(kinds, "kind", value, where)]
-    own = part_types(kind)
+    part_of = part_types(kind)
     rest: dict[object, object] = dict(value)
-    found: dict[object, object] = {}
-    known = [key for key in kind.model_fields if key not in own]
-    for key, of_key in own.items():
+    chosen: dict[object, object] = {}
+    known = [key for key in kind.model_fields if key not in part_of]
+    for key, of_key in part_of.items():
         of_parts = {setting for part in parts[key].values() for setting in part.model_fields}
         settings: dict[object, object] = {name: rest.pop(name) for name in list(rest) if name in of_parts}
         part = _part(parts[key], key, of_key.DEFAULT, settings, where)
         known += type(part).model_fields
-        found[key] = part
-    return parse(kind, {**rest, **found}, where, besides=known)
+        chosen[key] = part
+    return parse(kind, {**rest, **chosen}, where, besides=known)
 
 
 def _refuse_shared_keys(kinds: Mapping[str, type[VariantConfig]], parts: Registries) -> None:
     """The settings of a variant and of its parts stand in one block, so no two of them may have one name."""
     for kind, of_kind in kinds.items():
-        own = part_types(of_kind)
+        part_of = part_types(of_kind)
         owners = [("variant", kind, set(of_kind.model_fields))]
-        for key in own:
+        for key in part_of:
             every = [(key, name, set(part.model_fields) - {key}) for name, part in parts[key].items()]
             for (what, name, settings), (other, its_name, its_settings) in product(owners, every):
                 if shared := settings & its_settings:
@@ -143,11 +143,11 @@ def _part(
 ) -> Part:
     """One of a variant's parts, from those keys of the variant's block that some such part has."""
     name = _name(registry, key, block, where, default=default)
-    for setting, found in block.items():
+    for setting, value in block.items():
         owners = [name for name, part in registry.items() if setting in part.model_fields]
-        if name not in owners and found is not None:
+        if name not in owners and value is not None:
             others = f"allowed: with {key}: {', '.join(owners)}"
-            raise ConfigError(f"{where}.{setting}: found {show(found)} with {name}, {others}")
+            raise ConfigError(f"{where}.{setting}: found {show(value)} with {name}, {others}")
     return parse(registry[name], {key: block[key] for key in block if key in registry[name].model_fields}, where)
 
 

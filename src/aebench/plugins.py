@@ -26,8 +26,8 @@ def modules(package: str) -> Mapping[str, ModuleType]:
     Raises:
         UserError: a file cannot be imported.
     """
-    found = (module.name for module in pkgutil.iter_modules(import_module(package).__path__))
-    names = sorted(name for name in found if not name.startswith("_"))
+    files = pkgutil.iter_modules(import_module(package).__path__)
+    names = sorted(file.name for file in files if not file.name.startswith("_"))
     return {name: _imported(f"{package}.{name}") for name in names}
 
 
@@ -53,7 +53,7 @@ def configurations(package: str, base: type[C], *functions: str) -> dict[str, ty
     Raises:
         UserError: a file cannot be imported, or lacks something.
     """
-    found: dict[str, type[C]] = {}
+    configs: dict[str, type[C]] = {}
     for name, module in modules(package).items():
         config = getattr(module, "Config", None)
         if not (isinstance(config, type) and issubclass(config, base)):
@@ -63,5 +63,5 @@ def configurations(package: str, base: type[C], *functions: str) -> dict[str, ty
             )
         if missing := [function for function in functions if not callable(getattr(module, function, None))]:
             raise UserError(f"{module.__file__}: found no function {missing[0]}, allowed: with one")
-        found[name] = config
-    return found
+        configs[name] = config
+    return configs

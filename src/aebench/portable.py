@@ -161,8 +161,8 @@ def _each(function: Callable[..., Array], *matrices: Array) -> tuple[Array, Arra
     except np.linalg.LinAlgError:  # which does not say for which matrix
         if matrices[0].ndim == 2:
             return np.full_like(matrices[-1], np.nan), np.ones((), bool)
-        found = [_each(function, *one) for one in zip(*matrices, strict=True)]
-        return np.stack([result for result, _ in found]), np.stack([failed for _, failed in found])
+        each = [_each(function, *one) for one in zip(*matrices, strict=True)]
+        return np.stack([result for result, _ in each]), np.stack([failed for _, failed in each])
 
 
 def _checked(
@@ -171,10 +171,10 @@ def _checked(
     """Both as torch has them, in `out` and `info` where these are given."""
     if check_errors and failed.any():
         raise torch.linalg.LinAlgError(f"linalg.{what}: a matrix cannot be decomposed")  # type: ignore[attr-defined]
-    found = torch.from_numpy(result), torch.from_numpy(np.asarray(failed, np.int32))
+    tensors = torch.from_numpy(result), torch.from_numpy(np.asarray(failed, np.int32))
     if out is None or info is None:
-        return found
-    return _shaped(out, found[0].shape).copy_(found[0]), _shaped(info, found[1].shape).copy_(found[1])
+        return tensors
+    return _shaped(out, tensors[0].shape).copy_(tensors[0]), _shaped(info, tensors[1].shape).copy_(tensors[1])
 
 
 REPLACED: dict[str, Callable[..., Any]] = {

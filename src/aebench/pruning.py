@@ -27,13 +27,13 @@ def prune(params: Params, layout: Layout) -> None:
 
 def _results(layout: Layout) -> list[Path]:
     patterns = ("runs/*/*", "evaluations/*/*", "reports/metrics/*/*.json", "reports/baselines/*.json")
-    found = []
+    unnamed = []
     for pattern in patterns:
         top = (layout.root / pattern.partition("/*")[0]).resolve()
         # What a link leads to outside of the results' folder is not ours to remove.
         paths = (path for path in layout.root.glob(pattern) if path.parent.resolve().is_relative_to(top))
-        found += [path for path in paths if path.name != ".gitignore"]
-    return found
+        unnamed += [path for path in paths if path.name != ".gitignore"]
+    return unnamed
 
 
 def _wanted(params: Params, layout: Layout) -> set[Path]:

@@ -38,21 +38,21 @@ class Store:
         """The content of an entry; None where there is none that can be read. A damaged one is set aside."""
         path = self.folder / name
         try:
-            found = path.read_bytes()
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             _say(f"{path} cannot be read and is not used: {error.strerror}")
             return None
-        head = _head(name, found[len(_MARK) + _DIGEST :])
-        if not found.startswith(head):
+        head = _head(name, content[len(_MARK) + _DIGEST :])
+        if not content.startswith(head):
             with suppress(OSError):
                 path.replace(path.with_suffix(".damaged"))
             _say(f"{path} is damaged or another's; it is set aside as {path.with_suffix('.damaged').name}")
             return None
         with suppress(OSError):
             os.utime(path)  # used last
-        return found[len(head) :]
+        return content[len(head) :]
 
     def put(self, name: str, content: bytes) -> None:
         """Keep `content` under `name`: written, flushed to the disk, then renamed."""

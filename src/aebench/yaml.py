@@ -83,8 +83,8 @@ def _measure(text: str) -> None:
             total += 1
             if isinstance(event, CollectionStartEvent):
                 inside.append((event.anchor, total))
-        for what, found, allowed in (("values", total, _VALUES), ("levels", len(inside), _DEPTH)):
-            if found > allowed:
+        for what, count, allowed in (("values", total, _VALUES), ("levels", len(inside), _DEPTH)):
+            if count > allowed:
                 raise ConfigError(f"{_at(event)}: found more than {allowed} {what}, allowed: {allowed}")
 
 

@@ -41,7 +41,7 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
             if sum(info.compress_size for info in members.values()) > path.stat().st_size:
                 raise ValueError("its parts overlap")
             roles = _roles(path, members)
-            found = {name: _member(archive, members[name]) for name in roles.values()}
+            arrays = {name: _member(archive, members[name]) for name in roles.values()}
     except DataError:
         raise
     except Exception as error:  # the readers of archives and of their headers fail in many ways
@@ -51,17 +51,17 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
     for split, name in of_images.items():
         if name not in ("images", f"{split}_images"):
             log(f"{name} and {of_labels[split]} are images and labels" + (f" of {split}" if split else ""))
-    images = conversions.images(path, {name: found[name] for name in of_images.values()}, log)
+    images = conversions.images(path, {name: arrays[name] for name in of_images.values()}, log)
     counts = {of_labels[split]: len(images[name]) for split, name in of_images.items()}
     labels, classes = conversions.labels(
-        path, {name: found[name] for name in counts}, found.get(roles.get(("", "classes"), "")), counts, log
+        path, {name: arrays[name] for name in counts}, arrays.get(roles.get(("", "classes"), "")), counts, log
     )
     return RawDataset(
         {split or "train": images[name] for split, name in of_images.items()},
         {split or "train": labels[name] for split, name in of_labels.items()},
         classes,
         {path.name: checksum(path)},
-        tuple(f"the array {plain(name)}" for name in sorted(set(members) - set(found))),
+        tuple(f"the array {plain(name)}" for name in sorted(set(members) - set(arrays))),
     )
 
 

@@ -19,7 +19,7 @@ def binarized(arrays: Arrays, binarization: Binarization, name: str) -> Arrays:
     """
     if binarization not in ("fixed", "threshold"):
         return arrays
-    found = dict(arrays)
+    binary = dict(arrays)
     for array in (array for array in arrays if array.endswith("_images")):
         grey = torch.tensor(arrays[array])
         noise = generator(name, array, "binarization")
@@ -27,5 +27,5 @@ def binarized(arrays: Arrays, binarization: Binarization, name: str) -> Arrays:
             share = pixels.float().div_(255)
             white = torch.bernoulli(share, generator=noise) if binarization == "fixed" else share >= 0.5
             pixels.copy_(white * 255)
-        found[array] = grey.numpy()
-    return found
+        binary[array] = grey.numpy()
+    return binary

@@ -77,36 +77,36 @@ def _white(path: Path, arrays: Mapping[str, NDArray[Any]], log: Log) -> int:
     be dark or of another scale, and only the type uint8 says which.
     """
     types = sorted({str(array.dtype) for array in arrays.values()})
-    found = f"{', '.join(arrays)}: {{}} of type {', '.join(types)}"
+    described = f"{', '.join(arrays)}: {{}} of type {', '.join(types)}"
     allowed = "allowed: bool, numbers from 0 to 1, or whole ones from 0 to 255 or, with 16 bits, to 65535"
     if any(array.dtype.kind not in "buif" for array in arrays.values()):
-        raise DataError(f"{path}: {found.format('found values')}, {allowed}")
+        raise DataError(f"{path}: {described.format('found values')}, {allowed}")
     low = min(float(array.min()) for array in arrays.values())
     high = max(float(array.max()) for array in arrays.values())
     whole = all(array.dtype.kind != "f" or all(map(_whole, _blocks(array))) for array in arrays.values())
     if not (low >= 0 and high <= (_WHITES[-1] if whole else 1)):  # which numbers that are none fail too
         numbers = f"found {'whole ' if whole else ''}numbers from {low:g} to {high:g}"
-        raise DataError(f"{path}: {found.format(numbers)}, {allowed}")
+        raise DataError(f"{path}: {described.format(numbers)}, {allowed}")
     if types == ["uint8"] and high != 1:
         return 255
     white = next(white for white in _WHITES if high <= white)
     if white > 1 and high <= white // 2:
         numbers = f"found whole numbers up to {high:g}"
         raise DataError(
-            f"{path}: {found.format(numbers)}, of which white may be {high:g} or {white}; "
+            f"{path}: {described.format(numbers)}, of which white may be {high:g} or {white}; "
             f"divide them by the one that is white; {allowed}"
         )
-    log(f"{found.format('numbers')} are taken as 0 (black) to {white} (white)")
+    log(f"{described.format('numbers')} are taken as 0 (black) to {white} (white)")
     return white
 
 
 def _to_bytes(array: NDArray[Any], white: int) -> Images:
     if array.dtype == np.uint8 and white == 255:
         return np.ascontiguousarray(array)
-    found = np.empty(array.shape, np.uint8)
-    for source, target in zip(_blocks(array), _blocks(found), strict=True):
+    content = np.empty(array.shape, np.uint8)
+    for source, target in zip(_blocks(array), _blocks(content), strict=True):
         target[:] = np.rint(source * (255 / white))
-    return found
+    return content
 
 
 def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -260,10 +260,10 @@ def _hold_out(images: Tensor, labels: Tensor, name: str, held_out: Data) -> tupl
 
 def _last_of_each_class(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a label `[N]` is among the last `FEWEST_OF_A_CLASS` of its class."""
-    found = np.zeros(len(labels), bool)
+    among_last = np.zeros(len(labels), bool)
     for label in np.unique(labels):
-        found[np.flatnonzero(labels == label)[-FEWEST_OF_A_CLASS:]] = True
-    return found
+        among_last[np.flatnonzero(labels == label)[-FEWEST_OF_A_CLASS:]] = True
+    return among_last
 
 
 def _labelled(content: Mapping[str, NDArray[np.generic]], split: str, about: Description) -> Labelled:

@@ -51,11 +51,11 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
     labels = {split: list[int]() for split in splits}
     for split, of_split in folders.items():
         for label, name in enumerate(classes):
-            found = [reader.image(file, folder) for folder in of_split.get(name, ()) for file in tree.images(folder)]
-            if not found and name in of_split:
+            of_class = [reader.image(file, folder) for folder in of_split.get(name, ()) for file in tree.images(folder)]
+            if not of_class and name in of_split:
                 raise _no_images(of_split[name][0])
-            images[split] += found
-            labels[split] += [label] * len(found)
+            images[split] += of_class
+            labels[split] += [label] * len(of_class)
         if not images[split]:
             raise _no_images(splits[split])
     for what, count in reader.notes.items():
@@ -78,15 +78,17 @@ def _splits(tree: "_Tree", top: Path, log: Callable[[str], None]) -> dict[str, P
     folders = tree.folders(top)
     splits = [(split, folder) for split in SPLITS for folder in folders if split_of(folder.name) == split]
     others = ", ".join(folder.name for folder in folders if not split_of(folder.name))
-    found, named = " and ".join(folder.name for _, folder in splits), {split for split, _ in splits}
+    of_splits, named = " and ".join(folder.name for _, folder in splits), {split for split, _ in splits}
     if splits and "train" not in named and not others:
-        raise DataError(f"{top}: found {found} without train, allowed: train, test and maybe validation, or classes")
+        raise DataError(
+            f"{top}: found {of_splits} without train, allowed: train, test and maybe validation, or classes"
+        )
     if "train" not in named or (len(splits) == 1 and others):  # a train may be a class beside a bus
         return {"train": top}
     if others:
-        raise DataError(f"{top}: found {others} beside {found}, allowed: no other folder")
+        raise DataError(f"{top}: found {others} beside {of_splits}, allowed: no other folder")
     if len(named) < len(splits):
-        raise DataError(f"{top}: found {found}, of which two are the same split, allowed: one folder a split")
+        raise DataError(f"{top}: found {of_splits}, of which two are the same split, allowed: one folder a split")
     for split, folder in splits:
         if folder.name != split:
             log(f"{folder.name} is the {split} split")
@@ -95,16 +97,16 @@ def _splits(tree: "_Tree", top: Path, log: Callable[[str], None]) -> dict[str, P
 
 def _classes(tree: "_Tree", split: Path, log: Callable[[str], None]) -> dict[str, list[Path]]:
     """The folders of each class: several, where their names differ in the form of Unicode alone."""
-    found: dict[str, list[Path]] = {}
+    classes: dict[str, list[Path]] = {}
     for folder in tree.folders(split):
         inside = [split_of(below.name) for below in tree.folders(folder)]
         if "train" in inside and all(inside):
             raise DataError(f"{folder}: found splits inside a class, allowed: classes inside the splits; swap the two")
-        found.setdefault(normalize("NFC", _name(folder)), []).append(folder)
-    for name, folders in found.items():
+        classes.setdefault(normalize("NFC", _name(folder)), []).append(folder)
+    for name, folders in classes.items():
         if len(folders) > 1:
             log(f"{len(folders)} folders in {split.name} that differ in the form of Unicode alone are the class {name}")
-    return found
+    return classes
 
 
 def _name(folder: Path) -> str:

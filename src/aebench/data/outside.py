@@ -23,25 +23,25 @@ def pair(name: str, binarized: Mapping[str, bool]) -> Pair | None:
     """
     if name in binarized:
         return None
-    found, unknown = list[Pair](), [[name]]
+    pairs, unknown = list[Pair](), [[name]]
     for parts, suffix in _readings(name):
         whole = Pair(*(f"{part}{suffix}" for part in parts))
         unknown.append(
             [part for part in parts if binarized.get(part, True)] or [w for w in whole if w not in binarized]
         )
         if not unknown[-1]:
-            found.append(whole)
-    if not found:
+            pairs.append(whole)
+    if not pairs:
         part = min(unknown[1:] or unknown, key=len)[0]
         if part in binarized:
             raise DataError("allowed: how pixels are binarised once, at the end, as in NAME_vs_OTHER_binary")
         raise KeyError(part)
-    if len(found) > 1:
-        meanings = " or ".join(" and ".join(each) for each in found)
+    if len(pairs) > 1:
+        meanings = " or ".join(" and ".join(each) for each in pairs)
         raise DataError(f"which may mean {meanings}, allowed: a name with one meaning; rename one of them")
-    if found[0].inside == found[0].outside:
+    if pairs[0].inside == pairs[0].outside:
         raise DataError("allowed: two different data sets")
-    return found[0]
+    return pairs[0]
 
 
 def _readings(name: str) -> Iterator[tuple[tuple[str, str], str]]:

@@ -42,7 +42,7 @@ def find(folders: Iterable[Path]) -> dict[str, UserDataset]:
     Raises:
         DataError: two claim one name, or one has the name of a built-in one.
     """
-    found: dict[str, UserDataset] = {}
+    datasets: dict[str, UserDataset] = {}
     for folder in folders:
         in_folder: dict[str, UserDataset] = {}
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -64,8 +64,8 @@ def find(folders: Iterable[Path]) -> dict[str, UserDataset]:
                     "allowed: any other name; rename it"
                 )
             in_folder[binarised] = UserDataset(in_folder[name].path, binarization)
-        found = in_folder | found
-    return found
+        datasets = in_folder | datasets
+    return datasets
 
 
 def read(dataset: UserDataset, log: Callable[[str], None]) -> tuple[Arrays, Description]:

@@ -98,8 +98,8 @@ class SchedulerShelf:
 
     def get(self, name: str) -> bytes | None:
         """The content of an entry; None where there is none."""
-        found: bytes | None = self._ask(name, lambda entry: entry.get(timeout=AT_ONCE))
-        return found
+        content: bytes | None = self._ask(name, lambda entry: entry.get(timeout=AT_ONCE))
+        return content
 
     def put(self, name: str, content: bytes) -> None:
         """Keep `content` under `name`."""
@@ -123,15 +123,13 @@ def _run(numerics: Numerics, expected: dict[str, str], topic: str, name: str, jo
     """In a Dask worker: the job in a fresh process, whose messages are passed on."""
     from distributed import get_worker
 
-    worker, found = get_worker(), identity(numerics)
+    worker, own = get_worker(), identity(numerics)
     for what, value in expected.items():
-        if found[what] != value:
+        if own[what] != value:
             same = (
                 "have CPUs of one kind" if what == "CPU" else "install the same on all machines, from constraints.txt"
             )
-            raise UserError(
-                f"the Dask worker {worker.address} has another {what} ({found[what]}, here {value}): {same}"
-            )
+            raise UserError(f"the Dask worker {worker.address} has another {what} ({own[what]}, here {value}): {same}")
     process = subprocess.Popen(
         [sys.executable, "-m", "aebench.execution.subprocess_worker"],
         stdin=subprocess.PIPE,

@@ -39,15 +39,15 @@ def load(folder: Path) -> Arrays:
     A quarter of the drawings of each character is for testing, drawn once. The rest is in the order of a draw, too, so
     that its last images are of all alphabets.
     """
-    found: dict[str, tuple[NDArray[np.uint8], str, int]] = {}
+    by_member: dict[str, tuple[NDArray[np.uint8], str, int]] = {}
     for name in ARCHIVES:
         with ZipFile(folder / name) as archive:
             for member in archive.namelist():
                 if place := _PLACE.fullmatch(member):
                     character, alphabet = place.groups()
                     ink = _ink(from_zip(archive, member, _LARGEST_FILE))
-                    found[member] = smaller(ink), character, ALPHABETS.index(alphabet)
-    drawings, characters, alphabets = zip(*(found[member] for member in sorted(found)), strict=True)
+                    by_member[member] = smaller(ink), character, ALPHABETS.index(alphabet)
+    drawings, characters, alphabets = zip(*(by_member[member] for member in sorted(by_member)), strict=True)
     train, test = _split(characters)
     images, labels = np.stack(drawings)[:, None], np.array(alphabets, np.int64)
     return {
