@@ -18,7 +18,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 
 from aebench.data.unpacking import inflate
-from aebench.errors import DataError
+from aebench.errors import DataError, plain
 from aebench.extras import require
 from aebench.paths import write
 
@@ -86,7 +86,7 @@ def obtain(files: Iterable[RawFile], folder: Path, sources: Iterable[Source], lo
                 missing.pop(0)
             log(f"{source.name}: verified")
         except (OSError, DataError, subprocess.SubprocessError) as error:
-            reasons.append(f"{source.name}: {' '.join(str(error).split()) or type(error).__name__}")
+            reasons.append(f"{source.name}: {plain(error, 500)}")
             log(f"{reasons[-1]}; trying the next source")
     if missing:
         raise DataError(
