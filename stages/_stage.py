@@ -28,7 +28,7 @@ if not all(map(find_spec, ("mlflow", "pydantic", "torch"))):
 # The code that runs is that of this checkout, also where another one is installed.
 sys.path.insert(0, str(ROOT / "src"))
 
-from aebench.errors import UserError  # noqa: E402
+from aebench.errors import ConfigError, UserError  # noqa: E402
 from aebench.paths import Layout, empty, write  # noqa: E402
 
 if TYPE_CHECKING:
@@ -143,7 +143,9 @@ def run(stage: Callable[..., None]) -> None:
         stage(*sys.argv[1:])
         leave_code()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        file = f"{LAYOUT.params.name}: "
+        of_params = isinstance(error, ConfigError) and not str(error).startswith(file)
+        sys.exit(f"error: {file if of_params else ''}{error}")
     except KeyboardInterrupt:  # from a block with something to end
         sys.exit(130)
     finally:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import _stage
 
-from aebench.errors import ConfigError
 from aebench.fingerprint import code_hash, digest, source_files
 from aebench.numerics import has_avx2
 
@@ -34,10 +33,7 @@ def check() -> None:
     params = _stage.params()
     from aebench.pruning import prune
 
-    try:
-        _check_with_machine_and_metrics(params)
-    except ConfigError as error:
-        raise ConfigError(f"{LAYOUT.params.name}: {error}") from None
+    _check_with_machine_and_metrics(params)
     differs = params.numerics == "portable" and not has_avx2()
     if differs:
         print(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from test_pairs import PROTOCOL, FakeCell, metrics_paired
 
 from aebench.config import Evaluation, Expost
 from aebench.data.datasets import Split, Splits, load
-from aebench.errors import ConfigError
+from aebench.errors import ConfigError, UserError
 from aebench.evaluation import metrics as registry
 from aebench.evaluation.context import Context
 from aebench.evaluation.document import document
@@ -92,7 +93,7 @@ def test_a_new_metric_comes_last_unless_it_names_its_place(mine: list[Family]) -
     assert list(metrics())[:3] == ["reconstruction_mse", "early", "denoising_mse"]
     mine.append(family(metric()))
     metrics.cache_clear()
-    with pytest.raises(ValueError, match="a name twice"):
+    with pytest.raises(UserError, match=r"mine\.py: found mine, which mine\.py has too, allowed: a name of its own"):
         metrics()
 
 
@@ -125,7 +126,7 @@ def test_what_is_named_must_be_optional(extra: list[str], message: str) -> None:
 def test_what_is_optional_is_not_in_the_main_table(mine: list[Family]) -> None:
     mine.append(family(metric(main=True))._replace(optional=True))
     metrics.cache_clear()
-    with pytest.raises(ValueError, match="found mine with main=True in an optional file, allowed: main=False"):
+    with pytest.raises(UserError, match="found mine with main=True in an optional file, allowed: main=False"):
         metrics()
 
 
@@ -166,8 +167,32 @@ def test_a_family_that_does_not_measure_what_it_declares_is_named(
 ) -> None:
     other = family(metric(), measured=Measured(of_run={"other": 1.0}))
     monkeypatch.setattr("aebench.evaluation.evaluate.chosen", lambda extra: (other,))
-    with pytest.raises(TypeError, match=r"metrics/mine\.py measures of each image \[\], and declares \['mine'\]"):
+    with pytest.raises(UserError, match=r"metrics/mine\.py measures of each image \[\], and declares \['mine'\]"):
         measure(Context(tiny("ae"), digits, EVALUATION, 0, print))
+
+
+def test_a_metric_that_is_not_of_every_image_is_named(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_some = family(metric(), measured=Measured({"mine": np.ones(5)}))
+    monkeypatch.setattr("aebench.evaluation.evaluate.chosen", lambda extra: (of_some,))
+    with pytest.raises(
+        UserError, match=r"metrics/mine\.py: found values of the shape \(5,\) for mine, allowed: \(360,\)"
+    ):
+        measure(Context(tiny("ae"), digits, EVALUATION, 0, print))
+
+
+@pytest.mark.parametrize("lacking", ["METRICS", "not_defined", "measure"])
+def test_a_file_that_lacks_something_is_named(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("mine")
+    module.__file__ = "metrics/mine.py"
+    vars(module).update({"METRICS": (), "not_defined": print, "measure": print})
+    delattr(module, lacking)
+    monkeypatch.setattr(registry, "modules", lambda _: {"mine": module})
+    families.cache_clear()
+    try:
+        with pytest.raises(UserError, match=f"^metrics/mine.py: found no {lacking}, allowed: with one$"):
+            families()
+    finally:
+        families.cache_clear()
 
 
 def test_every_metric_is_defined_in_the_documentation() -> None:

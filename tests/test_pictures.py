@@ -82,6 +82,10 @@ def test_the_map_keeps_neighbours_together_and_comes_out_the_same_again() -> Non
     assert neighbourhoods(random.normal(size=(MAPPED + 50, 1)).astype(np.float32)).shape == (MAPPED, 2)
 
 
+def test_codes_that_are_all_one_have_a_map_too() -> None:
+    assert np.isfinite(neighbourhoods(np.ones((50, 4), np.float32))).all()
+
+
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are drawn, in place of their bytes."""

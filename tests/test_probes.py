@@ -148,6 +148,25 @@ def test_too_few_classes_or_images_have_a_reason() -> None:
     assert "more training images than 109" in too_few(100, np.arange(109) % 10)
 
 
+@pytest.mark.parametrize("counts", [(20, 380), (20, 190, 190)])
+def test_where_a_draw_might_leave_a_class_without_a_label_there_is_none(counts: tuple[int, ...]) -> None:
+    """Both classes have a remainder of a half, and of three classes that share ten labels one has too small a one."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert f"a class too rare for 10 labels: 20 of {sum(counts)} training images" in too_few(10, labels)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_where_there_is_no_reason_every_draw_has_every_class(seed: int) -> None:
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    random = np.random.default_rng(seed)
+    counts = random.integers(2, 200, size=random.integers(2, 6))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    if not too_few(10, labels):
+        draws = StratifiedShuffleSplit(DRAWS, train_size=10, random_state=0).split(labels, labels)
+        assert all(len(np.unique(labels[chosen])) == len(counts) for chosen, _ in draws)
+
+
 def test_probes_from_few_labels_are_left_out_where_there_are_too_few() -> None:
     test = clouds(2, 50)
     assert set(few_label_probes(clouds(0, 12), test)) == set()

@@ -197,7 +197,8 @@ def test_the_gradient_of_a_loss_is_that_of_its_values(kind: str, x: torch.Tensor
 
     gradients = torch.autograd.grad(mean_loss(), weights)
     slope = sum((part * change).sum().item() for part, change in zip(gradients, direction, strict=True))
-    assert slope == pytest.approx((moved(1e-6) - moved(-1e-6)) / 2e-6, rel=1e-4)
+    # The kink of a ReLU may lie within a step, and hardly within the smaller one too.
+    assert any(slope == pytest.approx((moved(by) - moved(-by)) / (2 * by), rel=1e-4) for by in (1e-6, 1e-8))
 
 
 def test_noise_is_drawn_from_its_streams_alone_and_for_each_batch_anew(kind: str) -> None:

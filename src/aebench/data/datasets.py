@@ -241,6 +241,11 @@ def _hold_out(images: Tensor, labels: Tensor, name: str, held_out: Data) -> tupl
         order = torch.randperm(len(labels), generator=generator(name, "validation split")).numpy()
         free = order[~_last_of_each_class(labels.numpy()[order])]
         validation = free[:wanted]
+        if held_out.validation_images is not None and len(free) < wanted:
+            raise DataError(
+                f"data.validation_images: found {wanted}, allowed: at most {len(free)} of the {len(labels)} training "
+                f"images of {name}, so that {FEWEST_OF_A_CLASS} of each class are left"
+            )
     train = np.setdiff1d(np.arange(len(labels)), validation)
     if (held_out.any and len(validation) < SMALLEST_SPLIT) or len(train) < SMALLEST_SPLIT:
         enough = len(free) >= SMALLEST_SPLIT and len(labels) >= 2 * SMALLEST_SPLIT
@@ -249,11 +254,6 @@ def _hold_out(images: Tensor, labels: Tensor, name: str, held_out: Data) -> tupl
         raise DataError(
             f"{name}: found {len(labels)} training images, of which data.{held_out.key} takes {len(validation)}, "
             f"allowed: at least {SMALLEST_SPLIT} on both sides; {mend if enough else 'add images'}"
-        )
-    if held_out.validation_images is not None and len(validation) < wanted:
-        raise DataError(
-            f"data.validation_images: found {wanted}, allowed: at most {len(free)} of the {len(labels)} training "
-            f"images of {name}, so that {FEWEST_OF_A_CLASS} of each class are left"
         )
     return (images[train], labels[train]), (images[validation], labels[validation])
 

@@ -13,9 +13,9 @@ from aebench.config import Data, Evaluation
 from aebench.data.datasets import load
 from aebench.data.description import Binarization
 from aebench.devices import available
-from aebench.errors import Diverged
+from aebench.errors import Diverged, UserError
 from aebench.evaluation.context import Context
-from aebench.evaluation.metrics import Measured, chosen, metrics
+from aebench.evaluation.metrics import Measured, all_images, chosen, metrics
 from aebench.evaluation.pictures import MAPPED, neighbourhoods, pictures, plane
 from aebench.evaluation.protocol import PerImage, archive, unarchive
 from aebench.parsing import parse
@@ -174,7 +174,7 @@ def measure(context: Context) -> tuple[Measured, dict[str, str]]:
     Raises:
         ConfigError: `extra` names what is no optional family.
         Diverged: the run has.
-        TypeError: a family does not measure the metrics that it declares.
+        UserError: a family does not measure the metrics that it declares, or not of every image.
     """
     total, reasons = Measured(), dict[str, str]()
     for family in chosen(context.config.extra):
@@ -183,15 +183,20 @@ def measure(context: Context) -> tuple[Measured, dict[str, str]]:
         defined = [metric for metric in family.metrics if metric.name not in missing]
         if not defined:
             continue
-        measured = family.measure(context)
+        measured, file = family.measure(context), f"evaluation/metrics/{family.name}.py"
         for declared, names, what in (
             ({metric.name for metric in defined if metric.average}, measured.per_image, "of each image"),
             ({metric.name for metric in defined if not metric.average}, measured.of_run, "of the run"),
         ):
             if declared != names.keys():
-                raise TypeError(
-                    f"metrics/{family.name}.py measures {what} {sorted(names)}, and declares {sorted(declared)}"
-                )
+                raise UserError(f"{file} measures {what} {sorted(names)}, and declares {sorted(declared)}")
+        for metric in defined:
+            if metric.average and metric.images is all_images:
+                shape, images = measured.per_image[metric.name].shape, len(context.splits.test)
+                if shape != (images,):
+                    raise UserError(
+                        f"{file}: found values of the shape {shape} for {metric.name}, allowed: ({images},)"
+                    )
         total.add(measured)
     return total, reasons
 
@@ -207,5 +212,5 @@ def numbers(measured: Measured) -> dict[str, float]:
         figures[name] = float(np.median(values) if metrics()[name].average == "median" else values.mean())
     for name, value in figures.items():
         if not np.isfinite(value):
-            raise Diverged(f"{name} is {value}: {DIVERGED}")
+            raise Diverged(f"{name} is {value}: {DIVERGED}, or the metric has no value for such an image")
     return figures

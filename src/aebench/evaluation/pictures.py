@@ -133,9 +133,11 @@ def neighbourhoods(codes: NDArray[np.float32]) -> NDArray[np.float32]:
     from sklearn.manifold import TSNE
 
     mapped = codes[:MAPPED]
+    begin = plane(mapped)
+    spread = begin.std() or 1.0  # where all codes are one: of NaN, t-SNE ends the process
     drawn: NDArray[np.float32] = TSNE(
         perplexity=min(30.0, (len(mapped) - 1) / 3),
-        init=np.ascontiguousarray(plane(mapped) / plane(mapped).std() * 1e-4),
+        init=np.ascontiguousarray(begin / spread * 1e-4),
         max_iter=500,
         random_state=0,
     ).fit_transform(mapped)

@@ -57,7 +57,12 @@ def too_few(labels: int, train_labels: NDArray[np.int64]) -> str:
         return f"needs a label for each of the {len(counts)} classes"
     if len(train_labels) < labels + len(counts):
         return f"needs more training images than {len(train_labels)}"
-    if counts.min() < 2 or labels * counts.min() / len(train_labels) < 0.5:
+    # A stratified draw gives each class the whole part of its share, and what is left over to the largest remainders;
+    # among equal ones it draws, and may leave a class without a label.
+    shares = labels * counts / len(train_labels)
+    left_over, remainders = labels - np.floor(shares).sum(), shares % 1
+    may_get_none = (shares < 1) & ((remainders >= remainders[:, None]).sum(1) > left_over)
+    if counts.min() < 2 or may_get_none.any():
         return f"has a class too rare for {labels} labels: {counts.min()} of {len(train_labels)} training images"
     return ""
 

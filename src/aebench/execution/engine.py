@@ -1,5 +1,6 @@
 """What an engine is: what has jobs done by workers, and what it knows of those that are gone."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -42,7 +43,7 @@ def timed(call: Callable[[str, Any, Any], Any], name: str, job: Any, data: Any) 
     try:
         result = call(name, job, data)
     except (MemoryError, RuntimeError) as error:  # torch has a class of its own for the memory of a GPU alone
-        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+        if not isinstance(error, MemoryError) and not re.search("allocate|size calculation overflowed", str(error)):
             raise
         raise UserError(
             f"{name}: there is not enough memory ({plain(error)}); try fewer execution.workers, "

@@ -97,10 +97,10 @@ def untrained(config: RunConfig, spec: ImageSpec, seed: int, train_images: int) 
         ConfigError: the network does not fit the images, they are too few for a part of the model, or the loss is no
             pure function.
     """
+    for key in part_types(type(config.model)):
+        if misfit := getattr(config.model, key).misfit(train_images):
+            raise ConfigError(f"models.{config.variant}.{misfit}")
     with naming(config.variant):
-        for key in part_types(type(config.model)):
-            if misfit := getattr(config.model, key).misfit(train_images):
-                raise ConfigError(misfit)
         with drawing_from(generator(seed, "weights")):
             model = build(config.model, config.network, spec)
         require_purity(model, spec)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aebench.errors import ConfigError, show
+from aebench.errors import ConfigError, UserError, show
 from aebench.parsing import allowed
 from aebench.plugins import modules
 
@@ -185,8 +185,15 @@ _FIRST = ("reconstruction", "codes", "likelihood", "expost")
 
 @cache
 def families() -> tuple[Family, ...]:
-    """All families, in the order in which they are measured."""
+    """All families, in the order in which they are measured.
+
+    Raises:
+        UserError: a file cannot be imported, or lacks something.
+    """
     by_name = modules(__name__)
+    for module in by_name.values():
+        if missing := [name for name in ("METRICS", "not_defined", "measure") if not hasattr(module, name)]:
+            raise UserError(f"{module.__file__}: found no {missing[0]}, allowed: with one")
     ordered = [*(name for name in _FIRST if name in by_name), *(name for name in by_name if name not in _FIRST)]
     return tuple(
         Family(name, module.METRICS, module.not_defined, module.measure, getattr(module, "OPTIONAL", False))
@@ -225,16 +232,20 @@ def metrics() -> Mapping[str, Metric]:
     """Every metric by name, in the order in which they are shown.
 
     Raises:
-        ValueError: two have one name, or an optional one is to stand in the main table, which is the same whatever is
+        UserError: two have one name, or an optional one is to stand in the main table, which is the same whatever is
             measured besides.
     """
-    entries = [metric for family in families() for metric in family.metrics]
-    by_name = {metric.name: metric for metric in sorted(entries, key=lambda metric: metric.place)}
-    if len(by_name) < len(entries):
-        raise ValueError(f"metrics: found a name twice in {', '.join(metric.name for metric in entries)}")
-    if main := [metric.name for family in families() if family.optional for metric in family.metrics if metric.main]:
-        raise ValueError(f"metrics: found {', '.join(main)} with main=True in an optional file, allowed: main=False")
-    return by_name
+    files: dict[str, str] = {}
+    for family in families():
+        for metric in family.metrics:
+            where = f"evaluation/metrics/{family.name}.py: found {metric.name}"
+            if metric.name in files:
+                raise UserError(f"{where}, which {files[metric.name]}.py has too, allowed: a name of its own")
+            if family.optional and metric.main:
+                raise UserError(f"{where} with main=True in an optional file, allowed: main=False")
+            files[metric.name] = family.name
+    entries = (metric for family in families() for metric in family.metrics)
+    return {metric.name: metric for metric in sorted(entries, key=lambda metric: metric.place)}
 
 
 def main_metrics() -> Mapping[str, Metric]:
