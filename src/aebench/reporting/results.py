@@ -14,6 +14,9 @@ from aebench.evaluation.metrics import Metric, chosen_metrics, metrics
 from aebench.paths import HISTORY, Layout
 from aebench.reporting.files import Baselines, Metrics, arrays, damaged, document, history
 
+Form = tuple[int | str, ...]
+"""An array's shape; a name in it is a size that is not 0, and the same wherever the name stands."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -73,60 +76,55 @@ class Cell:
         found_values = []
         for seed in seeds:
             values = arrays(self._archive(seed), self._evaluated_by, [metric])[metric]
-            self._check(seed, metric, values, (images,))
+            self._check(seed, metric, values, (images,), {})
             found_values.append(values)
         return np.stack(found_values)
 
     def arrays(self, seed: int) -> dict[str, NDArray[Any]]:
         """A run's per-image values, codes and pictures; of the form in which pictures need them."""
         read = arrays(self._archive(seed), self._evaluated_by)
-        shape, classes, images = (
-            tuple(self.data["shape"]),
-            len(self.data["classes"]),
-            self.metrics["protocol"]["images"],
-        )
-        optional = {"samples", "neighbourhoods", "mapped_images"}
-        for name, form in _shapes(shape, images).items():
+        sizes: dict[str, int] = {}
+        for name, form in self._forms(read).items():
             if name in read:
-                self._check(seed, name, read[name], form)
-            elif name not in optional:
+                self._check(seed, name, read[name], form, sizes)
+            elif name not in ("samples", "neighbourhoods", "mapped_images"):
                 raise damaged(self._archive(seed), self._evaluated_by, f"it holds no {name}")
         for name in ("labels", "probe_predictions"):
+            classes = len(self.data["classes"])
             if read[name].dtype.kind not in "iu" or read[name].min() < 0 or read[name].max() >= classes:
                 raise damaged(self._archive(seed), self._evaluated_by, f"{name} are not those of {self.dataset}")
-        rows = [("traversal", len(read["traversed"])), ("originals", len(np.unique(read["labels"])))]
-        if self.metrics["protocol"]["trained_with_labels"] and "samples" in read:
-            rows.append(("samples", classes))
         if ("neighbourhoods" in read) != ("mapped_images" in read):
             raise damaged(self._archive(seed), self._evaluated_by, "of a map it holds either points or images")
-        for name, expected in rows:
-            if len(read[name]) != expected:
-                raise damaged(self._archive(seed), self._evaluated_by, f"{name} has {len(read[name])} rows")
         return read
 
-    def _check(self, seed: int, name: str, values: NDArray[Any], shape: tuple[int | None, ...]) -> None:
-        fits = len(shape) == values.ndim and all(
-            a == b or (b is None and a > 0) for a, b in zip(values.shape, shape, strict=True)
-        )
-        fits = fits or (name == "interpolations" and values.shape[:1] == (0,))  # of a data set with one class
+    def _forms(self, read: Mapping[str, NDArray[Any]]) -> dict[str, Form]:
+        """The shapes of the arrays behind pictures."""
+        image, images = tuple(self.data["shape"]), self.metrics["protocol"]["images"]
+        shown = len(np.unique(read.get("labels", ())))  # an image of each class
+        rows = len(self.data["classes"]) if self.metrics["protocol"]["trained_with_labels"] else "rows"
+        return {
+            **dict.fromkeys(("labels", "probe_predictions"), (images,)),
+            **{"codes": (images, "latents"), "plane": (images, 2)},
+            **{"neighbourhoods": ("mapped", 2), "mapped_images": ("mapped", *image)},
+            **dict.fromkeys(("originals", "reconstructions", "corrupted", "restored"), (shown, *image)),
+            **dict.fromkeys(("best", "worst"), (2, "columns", *image)),
+            **{"traversed": ("traversed",), "traversal": ("traversed", "steps", *image)},
+            **{"samples": (rows, "samples", *image), "interpolations": (shown // 2, "steps", *image)},
+        }
+
+    def _check(self, seed: int, name: str, values: NDArray[Any], form: Form, sizes: dict[str, int]) -> None:
+        """Look whether an array has its form; `sizes` are those of the names of forms, as far as they are known."""
+        shape = [
+            sizes.setdefault(size, max(found, 1)) if isinstance(size, str) else size
+            for size, found in zip(form, values.shape, strict=False)
+        ]
+        fits = len(form) == values.ndim and shape == list(values.shape)
         if not fits or not np.isfinite(values).all():
             reason = "has numbers that are not finite" if fits else f"has the shape {list(values.shape)}"
             raise damaged(self._archive(seed), self._evaluated_by, f"{name} {reason}")
 
     def _archive(self, seed: int) -> Path:
         return self.layout.evaluation(self.dataset, self.variant, seed)
-
-
-def _shapes(image: tuple[int, ...], images: int) -> dict[str, tuple[int | None, ...]]:
-    """The shapes of the arrays behind pictures; none stands for any number but 0."""
-    return {
-        **dict.fromkeys(("labels", "probe_predictions"), (images,)),
-        **{"codes": (images, None), "plane": (images, 2), "neighbourhoods": (None, 2), "mapped_images": (None, *image)},
-        **dict.fromkeys(("originals", "reconstructions", "corrupted", "restored"), (None, *image)),
-        **dict.fromkeys(("best", "worst"), (2, None, *image)),
-        **{"traversed": (None,), "traversal": (None, None, *image), "samples": (None, None, *image)},
-        "interpolations": (None, None, *image),
-    }
 
 
 @dataclass(frozen=True)
