@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
@@ -77,35 +78,34 @@ def _band(axes: Axes, runs: Sequence[Sequence[float]], label: str, colour: str, 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+@rc_context(STYLE)
 def loss_curve(variant: str, runs: Sequence[History]) -> bytes:
     """A variant's own loss by epoch, training and validation."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(4, 2.9))
-        unit = "nats an image" if "train_rate_nats" in runs[0] else "squared error an image"
-        _band(axes, [run["train_loss"] for run in runs], "training", COLOURS[1], "--")
-        if "validation_loss" in runs[0]:
-            _band(axes, [run["validation_loss"] for run in runs], "validation", COLOURS[0])
-        axes.set(title=variant, xlabel="epoch", ylabel=f"loss [{unit}]")
-        axes.legend()
-        return as_png(figure)
+    figure, axes = plt.subplots(figsize=(4, 2.9))
+    unit = "nats an image" if "train_rate_nats" in runs[0] else "squared error an image"
+    _band(axes, [run["train_loss"] for run in runs], "training", COLOURS[1], "--")
+    if "validation_loss" in runs[0]:
+        _band(axes, [run["validation_loss"] for run in runs], "validation", COLOURS[0])
+    axes.set(title=variant, xlabel="epoch", ylabel=f"loss [{unit}]")
+    axes.legend()
+    return as_png(figure)
 
 
+@rc_context(STYLE)
 def error_curves(curves: Mapping[str, Sequence[History]]) -> bytes | None:
     """The validation reconstruction MSE by epoch, of each variant's runs; None without a validation split."""
     key = "validation_reconstruction_mse"
     if any(key not in run for runs in curves.values() for run in runs):
         return None
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 3.4))
-        for variant, runs in curves.items():
-            _band(
-                axes, [run[key] for run in runs], variant, colour(variant, list(curves)), _dashes(variant, list(curves))
-            )
-        axes.set(xlabel="epoch", ylabel="validation reconstruction MSE [a pixel]", ylim=(0, None))
-        _legend(axes)
-        return as_png(figure)
+    figure, axes = plt.subplots(figsize=(5.2, 3.4))
+    for variant, runs in curves.items():
+        _band(axes, [run[key] for run in runs], variant, colour(variant, list(curves)), _dashes(variant, list(curves)))
+    axes.set(xlabel="epoch", ylabel="validation reconstruction MSE [a pixel]", ylim=(0, None))
+    _legend(axes)
+    return as_png(figure)
 
 
+@rc_context(STYLE)
 def k_curves(
     bounds: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]], variants: Sequence[str], title: str = ""
 ) -> bytes:
@@ -113,24 +113,23 @@ def k_curves(
 
     Colours are those that the variants have among all `variants`.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 3.4))
-        for variant, (samples, runs) in bounds.items():
-            values, ink, line = np.asarray(runs), colour(variant, variants), _dashes(variant, variants)
-            axes.plot(samples, values.mean(axis=0), f"o{line}", color=ink, label=variant, linewidth=1.6, markersize=4)
-            axes.fill_between(samples, values.min(axis=0), values.max(axis=0), color=ink, alpha=0.2, linewidth=0)
-        axes.set(
-            title=title,
-            xscale="log",
-            xlabel="K, importance samples an image",
-            ylabel="bound on log p(x) [nats an image]",
-        )
-        # By themselves ticks would be powers in TeX, and none might stand between two of them.
-        axes.xaxis.set_major_locator(FixedLocator(_apart({k for samples, _ in bounds.values() for k in samples})))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-        _legend(axes)
-        return as_png(figure)
+    figure, axes = plt.subplots(figsize=(5.2, 3.4))
+    for variant, (samples, runs) in bounds.items():
+        values, ink, line = np.asarray(runs), colour(variant, variants), _dashes(variant, variants)
+        axes.plot(samples, values.mean(axis=0), f"o{line}", color=ink, label=variant, linewidth=1.6, markersize=4)
+        axes.fill_between(samples, values.min(axis=0), values.max(axis=0), color=ink, alpha=0.2, linewidth=0)
+    axes.set(
+        title=title,
+        xscale="log",
+        xlabel="K, importance samples an image",
+        ylabel="bound on log p(x) [nats an image]",
+    )
+    # By themselves ticks would be powers in TeX, and none might stand between two of them.
+    axes.xaxis.set_major_locator(FixedLocator(_apart({k for samples, _ in bounds.values() for k in samples})))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    _legend(axes)
+    return as_png(figure)
 
 
 def _dashes(variant: str, variants: Sequence[str]) -> str:
@@ -160,6 +159,7 @@ def _apart(values: set[float]) -> list[float]:
     return kept[::-1]
 
 
+@rc_context(STYLE)
 def rate_distortion(
     points: Mapping[str, tuple[Sequence[float], Sequence[float]]], variants: Sequence[str], title: str = ""
 ) -> bytes:
@@ -167,74 +167,73 @@ def rate_distortion(
 
     Lines join points of equal ELBO; colours are those that the variants have among all `variants`.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 4))
-        for variant, (rates, distortions) in points.items():
-            ink = colour(variant, variants)
-            marker = MARKERS[sum(divmod(variants.index(variant), len(COLOURS))) % len(MARKERS)]
-            axes.scatter(rates, distortions, s=36, c=ink, marker=marker, alpha=0.85, linewidths=0, label=variant)
-        axes.margins(0.15)
-        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-        sums = MaxNLocator(7).tick_values(left + bottom, right + top)
-        for total in sums:
-            axes.plot([left, right], [total - left, total - right], color="0.75", linewidth=0.8, zorder=0)
-            at_top = (total - top, top) if total - top > left else (left, total - left)
-            # The words stand below the point, and inside the axes.
-            if left <= at_top[0] <= right and bottom + 0.06 * (top - bottom) <= at_top[1] <= top:
-                words = f"ELBO {0 - total:.4g}".replace("-", "−")
-                axes.annotate(words, at_top, (3, -9), textcoords="offset points", fontsize=7.5, color="0.45")
-        axes.set(
-            title=title,
-            xlim=(left, right),
-            ylim=(bottom, top),
-            xlabel="rate KL(q(z|x) ‖ p(z)) [nats an image]",
-            ylabel="distortion −E log p(x|z) [nats an image]",
-        )
-        _legend(axes, frameon=True, framealpha=0.9, edgecolor="none")
-        return as_png(figure)
+    figure, axes = plt.subplots(figsize=(5.2, 4))
+    for variant, (rates, distortions) in points.items():
+        ink = colour(variant, variants)
+        marker = MARKERS[sum(divmod(variants.index(variant), len(COLOURS))) % len(MARKERS)]
+        axes.scatter(rates, distortions, s=36, c=ink, marker=marker, alpha=0.85, linewidths=0, label=variant)
+    axes.margins(0.15)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    sums = MaxNLocator(7).tick_values(left + bottom, right + top)
+    for total in sums:
+        axes.plot([left, right], [total - left, total - right], color="0.75", linewidth=0.8, zorder=0)
+        at_top = (total - top, top) if total - top > left else (left, total - left)
+        # The words stand below the point, and inside the axes.
+        if left <= at_top[0] <= right and bottom + 0.06 * (top - bottom) <= at_top[1] <= top:
+            words = f"ELBO {0 - total:.4g}".replace("-", "−")
+            axes.annotate(words, at_top, (3, -9), textcoords="offset points", fontsize=7.5, color="0.45")
+    axes.set(
+        title=title,
+        xlim=(left, right),
+        ylim=(bottom, top),
+        xlabel="rate KL(q(z|x) ‖ p(z)) [nats an image]",
+        ylabel="distortion −E log p(x|z) [nats an image]",
+    )
+    _legend(axes, frameon=True, framealpha=0.9, edgecolor="none")
+    return as_png(figure)
 
 
+@rc_context({**STYLE, "axes.grid": False})
 def confusion(variant: str, matrix: NDArray[Any], classes: Sequence[str]) -> bytes:
     """How a variant's probe reads each class, `[C, C]`: rows are true classes, shares of a row in per cent."""
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        size = 1.4 + 0.32 * len(classes)
-        figure, axes = plt.subplots(figsize=(size, size))
-        axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100)
-        for (row, column), share in np.ndenumerate(matrix):
-            if share >= 0.5:
-                ink = "white" if share > 55 else "black"
-                axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=ink)
-        places = range(len(classes))
-        axes.set_xticks(places, classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-        axes.set_yticks(places, classes, fontsize=8)
-        axes.set(title=variant, xlabel="read by the probe", ylabel="true class")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        return as_png(figure)
+    size = 1.4 + 0.32 * len(classes)
+    figure, axes = plt.subplots(figsize=(size, size))
+    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(matrix):
+        if share >= 0.5:
+            ink = "white" if share > 55 else "black"
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=ink)
+    places = range(len(classes))
+    axes.set_xticks(places, classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(places, classes, fontsize=8)
+    axes.set(title=variant, xlabel="read by the probe", ylabel="true class")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return as_png(figure)
 
 
+@rc_context({**STYLE, "axes.grid": False})
 def latent_map(variant: str, points: NDArray[Any], labels: NDArray[Any], classes: Sequence[str]) -> bytes:
     """A variant's codes of the test set on a plane, `[N, 2]`, coloured by their class, `labels` `[N]`."""
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axes = plt.subplots(figsize=(4, 4.2))
-        order = np.random.default_rng(0).permutation(len(points))  # so that no class hides the others
-        colours = class_colours(len(classes))
-        axes.scatter(points[order, 0], points[order, 1], s=2, c=colours[labels[order]], alpha=0.5, linewidths=0)
-        axes.set(title=variant, xlabel="first principal component of the codes", ylabel="second")
-        if len(classes) <= LEGIBLE_CLASSES:
-            for each, name in zip(colours, classes, strict=True):
-                axes.plot([], [], "o", color=each, markersize=4, label=name)
-            tight: dict[str, Any] = {"fontsize": 7.5, "handletextpad": 0, "columnspacing": 0.8, "borderpad": 0}
-            figure.legend(loc="outside lower center", ncols=4, **tight)
-        return as_png(figure)
+    figure, axes = plt.subplots(figsize=(4, 4.2))
+    order = np.random.default_rng(0).permutation(len(points))  # so that no class hides the others
+    colours = class_colours(len(classes))
+    axes.scatter(points[order, 0], points[order, 1], s=2, c=colours[labels[order]], alpha=0.5, linewidths=0)
+    axes.set(title=variant, xlabel="first principal component of the codes", ylabel="second")
+    if len(classes) <= LEGIBLE_CLASSES:
+        for each, name in zip(colours, classes, strict=True):
+            axes.plot([], [], "o", color=each, markersize=4, label=name)
+        tight: dict[str, Any] = {"fontsize": 7.5, "handletextpad": 0, "columnspacing": 0.8, "borderpad": 0}
+        figure.legend(loc="outside lower center", ncols=4, **tight)
+    return as_png(figure)
 
 
+@rc_context(STYLE)
 def batch_losses(losses: Sequence[float], per_epoch: float) -> bytes:
     """The loss in nats of every batch of one run, summed over its images; so many batches `per_epoch`."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.6))
-        epochs = np.arange(1, len(losses) + 1) / per_epoch
-        axes.plot(epochs, losses, color=COLOURS[0], linewidth=0.6)
-        axes.set(xlabel="epoch", ylabel="loss of a batch\n[nats, sum over its images]")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return as_png(figure)
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    epochs = np.arange(1, len(losses) + 1) / per_epoch
+    axes.plot(epochs, losses, color=COLOURS[0], linewidth=0.6)
+    axes.set(xlabel="epoch", ylabel="loss of a batch\n[nats, sum over its images]")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return as_png(figure)

@@ -6,6 +6,7 @@ from textwrap import fill
 from typing import NamedTuple
 
 from matplotlib import pyplot as plt
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -110,7 +111,7 @@ def _difference(one: Nats | None, kinds: Sequence[Hashable]) -> str:
 def draw_all(shown: Sequence[Chart]) -> bytes:
     """All charts in one picture."""
     lines = -(-len(shown) // COLUMNS)
-    with fonts.drawing(shown[0].lines), plt.rc_context(STYLE):
+    with fonts.drawing(shown[0].lines), rc_context(STYLE):
         size = (3.1 * COLUMNS + _for_names(shown[0]), _height(shown[0]) * lines)
         figure, grid = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False, sharey=True)
         figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
@@ -121,12 +122,12 @@ def draw_all(shown: Sequence[Chart]) -> bytes:
         return as_png(figure)
 
 
+@rc_context(STYLE)
 def draw(chart: Chart) -> bytes:
     """One chart as a picture of its own."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(3.3 + _for_names(chart), _height(chart)))
-        _draw(axes, chart)
-        return as_png(figure)
+    figure, axes = plt.subplots(figsize=(3.3 + _for_names(chart), _height(chart)))
+    _draw(axes, chart)
+    return as_png(figure)
 
 
 def _height(chart: Chart) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib import rc_context
 from numpy.typing import NDArray
 
 from aebench.reporting.figures import STYLE, as_png
@@ -15,20 +16,20 @@ Rows = Sequence[tuple[str, NDArray[Any]]]
 """Rows of images, each a name, which may be empty, and images `[columns, C, H, W]` in [0, 1]."""
 
 
+@rc_context({**STYLE, "axes.grid": False})
 def image_rows(rows: Rows, headings: Sequence[str] = ()) -> bytes:
     """Rows of images, named at the left; `headings` name the columns."""
     images = np.stack([row for _, row in rows])
     lines, columns, _, height, width = images.shape
     gap = _gap(height)
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axes = plt.subplots(figsize=(1.3 + 0.85 * columns, 0.3 + 0.85 * lines))
-        axes.imshow(_apart(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_yticks((np.arange(lines) + 0.5) * (height + gap) - gap / 2 - 0.5, [name for name, _ in rows])
-        axes.set_xticks((np.arange(len(headings)) + 0.5) * (width + gap) - gap / 2 - 0.5, headings, fontsize=8)
-        axes.tick_params(length=0, labeltop=True, labelbottom=False)
-        axes.spines[:].set_visible(False)
-        figure.set_layout_engine("constrained", w_pad=0.1)
-        return as_png(figure)
+    figure, axes = plt.subplots(figsize=(1.3 + 0.85 * columns, 0.3 + 0.85 * lines))
+    axes.imshow(_apart(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_yticks((np.arange(lines) + 0.5) * (height + gap) - gap / 2 - 0.5, [name for name, _ in rows])
+    axes.set_xticks((np.arange(len(headings)) + 0.5) * (width + gap) - gap / 2 - 0.5, headings, fontsize=8)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    figure.set_layout_engine("constrained", w_pad=0.1)
+    return as_png(figure)
 
 
 def strip(row: NDArray[Any]) -> bytes:
