@@ -24,8 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import copies
 
-from aebench.tracking.facts import of_system
-
 ROOT = copies.ROOT
 # Those that may be used, where the system says; elsewhere those that there are.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -166,6 +164,8 @@ def last_repro() -> dict[str, float] | None:
 
 def machine() -> dict[str, Any]:
     """What was measured on."""
+    from aebench.tracking.facts import of_system
+
     cpu = of_system()["system.cpu"]
     versions = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "dvc")}
     return {"cpu": cpu, "cores": CORES, "system": platform.system(), "python": platform.python_version(), **versions}

@@ -6,37 +6,35 @@ of `make repro`, or its file as an argument. Without a GPU it ends in one line.
 
 import json
 import os
-import statistics
 import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+from bench import ROOT, summary
 
-from aebench import numerics  # noqa: E402
+from aebench import numerics
 
 if __name__ == "__main__":
     numerics.limit("native")
 
-import torch  # noqa: E402
+import torch
 
-from aebench.data.datasets import Splits, load  # noqa: E402
-from aebench.devices import available  # noqa: E402
-from aebench.errors import UserError  # noqa: E402
-from aebench.evaluation.marginal import Marginal  # noqa: E402
-from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
-from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E402
-from aebench.models.networks.mlp import Config  # noqa: E402
-from aebench.paths import Layout  # noqa: E402
-from aebench.randomness import drawing_from, generator  # noqa: E402
-from aebench.training.optimizers.adam import Config as Training  # noqa: E402
-from aebench.training.stacked import train_stacked  # noqa: E402
-from aebench.training.state import History  # noqa: E402
-from aebench.training.train import train  # noqa: E402
-from aebench.variants import build, configuration  # noqa: E402
+from aebench.data.datasets import Splits, load
+from aebench.devices import available
+from aebench.errors import UserError
+from aebench.evaluation.marginal import Marginal
+from aebench.models.autoencoder import Autoencoder, ImageSpec
+from aebench.models.latent_variable_model import LatentVariableModel
+from aebench.models.networks.mlp import Config
+from aebench.paths import Layout
+from aebench.randomness import drawing_from, generator
+from aebench.training.optimizers.adam import Config as Training
+from aebench.training.stacked import train_stacked
+from aebench.training.state import History
+from aebench.training.train import train
+from aebench.variants import build, configuration
 
 BLOCKS: dict[str, dict[str, Any]] = {
     "vae": {"kind": "vae"},
@@ -76,8 +74,7 @@ def runs_a_minute(name: str, seeds: int, splits: Splits, device: torch.device) -
         device,
         after_epoch=lambda *_: ended.append(time.perf_counter()),
     )
-    rates = [60 * seeds / (EPOCHS * (end - begin)) for begin, end in pairwise(ended)]
-    return {"median": statistics.median(rates), "smallest": min(rates), "largest": max(rates)}
+    return summary([60 * seeds / (EPOCHS * (end - begin)) for begin, end in pairwise(ended)])
 
 
 def estimates_a_second(splits: Splits, device: torch.device) -> dict[str, float]:
@@ -90,8 +87,7 @@ def estimates_a_second(splits: Splits, device: torch.device) -> dict[str, float]
         x = test.pixels(slice(group * GROUP, (group + 1) * GROUP))
         Marginal(model).estimate(x, K, generator("noise", group)).marginal.iw_log_likelihood.sum().item()
         rates.append(len(x) / (time.perf_counter() - begin))
-    timed = rates[1:]
-    return {"median": statistics.median(timed), "smallest": min(timed), "largest": max(timed)}
+    return summary(rates[1:])
 
 
 def beside_the_cpu(name: str, splits: Splits, device: torch.device) -> dict[str, Any]:
