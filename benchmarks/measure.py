@@ -7,13 +7,15 @@ The network is the source article's: 784–256–16–256–784, ReLU, batches o
 60,000 images, times of the estimate for one image at K = 1000.
 """
 
+import gc
 import json
 import math
 import multiprocessing
 import os
 import sys
-import time
+import timeit
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench import CORES, ROOT
@@ -232,24 +234,17 @@ def _rates() -> list[float]:
     for _ in range(REPEATS):
         rates = []
         for rows, inner, columns in ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 256, 784), (8192, 784, 256)):
-            a, b = torch.rand(rows, inner), torch.rand(inner, columns)
-            a @ b
-            started = time.perf_counter()
-            for _ in range(4):
-                a @ b
-            rates.append(4 * 2 * rows * inner * columns / (time.perf_counter() - started))
+            product = partial(torch.mm, torch.rand(rows, inner), torch.rand(inner, columns))
+            product()
+            rates.append(4 * 2 * rows * inner * columns / timeit.timeit(product, number=4))
         best.append(max(rates))
     return best
 
 
 def _times(call: Callable[[], None]) -> list[float]:
     call()
-    found = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - started)
-    return found
+    # Left to itself timeit collects no garbage, which is part of what a call costs.
+    return timeit.repeat(call, setup=gc.enable, number=1, repeat=REPEATS)
 
 
 def _epochs(batches: Callable[[], None]) -> list[float]:
