@@ -36,9 +36,11 @@ INTERVAL = 5.0  # seconds between two looks
 
 @dataclass
 class _Shown:
+    """A run in the store: the first line of its history, and how many epochs of it are there."""
+
     run_id: str
+    first: Mapping[str, str]
     epochs: int = 0
-    first: Mapping[str, str] | None = None
 
 
 class Watch:
@@ -71,11 +73,11 @@ class Watch:
                 shown = self._shown.get(path)
                 if not rows:
                     continue  # it is being written
-                if shown and (len(rows) < shown.epochs or (shown.first and shown.first != rows[0])):
+                if shown and (len(rows) < shown.epochs or shown.first != rows[0]):
                     self._end(path)  # it began anew
                     shown = None
                 if shown is None:
-                    shown = self._begin(path)
+                    shown = self._begin(path, rows[0])
                     said.append(f"{_name(path)}: in training")
                 self._log(shown, rows)
             for path in set(self._shown) - set(present):
@@ -92,7 +94,7 @@ class Watch:
             for path in list(self._shown):
                 self._end(path)
 
-    def _begin(self, path: Path) -> _Shown:
+    def _begin(self, path: Path, first: Mapping[str, str]) -> _Shown:
         """A new run, in place of one that an earlier watch left of the same training."""
         dataset, variant, seed = _cell(path)
         cell = f"{dataset}/{variant}/seed-{seed}"
@@ -103,7 +105,7 @@ class Watch:
         tags |= facts.of_system()
         try:
             created = self._client.create_run(experiment, tags=tags, run_name=f"{variant} seed {seed} (in training)")
-            shown = self._shown[path] = _Shown(created.info.run_id)
+            shown = self._shown[path] = _Shown(created.info.run_id, first)
         except BaseException:  # an interrupt too
             mark_killed(self._client, experiment, LIVE, cell)
             raise
@@ -119,7 +121,7 @@ class Watch:
         for epoch, row in enumerate(rows[shown.epochs :], start=shown.epochs + 1):
             values = {name: float(value) for name, value in row.items() if name != "epoch"}
             self._client.log_batch(shown.run_id, [Metric(name, value, now, epoch) for name, value in values.items()])
-            shown.epochs, shown.first = epoch, rows[0]
+            shown.epochs = epoch
 
     def _end(self, path: Path) -> str:
         """FINISHED, with the epochs that were missed, where the file gave way to results; else KILLED."""
