@@ -38,11 +38,11 @@ class Row:
     """
 
     name: str
-    baseline: bool
-    supervised: bool
-    improving: bool
-    parameters: int | None
     entries: dict[str, Entry]
+    baseline: bool = False
+    supervised: bool = False
+    improving: bool = False
+    parameters: int | None = None
 
     @property
     def marks(self) -> str:
@@ -56,12 +56,8 @@ def rows(cells: Sequence[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
     likelihoods = {cell.metrics["protocol"].get("likelihood") for cell in cells} - {None}
     lines = [
         Row(
-            name=cell.variant + _in_brackets(cell, len(likelihoods) > 1),
-            baseline=False,
-            supervised=cell.metrics["protocol"]["trained_with_labels"],
-            improving=cell.still_improving > 0,
-            parameters=cell.metrics["parameters"],
-            entries={
+            cell.variant + _in_brackets(cell, len(likelihoods) > 1),
+            {
                 name: _entry(
                     metric,
                     cell.metrics["summary"].get(name),
@@ -70,6 +66,9 @@ def rows(cells: Sequence[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
                 )
                 for name, metric in measured.items()
             },
+            supervised=cell.metrics["protocol"]["trained_with_labels"],
+            improving=cell.still_improving > 0,
+            parameters=cell.metrics["parameters"],
         )
         for cell in cells
     ]
@@ -80,7 +79,7 @@ def rows(cells: Sequence[Cell], baselines: Mapping[str, Any], leaders: Leaders) 
             title = f"{title}, {components} component{'s' * (components > 1)}"
         reason = "is a baseline without this figure"
         entries = {key: _entry(metric, of_baseline.get(key), reason) for key, metric in measured.items()}
-        lines.append(Row(title, baseline=True, supervised=False, improving=False, parameters=None, entries=entries))
+        lines.append(Row(title, entries, baseline=True))
     return lines
 
 
