@@ -96,9 +96,9 @@ def code(variant: str | None = None) -> str:
     """
     from aebench.fingerprint import fingerprint
 
-    found = fingerprint(LAYOUT, name(), *(params().modules(variant) if variant else ()))
-    _left[LAYOUT.fingerprint(name(), *([variant] if variant else []))] = found
-    return found
+    of_stage = fingerprint(LAYOUT, name(), *(params().modules(variant) if variant else ()))
+    _left[LAYOUT.fingerprint(name(), *([variant] if variant else []))] = of_stage
+    return of_stage
 
 
 def all_code() -> dict[str, str]:
@@ -109,9 +109,9 @@ def all_code() -> dict[str, str]:
     """
     from aebench.fingerprint import fingerprints
 
-    found = fingerprints(LAYOUT, {variant: params().modules(variant) for variant in params().variants})
-    _left.update({LAYOUT.fingerprint(*stage): fingerprint for stage, fingerprint in found.items()})
-    return {"/".join(stage): fingerprint for stage, fingerprint in found.items()}
+    by_stage = fingerprints(LAYOUT, {variant: params().modules(variant) for variant in params().variants})
+    _left.update({LAYOUT.fingerprint(*stage): fingerprint for stage, fingerprint in by_stage.items()})
+    return {"/".join(stage): fingerprint for stage, fingerprint in by_stage.items()}
 
 
 def leave_code() -> None:

@@ -13,36 +13,36 @@ def report() -> None:
     from aebench.reporting.provenance import provenance
 
     layout = _stage.LAYOUT
-    found = results.load(params, layout)
-    compared = {dataset: pairs.pairs(cells) for dataset, cells in found.datasets()}
+    loaded = results.load(params, layout)
+    compared = {dataset: pairs.pairs(cells) for dataset, cells in loaded.datasets()}
     leaders = {dataset: pairs.leaders(of_dataset) for dataset, of_dataset in compared.items()}
     pictures = {
-        dataset: gallery.pictures(cells, found.classes(dataset), leaders[dataset])
-        for dataset, cells in found.datasets()
+        dataset: gallery.pictures(cells, loaded.classes(dataset), leaders[dataset])
+        for dataset, cells in loaded.datasets()
     }
-    if letters := fonts.lacking(name for dataset in params.datasets for name in found.classes(dataset)):
+    if letters := fonts.lacking(name for dataset in params.datasets for name in loaded.classes(dataset)):
         print(f"warning: no font here has {' '.join(letters)}; the pictures show boxes in their place", file=sys.stderr)
     _stage.empty(layout.figures)
     for dataset, of_dataset in pictures.items():
         for name, png in (file for picture in of_dataset for file in picture.files().items()):
             _stage.write(layout.figures / dataset / f"{name}.png", png)
-    dataset, cells = next(found.datasets())
+    dataset, cells = next(loaded.datasets())
     _stage.write(layout.overview, overview.draw_all(overview.charts(cells, leaders[dataset])))
-    made_from = provenance(params, _stage.all_code(), layout.pins, found.raw_files)
-    _stage.write(layout.page, page.render(found, compared, pictures, made_from))
-    words = {dataset: findings.in_words(cells, compared[dataset]) for dataset, cells in found.datasets()}
-    _stage.write(layout.comparison("md"), tables.markdown(found, words, leaders))
-    _stage.write(layout.comparison("tex"), exports.latex(found, leaders))
+    made_from = provenance(params, _stage.all_code(), layout.pins, loaded.raw_files)
+    _stage.write(layout.page, page.render(loaded, compared, pictures, made_from))
+    words = {dataset: findings.in_words(cells, compared[dataset]) for dataset, cells in loaded.datasets()}
+    _stage.write(layout.comparison("md"), tables.markdown(loaded, words, leaders))
+    _stage.write(layout.comparison("tex"), exports.latex(loaded, leaders))
     for path, table in (
-        (layout.pairs, pairs.table(compared, found)),
-        (layout.comparison("csv"), exports.long_table(found)),
-        (layout.comparison("wide.csv"), exports.wide_table(found)),
+        (layout.pairs, pairs.table(compared, loaded)),
+        (layout.comparison("csv"), exports.long_table(loaded)),
+        (layout.comparison("wide.csv"), exports.wide_table(loaded)),
     ):
         _stage.write(path, table.to_csv(index=False, lineterminator="\n"))
     _stage.empty(layout.reports / "plots")
-    for name, table in exports.plots(found).items():
+    for name, table in exports.plots(loaded).items():
         _stage.write(layout.reports / "plots" / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
-    _stage.write(layout.summary, json.dumps(exports.compact(found), indent=1, sort_keys=True) + "\n")
+    _stage.write(layout.summary, json.dumps(exports.compact(loaded), indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def too_large(data: Path, report: Report, library: str) -> None:
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "torch, whose sizes overflow"])
 def test_a_job_that_finds_too_little_memory_is_one_line(data: Path, library: str) -> None:
-    with pytest.raises(UserError, match=r"^vae seed 0: there is not enough memory \(.*(llocate|overflowed).*\); try fewer "):
+    with pytest.raises(
+        UserError, match=r"^vae seed 0: there is not enough memory \(.*(llocate|overflowed).*\); try fewer "
+    ):
         run({"vae seed 0": partial(too_large, library=library)}, data, 1)
 
 
