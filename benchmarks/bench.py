@@ -80,8 +80,8 @@ def measured(what: str, setting: str, *arguments: int) -> list[float]:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.exit(f"{what}: {done.stderr.strip().splitlines()[-1]}")
-    found: list[float] = json.loads(done.stdout)
-    return found
+    seconds: list[float] = json.loads(done.stdout)
+    return seconds
 
 
 class Copy:
@@ -119,11 +119,11 @@ def pipeline(numerics: str) -> dict[str, list[float]]:
         copy = Copy(Path(folder))
         copy.write_params(dataset="digits", seeds=[0], numerics=numerics, hidden=8, batch_size=1024, samples=1)
         copy.call("dvc", "repro")
-        found = {"pipeline: dvc repro with nothing to do": [copy.call("dvc", "repro") for _ in range(REPEATS)]}
+        seconds = {"pipeline: dvc repro with nothing to do": [copy.call("dvc", "repro") for _ in range(REPEATS)]}
         for stage, *item in STAGES:
             name = f"pipeline: the stage {stage} with next to nothing to do"
-            found[name] = [copy.stage(stage, *item) for _ in range(REPEATS)]
-        return found
+            seconds[name] = [copy.stage(stage, *item) for _ in range(REPEATS)]
+        return seconds
 
 
 def growth(numerics: str) -> dict[str, float]:
@@ -241,7 +241,10 @@ def main() -> None:
             times[setting][name] = measured(what, setting)
     for numerics in NUMERICS:
         times[numerics] |= pipeline(numerics)
-    seconds = {setting: {name: summary(values) for name, values in found.items()} for setting, found in times.items()}
+    seconds = {
+        setting: {name: summary(values) for name, values in measured_times.items()}
+        for setting, measured_times in times.items()
+    }
     memory = {
         numerics: {
             f"memory of the estimate, {name}": summary(

@@ -95,8 +95,8 @@ def beside_the_cpu(name: str, splits: Splits, device: torch.device) -> dict[str,
 
     def on_the_device() -> tuple[list[Autoencoder], list[History]]:
         models = [made(name, seed, splits) for seed in range(2)]
-        found = train_stacked(models, splits.train, splits.validation, training(1), range(2), device)
-        return [model.cpu() for model in models], found
+        histories = train_stacked(models, splits.train, splits.validation, training(1), range(2), device)
+        return [model.cpu() for model in models], histories
 
     (models, histories), (again, _) = on_the_device(), on_the_device()
     losses, weights = [], []
@@ -125,7 +125,7 @@ def estimates_beside_the_cpu(splits: Splits, device: torch.device) -> float:
     marginal, images = Marginal(model), enumerate(x.split(1))
     on_the_cpu = [marginal.estimate(image, K, generator("CPU", place)).marginal for place, image in images]
     on_the_device = Marginal(model.to(device)).estimate(x.to(device), K, generator("device")).marginal
-    mean = sum(found.iw_log_likelihood.item() for found in on_the_cpu) / CHECKED
+    mean = sum(draws.iw_log_likelihood.item() for draws in on_the_cpu) / CHECKED
     return abs(on_the_device.iw_log_likelihood.mean().item() - mean)
 
 
@@ -160,9 +160,9 @@ def main() -> None:
         splits = load(file, "fashion_mnist", 0.1)
     except UserError as error:
         sys.exit(f"error: {error}")
-    found = json.dumps(measured(splits, device), indent=1) + "\n"
-    (ROOT / "benchmarks" / "gpu.json").write_text(found)
-    print(found, end="")
+    figures = json.dumps(measured(splits, device), indent=1) + "\n"
+    (ROOT / "benchmarks" / "gpu.json").write_text(figures)
+    print(figures, end="")
 
 
 if __name__ == "__main__":

@@ -271,10 +271,10 @@ def _on_all_cores(
     processes = [context.Process(target=work) for _ in range(CORES)]
     for process in processes:
         process.start()
-    found = [results.get() for _ in processes]
+    of_each = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    return [max(repeat) for repeat in zip(*found, strict=True)]
+    return [max(repeat) for repeat in zip(*of_each, strict=True)]
 
 
 if __name__ == "__main__":

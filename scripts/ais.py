@@ -105,12 +105,12 @@ def _lines(marginal: Marginal, x: Tensor, name: str, chains: int, temperatures: 
         weights = [_log_weights(marginal, group, place, samples) for group in groups for place in range(len(group.x))]
         yield _line(f"K = {samples}", weights, time.process_time() - started + making)
     started = time.process_time()
-    found = [
+    runs = [
         annealed(marginal.model, part, proposal, SEED, first=first, chains=chains, temperatures=temperatures)
         for first, part, proposal in groups
     ]
     seconds = time.process_time() - started + making
-    yield _line("annealing", [each.log_weights for each in found], seconds, [each.acceptance for each in found])
+    yield _line("annealing", [each.log_weights for each in runs], seconds, [each.acceptance for each in runs])
 
 
 def _log_weights(marginal: Marginal, group: Group, place: int, samples: int) -> Tensor:

@@ -79,13 +79,13 @@ def publish() -> None:
     from aebench.training.settings import read_params
 
     settings = read_params(COPY.params, COPY.datasets)
-    found = endings(results.load(settings, COPY))
+    ended = endings(results.load(settings, COPY))
     empty(PUBLISHED)
     forms = [COPY.comparison(form) for form in ("md", "csv", "wide.csv")]
     several = len(settings.seeds) > 1  # one seed has no verdicts
     for path in (*forms, *[COPY.pairs] * several, COPY.summary, COPY.params):
         write(PUBLISHED / path.name, path.read_bytes())
-    write(PUBLISHED / "endings.csv", found.to_csv(index=False, lineterminator="\n"))
+    write(PUBLISHED / "endings.csv", ended.to_csv(index=False, lineterminator="\n"))
     system = of_system()
     training = "\n".join(
         f"| `{name}` | {'none' if value is None else value} |" for name, value in settings.training.model_dump().items()
@@ -99,7 +99,7 @@ def publish() -> None:
             datasets=listed(f"`{dataset}`" for dataset in settings.datasets),
             seeds="one seed" if len(settings.seeds) == 1 else f"{len(settings.seeds)} seeds",
             training=training,
-            runs=endings_in_words(found, settings.training.epochs),
+            runs=endings_in_words(ended, settings.training.epochs),
             cpu=system["system.cpu"],
             torch=system["system.torch"],
             numerics=settings.numerics,
@@ -135,12 +135,12 @@ def endings(results: "Results") -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def endings_in_words(found: "pd.DataFrame", most: int) -> str:
+def endings_in_words(ended: "pd.DataFrame", most: int) -> str:
     """How many runs ended before their last epoch, and after how many epochs."""
-    early, epochs = int((found["epochs"] < most).sum()), found["epochs"]
+    early, epochs = int((ended["epochs"] < most).sum()), ended["epochs"]
     if early == 0:
-        return f"All {len(found)} runs were trained for {most} epochs."
-    return f"Of {len(found)} runs, {early} were ended by their patience, after {epochs.min()} to {epochs.max()} epochs."
+        return f"All {len(ended)} runs were trained for {most} epochs."
+    return f"Of {len(ended)} runs, {early} were ended by their patience, after {epochs.min()} to {epochs.max()} epochs."
 
 
 README = """\

@@ -87,7 +87,7 @@ class Table:
         assert isinstance(settings, dict)
         return settings
 
-    def found(self, variant: str) -> dict[str, dict[str, Any]]:
+    def results(self, variant: str) -> dict[str, dict[str, Any]]:
         """What was found here, by seed, with the settings that the table has now.
 
         Raises:
@@ -183,7 +183,7 @@ def keep(table: Table, variant: str, now: str, theirs: Mapping[str, Any], tight:
     """Put what was found for a variant's seeds beside those that stand in its file already; whether none diverged."""
     from aebench.tracking.facts import of_system
 
-    kept, system = table.found(variant), of_system()
+    kept, system = table.results(variant), of_system()
     failed = {**tight["failed"], **theirs["failed"]}
     for seed, why in failed.items():
         kept.pop(seed, None)
@@ -220,7 +220,7 @@ def row(table: Table, variant: str) -> list[str]:
     literature = table.literature()
     theirs, spread = literature.log_px[variant]
     published = f"{theirs:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
-    runs = list(table.found(variant).values())
+    runs = list(table.results(variant).values())
     if not runs:
         return [f"`{variant}`", published, "not run here", "", "", "", ""]
     ours = [run["nll_nats"] for run in runs]
@@ -242,20 +242,20 @@ def lines(*rows: Sequence[str]) -> list[str]:
 
 def parts() -> dict[str, str]:
     """What README.md shows, by the name of its mark: what was run here."""
-    found = []
+    rows = []
     for table in tables().values():
         literature = table.literature()
-        ran = [row(table, variant)[:6] for variant in literature.log_px if table.found(variant)]
+        ran = [row(table, variant)[:6] for variant in literature.log_px if table.results(variant)]
         if ran:
-            found += [*lines([f"{literature.title}: −log p(x) in nats", *COLUMNS[:5]], *ran), ""]
-    return {"tables of the literature": "\n".join(found)}
+            rows += [*lines([f"{literature.title}: −log p(x) in nats", *COLUMNS[:5]], *ran), ""]
+    return {"tables of the literature": "\n".join(rows)}
 
 
 def section(table: Table) -> str:
     """A table of the page."""
     literature, notes = table.literature(), []
     for variant in literature.log_px:
-        runs = list(table.found(variant).values())
+        runs = list(table.results(variant).values())
         if not runs:
             continue
         minutes = sum(run["training_minutes"] for run in runs)

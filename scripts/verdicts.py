@@ -28,8 +28,10 @@ def compared(ours: pd.DataFrame, converged: pd.DataFrame) -> pd.DataFrame:
     """
     both = ours.merge(converged, on=PAIR, suffixes=("_before", "_after"))
     defined = both[both["p_before"].notna() & both["p_after"].notna()]
-    found = defined.assign(**{f"better_{when}": better(defined, when) for when in ("before", "after")})
-    return found.assign(what=[what(a, b) for a, b in zip(found["better_before"], found["better_after"], strict=True)])
+    joined = defined.assign(**{f"better_{when}": better(defined, when) for when in ("before", "after")})
+    return joined.assign(
+        what=[what(a, b) for a, b in zip(joined["better_before"], joined["better_after"], strict=True)]
+    )
 
 
 def better(rows: pd.DataFrame, when: str) -> pd.Series:
@@ -52,11 +54,11 @@ def what(before: Any, after: Any) -> str:
     return "hold" if before == after else "turn round"
 
 
-def sentence(found: pd.DataFrame) -> str:
+def sentence(both: pd.DataFrame) -> str:
     """How many of the default's verdicts hold, and which turn round."""
-    counts = found["what"].value_counts()
+    counts = both["what"].value_counts()
     hold, lost, turned = (int(counts.get(name, 0)) for name in ("hold", "lost", "turn round"))
-    of_metric = found[found["what"] == "turn round"].groupby("metric", sort=False)
+    of_metric = both[both["what"] == "turn round"].groupby("metric", sort=False)
     names = [f"{grouped(rows)} in {metrics()[str(metric)].title}" for metric, rows in of_metric]
     which = f" ({'; '.join(names)})" if names else ""
     return (
@@ -65,11 +67,11 @@ def sentence(found: pd.DataFrame) -> str:
     )
 
 
-def table(found: pd.DataFrame) -> str:
+def table(both: pd.DataFrame) -> str:
     """A row a metric: which verdicts hold, turn round, are lost, and which are new."""
     heads = {"hold": "hold", "turn round": "turn round", "lost": "lost", "new": "new when converged"}
     lines = [f"| metric | {' | '.join(heads.values())} |", f"| --- |{' --- |' * len(heads)}"]
-    for metric, rows in found.groupby("metric", sort=False):
+    for metric, rows in both.groupby("metric", sort=False):
         cells = [grouped(rows[rows["what"] == kind]) for kind in heads]
         title = metrics()[str(metric)].title.replace("|", r"\|")
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -88,5 +90,5 @@ def parts() -> dict[str, str]:
     """What README.md and docs/budget.md show, by the names of their marks; nothing where no pair is in both."""
     if not CONVERGED.is_file():
         return {}
-    found = compared(pd.read_csv(OURS), pd.read_csv(CONVERGED))
-    return {} if found.empty else {"verdicts in a sentence": sentence(found), "verdicts in a table": table(found)}
+    both = compared(pd.read_csv(OURS), pd.read_csv(CONVERGED))
+    return {} if both.empty else {"verdicts in a sentence": sentence(both), "verdicts in a table": table(both)}

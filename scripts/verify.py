@@ -50,38 +50,40 @@ class Verdict(NamedTuple):
         return f"{self.words}: {most}" if most else self.words
 
 
-def compare(committed: Mapping[str, Any], seed: int, weights_sha256: str, found: Mapping[str, float] | str) -> Verdict:
+def compare(
+    committed: Mapping[str, Any], seed: int, weights_sha256: str, metrics: Mapping[str, float] | str
+) -> Verdict:
     """One run against that of `seed` in `committed`, the metric file of its variant.
 
     Args:
         committed: names the seed among `seeds` or `failed`.
         seed: the run's.
         weights_sha256: the hash of the run's weights.
-        found: its metrics, or why it has failed.
+        metrics: those of the new run, or why it has failed.
     """
     name = str(seed)
     failed, before = committed["failed"].get(name), committed["seeds"].get(name, {})
     same_weights = weights_sha256 == committed["weights_sha256"].get(name)
-    if failed is not None or isinstance(found, str):
-        if failed is None or not isinstance(found, str):
-            here, there = (f"failed ({why})" if isinstance(why, str) else "did not fail" for why in (found, failed))
+    if failed is not None or isinstance(metrics, str):
+        if failed is None or not isinstance(metrics, str):
+            here, there = (f"failed ({why})" if isinstance(why, str) else "did not fail" for why in (metrics, failed))
             return Verdict("different", reason=f"it {here}, the committed one {there}")
         # A failure has no metrics to be near to: that it fails again is all there is.
-        return Verdict("identical" if same_weights and found == failed else "within tolerance", reason=found)
-    if found == before:
+        return Verdict("identical" if same_weights and metrics == failed else "within tolerance", reason=metrics)
+    if metrics == before:
         return Verdict("identical") if same_weights else Verdict("within tolerance", reason="its weights alone differ")
-    if found.keys() != before.keys():
-        names = ", ".join(sorted(found.keys() ^ before.keys()))
+    if metrics.keys() != before.keys():
+        names = ", ".join(sorted(metrics.keys() ^ before.keys()))
         return Verdict("different", reason=f"only one of the two has {names}")
 
     def tolerated(metric: str) -> float:
         spread = committed["summary"].get(metric, {}).get("sd", SHARE / SPREADS * abs(before[metric]))
         return SPREADS * float(spread)
 
-    excess = {metric: abs(found[metric] - before[metric]) / (tolerated(metric) or 1e-12) for metric in before}
+    excess = {metric: abs(metrics[metric] - before[metric]) / (tolerated(metric) or 1e-12) for metric in before}
     worst = max(excess, key=lambda metric: excess[metric])
     words = "within tolerance" if excess[worst] <= 1 else "different"
-    return Verdict(words, worst, found[worst] - before[worst])
+    return Verdict(words, worst, metrics[worst] - before[worst])
 
 
 def results_to_compare_with(path: Path, seed: int) -> dict[str, Any]:
@@ -107,10 +109,10 @@ def results_to_compare_with(path: Path, seed: int) -> dict[str, Any]:
         Metrics.model_validate_json(content)
     except ValueError:
         raise DataError(f"{where} is damaged; run `make repro`") from None
-    found: dict[str, Any] = json.loads(content)
-    if str(seed) not in {*found["seeds"], *found["failed"]}:
+    committed: dict[str, Any] = json.loads(content)
+    if str(seed) not in {*committed["seeds"], *committed["failed"]}:
         raise DataError(f"{where} has no seed {seed}; run `make repro`")
-    return found
+    return committed
 
 
 def likely_cause(numerics: str) -> str:
@@ -173,8 +175,8 @@ def verify() -> None:
             numerics=params.numerics,
             unit="steps",
         )
-        for variant, (weights, found) in results.items():
-            verdict = compare(committed[dataset, variant], seed, weights, found)
+        for variant, (weights, metrics) in results.items():
+            verdict = compare(committed[dataset, variant], seed, weights, metrics)
             verdicts.append(verdict)
             print(f"{dataset} {variant} seed {seed}: {verdict}", flush=True)
     words = {verdict.words for verdict in verdicts}

@@ -28,12 +28,14 @@ def long_table(results: Results) -> pd.DataFrame:
     for cell in results.cells:
         of_cell = {"dataset": cell.dataset, "variant": cell.variant, **_seeds(cell)}
         for metric in measured:
-            found = statistics(cell.metrics["summary"].get(metric, {}))
-            table.append(of_cell | {"metric": metric, **found, "not_defined": cell.metrics["not_defined"].get(metric)})
+            figures = statistics(cell.metrics["summary"].get(metric, {}))
+            table.append(
+                of_cell | {"metric": metric, **figures, "not_defined": cell.metrics["not_defined"].get(metric)}
+            )
     for dataset, document in results.baselines.items():
         for name, of_baseline in document["baselines"].items():
             of_cell = {"dataset": dataset, "variant": f"baseline:{name}"}
-            table += [of_cell | {"metric": metric, **statistics(found)} for metric, found in of_baseline.items()]
+            table += [of_cell | {"metric": metric, **statistics(figures)} for metric, figures in of_baseline.items()]
     return pd.DataFrame(table, columns=LONG_COLUMNS).astype({"seeds": "Int64", "failed": "Int64"})
 
 
@@ -44,9 +46,9 @@ def wide_table(results: Results) -> pd.DataFrame:
         row: dict[str, Any] = {"dataset": cell.dataset, "variant": cell.variant, "weights": cell.metrics["parameters"]}
         row |= _seeds(cell)
         for metric in measured:
-            found = statistics(cell.metrics["summary"].get(metric, {}))
-            row[metric] = found.get("mean")
-            row |= {f"{metric}_{name}": found.get(name) for name in ("sd", "ci95_low", "ci95_high")}
+            figures = statistics(cell.metrics["summary"].get(metric, {}))
+            row[metric] = figures.get("mean")
+            row |= {f"{metric}_{name}": figures.get(name) for name in ("sd", "ci95_low", "ci95_high")}
         table.append(row)
     return pd.DataFrame(table)
 
@@ -130,8 +132,8 @@ def plots(results: Results) -> dict[str, pd.DataFrame]:
         counts = sum(confusion(cell.arrays(seed), len(classes)) for seed in cell.seeds)
         pairs = pd.MultiIndex.from_product([classes, classes], names=["actual", "predicted"])
         confusions.append(pd.DataFrame({"images": np.ravel(counts)}, pairs).reset_index().assign(**of_cell))
-    found = {"curves": curves, "k_curve": bounds, "confusion": confusions}
-    return {name: pd.concat(frames[1:] or frames, ignore_index=True) for name, frames in found.items()}
+    tables = {"curves": curves, "k_curve": bounds, "confusion": confusions}
+    return {name: pd.concat(frames[1:] or frames, ignore_index=True) for name, frames in tables.items()}
 
 
 def compact(results: Results) -> dict[str, Any]:

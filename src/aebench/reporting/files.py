@@ -148,7 +148,7 @@ def document(path: Path, schema: type[BaseModel], stage: str) -> dict[str, Any]:
     Raises:
         DataError: it is missing or damaged.
     """
-    content = found(path, stage).read_bytes()
+    content = existing(path, stage).read_bytes()
     try:
         schema.model_validate_json(content)
         read: dict[str, Any] = json.loads(content)
@@ -167,7 +167,7 @@ def arrays(path: Path, stage: str, names: Iterable[str] | None = None) -> dict[s
         DataError: it is missing or damaged, or lacks one of them.
     """
     try:
-        with zipfile.ZipFile(found(path, stage)) as archive:
+        with zipfile.ZipFile(existing(path, stage)) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in members.values())
             if not stored or sum(member.file_size for member in members.values()) > path.stat().st_size:
@@ -200,7 +200,7 @@ def history(path: Path, stage: str, *, may_be_empty: bool = False) -> dict[str, 
         DataError: it is missing or damaged.
     """
     try:
-        with found(path, stage).open(newline="", encoding="utf-8") as lines:
+        with existing(path, stage).open(newline="", encoding="utf-8") as lines:
             first, *rows = csv.reader(lines)
         columns = {name: [float(row[place]) for row in rows] for place, name in enumerate(first)}
         if not may_be_empty and not (rows and {"epoch", "train_loss"} <= set(columns)):
@@ -210,7 +210,7 @@ def history(path: Path, stage: str, *, may_be_empty: bool = False) -> dict[str, 
     return columns
 
 
-def found(path: Path, stage: str) -> Path:
+def existing(path: Path, stage: str) -> Path:
     """The path of a file that is there.
 
     Raises:

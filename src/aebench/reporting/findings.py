@@ -12,15 +12,15 @@ from aebench.reporting.results import Cell, in_its_unit
 NOTICEABLE = 0.05
 
 
-def differences(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
+def differences(cells: Sequence[Cell], compared: Sequence[Pair]) -> list[str]:
     """Which variant is better than which, a line a metric of the main table."""
     if len(common_seeds(cells)) < 2:
         return [f"Which variant is better than which: not defined, {NEEDS_SEEDS}."]
     shown = main_metrics()
-    return [f"{shown[name].title}: {words}." for name, words in verdicts(found).items() if name in shown]
+    return [f"{shown[name].title}: {words}." for name, words in verdicts(compared).items() if name in shown]
 
 
-def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
+def in_short(cells: Sequence[Cell], compared: Sequence[Pair]) -> list[str]:
     """Which variant is best at what and how sure that is, a sentence a metric and group of variants compared.
 
     There is nothing to say of one variant.
@@ -31,7 +31,7 @@ def in_short(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
         return [f"Which variant is best at what: not defined, {NEEDS_SEEDS}."]
     lines = []
     for name, metric in main_metrics().items():
-        of_metric = [pair for pair in found if pair.metric == name]
+        of_metric = [pair for pair in compared if pair.metric == name]
         sign = 1 if metric.better == "↑" else -1
         of_variant = {cell.variant: cell.metrics["summary"].get(name, {}).get("mean") for cell in cells}
         for group in _groups(of_metric):
@@ -65,26 +65,26 @@ def _groups(of_metric: Sequence[Pair]) -> list[list[str]]:
     return groups
 
 
-def in_words(cells: Sequence[Cell], found: Sequence[Pair]) -> list[str]:
+def in_words(cells: Sequence[Cell], compared: Sequence[Pair]) -> list[str]:
     """All findings of one data set, as Markdown: differences, what stands behind them, warnings."""
-    behind = [how_compared(found)] if found else []
-    return [*differences(cells, found), *behind, *(f"**Caution.** {line}" for line in warnings(cells))]
+    behind = [how_compared(compared)] if compared else []
+    return [*differences(cells, compared), *behind, *(f"**Caution.** {line}" for line in warnings(cells))]
 
 
-def how_compared(found: Sequence[Pair]) -> str:
+def how_compared(compared: Sequence[Pair]) -> str:
     """What stands behind the word "better"."""
-    seeds = " or ".join(map(str, sorted({pair.seeds for pair in found})))
+    seeds = " or ".join(map(str, sorted({pair.seeds for pair in compared})))
     words = (
         f"“Better” means: a difference on the same {seeds} seeds and the same images with "
         f"p < {SIGNIFICANT} after Holm's correction for the pairs compared in that metric, its variance taken over "
         "seeds and over images. All differences with their intervals stand in pairs.csv."
     )
-    if of_bounds := _titles(pair for pair in found if pair.gap is not None):
+    if of_bounds := _titles(pair for pair in compared if pair.gap is not None):
         words += (
             f" In {of_bounds} the difference must also exceed the bounds' gap, the sum of how far each of the two "
             "estimates may lie from what it bounds."
         )
-    if of_bounds := _titles(pair for pair in found if pair.gap_missing):
+    if of_bounds := _titles(pair for pair in compared if pair.gap_missing):
         words += (
             f" In {of_bounds} the estimator's looseness was not measured for all variants: there a difference may be "
             "the estimator's own."
@@ -92,8 +92,8 @@ def how_compared(found: Sequence[Pair]) -> str:
     return words
 
 
-def _titles(found: Iterable[Pair]) -> str:
-    return " and ".join(dict.fromkeys(metrics()[pair.metric].title for pair in found))
+def _titles(compared: Iterable[Pair]) -> str:
+    return " and ".join(dict.fromkeys(metrics()[pair.metric].title for pair in compared))
 
 
 def warnings(cells: Sequence[Cell]) -> list[str]:
@@ -115,8 +115,8 @@ def _improving(cells: Sequence[Cell]) -> Iterator[str]:
     counts = {
         cell.variant: (round(cell.still_improving * len(cell.seeds)), len(cell.seeds)) for cell in cells if cell.seeds
     }
-    found = {variant: count for variant, count in counts.items() if count[0]}
-    if not found:
+    counted = {variant: count for variant, count in counts.items() if count[0]}
+    if not counted:
         return
     if all(improving == seeds for improving, seeds in counts.values()):
         every = "Every run that did not fail" if any(cell.failed for cell in cells) else "Every run"
@@ -124,7 +124,7 @@ def _improving(cells: Sequence[Cell]) -> Iterator[str]:
     else:
         names = [
             variant if improving == seeds else f"{variant} ({improving} of {seeds} seeds)"
-            for variant, (improving, seeds) in found.items()
+            for variant, (improving, seeds) in counted.items()
         ]
         which = f"Still improving when training ended: {', '.join(names)}."
     yield (
@@ -157,16 +157,16 @@ def _noticeable(cells: Sequence[Cell], metric: str) -> str:
 
 
 def _collapse(cells: Sequence[Cell]) -> Iterator[str]:
-    found = []
+    where = []
     for cell in cells:
         active = cell.metrics["summary"].get("active_units", {}).get("mean")
         dimensions = cell.metrics["protocol"]["network"]["latent_dim"]
         if active is not None and active <= dimensions - 0.5:
             collapsed = f"{dimensions - active:.1f}".removesuffix(".0")
-            found.append(f"{cell.variant} in {'all' if active < 0.5 else collapsed} of {dimensions} latent dimensions")
-    if found:
+            where.append(f"{cell.variant} in {'all' if active < 0.5 else collapsed} of {dimensions} latent dimensions")
+    if where:
         over_seeds = " (means over seeds)" if any(len(cell.seeds) > 1 for cell in cells) else ""
         yield (
-            f"Posterior collapse{over_seeds}: {', '.join(found)}. There the mean of q(z|x) hardly depends on the "
+            f"Posterior collapse{over_seeds}: {', '.join(where)}. There the mean of q(z|x) hardly depends on the "
             "image, so the code says next to nothing of it."
         )

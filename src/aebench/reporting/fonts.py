@@ -61,8 +61,8 @@ def _found(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
                 and entry.style == "normal"
                 and str(entry.weight) in ("400", "normal", "regular")
             ):
-                found = _letters(entry.fname)
-                has.setdefault(entry.name, set()).update(letter for letter in letters if ord(letter) in found)
+                of_font = _letters(entry.fname)
+                has.setdefault(entry.name, set()).update(letter for letter in letters if ord(letter) in of_font)
     families: list[str] = []
     while letters and has:
         # Among equals a font without serifs goes well with matplotlib's own, and names decide the rest.

@@ -59,13 +59,13 @@ def pictures(cells: Sequence[Cell], classes: Sequence[str], leaders: Mapping[str
         DataError: an evaluation or a history is missing or damaged.
     """
     with fonts.drawing([*classes, *(cell.variant for cell in cells)]):
-        found = [*_overview(cells, leaders)]
+        overview = [*_overview(cells, leaders)]
         cells = [cell for cell in cells if cell.seeds]
         first = {cell.variant: cell.arrays(cell.seeds[0]) for cell in cells}
         shown = {cell.seeds[0] for cell in cells}
         seed = f"seed {shown.pop()}" if len(shown) == 1 else "of each variant the first seed that has not failed"
         return [
-            *found,
+            *overview,
             *_restored(first, classes, seed),
             *_extremes(first, seed),
             *_walks(first, seed),
@@ -198,10 +198,10 @@ def _bounds(cells: Sequence[Cell]) -> Iterator[Picture]:
     variants = [cell.variant for cell in cells]
 
     def panels(draw: Callable[..., bytes], values: Callable[[Cell], Any]) -> tuple[Panel, ...]:
-        shown = {name: {cell.variant: values(cell) for cell in found} for name, found in of_likelihood.items()}
+        shown = {name: {cell.variant: values(cell) for cell in of_cells} for name, of_cells in of_likelihood.items()}
         if len(shown) == 1:
             return (Panel("", draw(*shown.values(), variants)),)
-        return tuple(Panel(name, draw(found, variants, title=name)) for name, found in shown.items())
+        return tuple(Panel(name, draw(of_cells, variants, title=name)) for name, of_cells in shown.items())
 
     caption = (
         "The bound on log p(x) with K samples, each point from all disjoint blocks of the same samples; at K = 1 "

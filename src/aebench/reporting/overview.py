@@ -56,10 +56,10 @@ class Chart:
         """Which of its dots are not compared, although they stand on one axis."""
         groups = {dot.group for dot in self.dots.values()}
         signs = [SIGNS[group % len(SIGNS)] for group in sorted(group for group in groups if group is not None)]
-        found = [f"{' and '.join(signs)} are not compared"] if len(signs) > 1 else []
+        remarks = [f"{' and '.join(signs)} are not compared"] if len(signs) > 1 else []
         if None in groups and len(self.dots) > 1:
-            found.append("○ is compared with none" if signs else "no two are compared")
-        return "; ".join(found)
+            remarks.append("○ is compared with none" if signs else "no two are compared")
+        return "; ".join(remarks)
 
 
 def charts(cells: Sequence[Cell], leaders: Mapping[str, Collection[str]]) -> list[Chart]:

@@ -35,7 +35,7 @@ LINKS = {
 
 
 def render(
-    results: Results, found: Mapping[str, list[Pair]], gallery: Mapping[str, list[Picture]], made_from: Provenance
+    results: Results, compared: Mapping[str, list[Pair]], gallery: Mapping[str, list[Picture]], made_from: Provenance
 ) -> str:
     """The page, from the results, each data set's compared pairs, its pictures, and what made all; a pure function."""
     environment = Environment(
@@ -49,7 +49,7 @@ def render(
     environment.globals["table_widths"] = TABLE_WIDTHS
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     sections = [
-        _section(dataset, cells, results, found[dataset], gallery[dataset]) for dataset, cells in results.datasets()
+        _section(dataset, cells, results, compared[dataset], gallery[dataset]) for dataset, cells in results.datasets()
     ]
     weights = [
         (f"{cell.dataset}, {cell.variant}, seed {seed}", sha256)
@@ -61,10 +61,10 @@ def render(
 
 
 def _section(
-    dataset: str, cells: list[Cell], results: Results, found: list[Pair], gallery: list[Picture]
+    dataset: str, cells: list[Cell], results: Results, compared: list[Pair], gallery: list[Picture]
 ) -> dict[str, Any]:
     """What the template needs of one data set."""
-    lines = rows(cells, results.baselines[dataset], pairs.leaders(found))
+    lines = rows(cells, results.baselines[dataset], pairs.leaders(compared))
     of_variants = [row.entries for row in lines if not row.baseline]
     shown = [metrics()[name] for name in of_variants[0] if any(entries[name].text for entries in of_variants)]
     notes = footnotes(lines, [metric.name for metric in shown])
@@ -79,10 +79,10 @@ def _section(
         "further": [metric for metric in shown if not metric.main],
         "notes": notes,
         "remarks": [*remarks(cells, lines, notes), *_absent(of_variants)],
-        "in_short": findings.in_short(cells, found),
-        "how_compared": findings.how_compared(found) if found else "",
-        "matrix": pairs.matrix(found, variants),
-        "pairs": [_shown(pair) for pair in found],
+        "in_short": findings.in_short(cells, compared),
+        "how_compared": findings.how_compared(compared) if compared else "",
+        "matrix": pairs.matrix(compared, variants),
+        "pairs": [_shown(pair) for pair in compared],
         "warnings": findings.warnings(cells),
         "shared": shared,
         "differing": differing,

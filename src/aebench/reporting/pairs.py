@@ -115,11 +115,11 @@ def common_seeds(cells: Sequence[Cell]) -> list[int]:
     return sorted(set.intersection(*map(set, several))) if several else []
 
 
-def verdicts(found: Sequence[Pair]) -> dict[str, str]:
+def verdicts(all_pairs: Sequence[Pair]) -> dict[str, str]:
     """For each metric in which variants were compared, in words which is better than which."""
     words = {}
     for metric in compared():
-        of_metric = [pair for pair in found if pair.metric == metric]
+        of_metric = [pair for pair in all_pairs if pair.metric == metric]
         beaten: dict[str, list[str]] = {}
         for winner, loser in filter(None, (pair.better for pair in of_metric)):
             beaten.setdefault(winner, []).append(loser)
@@ -131,11 +131,11 @@ def verdicts(found: Sequence[Pair]) -> dict[str, str]:
     return words
 
 
-def leaders(found: Sequence[Pair]) -> dict[str, set[str]]:
+def leaders(all_pairs: Sequence[Pair]) -> dict[str, set[str]]:
     """For each metric the variants that are better than every other one they are compared with in it."""
     leading: dict[str, set[str]] = {}
     for metric in compared():
-        of_metric = [pair for pair in found if pair.metric == metric]
+        of_metric = [pair for pair in all_pairs if pair.metric == metric]
         for name in {name for pair in of_metric for name in (pair.a, pair.b)}:
             own = [pair for pair in of_metric if name in (pair.a, pair.b)]
             if all(pair.better is not None and pair.better[0] == name for pair in own):
@@ -143,10 +143,10 @@ def leaders(found: Sequence[Pair]) -> dict[str, set[str]]:
     return leading
 
 
-def matrix(found: Sequence[Pair], variants: Sequence[str]) -> dict[str, dict[str, tuple[list[str], list[str]]]]:
+def matrix(all_pairs: Sequence[Pair], variants: Sequence[str]) -> dict[str, dict[str, tuple[list[str], list[str]]]]:
     """For each variant and each other: the main metrics in which it is better, and those in which it is worse."""
     cells: dict[str, dict[str, tuple[list[str], list[str]]]] = {a: {b: ([], []) for b in variants} for a in variants}
-    for pair in found:
+    for pair in all_pairs:
         if pair.better and (metric := main_metrics().get(pair.metric)):
             winner, loser = pair.better
             cells[winner][loser][0].append(metric.title)
@@ -154,7 +154,7 @@ def matrix(found: Sequence[Pair], variants: Sequence[str]) -> dict[str, dict[str
     return cells
 
 
-def table(found: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
+def table(by_dataset: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
     """One row a data set × metric × pair; for a data set without two common seeds one row, with the reason."""
     columns = ["dataset", "metric", "a", "b", "difference", "ci95_low", "ci95_high", "p", "p_holm",
                "bootstrap_low", "bootstrap_high", "bound_gap", "better", "not_defined"]  # fmt: skip
@@ -162,7 +162,7 @@ def table(found: Mapping[str, list[Pair]], results: Results) -> pd.DataFrame:
         [dataset, pair.metric, pair.a, pair.b, pair.difference.mean, pair.difference.low, pair.difference.high,
          pair.difference.p, pair.p_holm, *pair.bootstrap, pair.gap, pair.better[0] if pair.better else None,
          "bound_gap: not measured for both" if pair.gap_missing else None]
-        for dataset, pairs_of_dataset in found.items() for pair in pairs_of_dataset
+        for dataset, pairs_of_dataset in by_dataset.items() for pair in pairs_of_dataset
     ]  # fmt: skip
     lines += [
         [dataset, *[None] * (len(columns) - 2), NEEDS_SEEDS]

@@ -115,8 +115,8 @@ class Cell:
     def _check(self, seed: int, name: str, values: NDArray[Any], form: Form, sizes: dict[str, int]) -> None:
         """Look whether an array has its form; `sizes` are those of the names of forms, as far as they are known."""
         shape = [
-            sizes.setdefault(size, max(found, 1)) if isinstance(size, str) else size
-            for size, found in zip(form, values.shape, strict=False)
+            sizes.setdefault(size, max(length, 1)) if isinstance(size, str) else size
+            for size, length in zip(form, values.shape, strict=False)
         ]
         fits = len(form) == values.ndim and shape == list(values.shape)
         if not fits or not np.isfinite(values).all():
@@ -143,8 +143,8 @@ class Results:
         """SHA-256 of the raw files of all data sets, by DATASET/FILE: MNIST and KMNIST have files of the same names."""
         return {
             f"{dataset}/{name}": sha256
-            for dataset, found in self.baselines.items()
-            for name, sha256 in found["data"]["files"].items()
+            for dataset, baseline in self.baselines.items()
+            for name, sha256 in baseline["data"]["files"].items()
         }
 
     def datasets(self) -> Iterator[tuple[str, list[Cell]]]:
@@ -161,11 +161,11 @@ def measured_in(cells: Iterable[Cell]) -> Mapping[str, Metric]:
 
 def statistics(summary: Mapping[str, Any]) -> dict[str, float]:
     """A metric's mean, sd and ends of intervals, such as `ci95_low`: those that its summary has."""
-    found = {name: summary[name] for name in ("mean", "sd") if name in summary}
+    columns = {name: summary[name] for name in ("mean", "sd") if name in summary}
     for name in ("ci95", "ci95_images"):
         if name in summary:
-            found[f"{name}_low"], found[f"{name}_high"] = summary[name]
-    return found
+            columns[f"{name}_low"], columns[f"{name}_high"] = summary[name]
+    return columns
 
 
 def in_its_unit(value: float, metric: Metric, *, sign: str = "", more: int = 0) -> str:

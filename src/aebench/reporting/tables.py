@@ -133,9 +133,9 @@ def markdown(results: Results, findings: Mapping[str, Sequence[str]], leaders: M
             table.append([name, *entries, "" if row.parameters is None else f"{row.parameters:,}".replace(",", " ")])
         head, *body = ("| " + " | ".join(line) + " |" for line in table)
         drawn = "\n".join([head, "| --- |" + " ---: |" * (len(table[0]) - 1), *body])
-        found = "\n".join(f"- {_without_html(line)}" for line in findings[dataset])
+        sentences = "\n".join(f"- {_without_html(line)}" for line in findings[dataset])
         notes_on_it = "\n".join(f"- {_without_html(line)}" for line in remarks(cells, lines, notes))
-        parts.append(f"### {dataset}\n\n{drawn}\n\n{found}\n\nNotes\n\n{notes_on_it}")
+        parts.append(f"### {dataset}\n\n{drawn}\n\n{sentences}\n\nNotes\n\n{notes_on_it}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -160,7 +160,7 @@ def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int
     over_seeds = (
         f"mean over {seeds} seeds ± half the 95 % interval over seeds (Student's t)" if seeds > 1 else "one seed"
     )
-    found = [
+    sentences = [
         f"Test split, {images} images; {over_seeds}. The interval over images is another one: it "
         "stands in comparison.csv."
     ]
@@ -170,27 +170,27 @@ def remarks(cells: Sequence[Cell], lines: Sequence[Row], notes: Mapping[str, int
                 f"Nats under p(x|z) = {protocol['likelihood']}: {protocol['likelihood_note']}. "
                 f"log p̂: importance-weighted, K = {protocol['importance_samples']}, proposal {protocol['proposal']}."
             )
-            found += [note] if note not in found else []
+            sentences += [note] if note not in sentences else []
     if len({protocol["likelihood"] for protocol in protocols if "likelihood" in protocol}) > 1:
-        found.append("Nats under different likelihoods are different quantities: they are not compared.")
+        sentences.append("Nats under different likelihoods are different quantities: they are not compared.")
     expost = protocols[0]["evaluation"]["expost"]
     if any("expost_log_likelihood_nats" in cell.metrics["summary"] for cell in cells):
-        found.append(
+        sentences.append(
             "ex-post log p̂: a Gaussian around the decoder's mean and a mixture of Gaussians fitted to training codes, "
             f"the same for every variant, on {min(expost['images'], images)} test images, "
             f"K = {expost['importance_samples']}; a density, not comparable with log p̂."
         )
     if any(row.supervised for row in lines):
-        found.append(
+        sentences.append(
             "† trained with labels; its codes and reconstructions are made without them. Its probes are not compared "
             "with those of variants that were not."
         )
     if any(row.improving for row in lines):
-        found.append(
+        sentences.append(
             "‡ still improving when training ended, in at least one seed: the lowest validation loss lies in the last "
             "tenth of its epochs."
         )
     if any(entry.best for row in lines for entry in row.entries.values()):
-        found.append("A value in bold is better than that of every other variant that it is compared with.")
-    found += [f"[{number}] not defined: {reason}." for reason, number in notes.items()]
-    return found
+        sentences.append("A value in bold is better than that of every other variant that it is compared with.")
+    sentences += [f"[{number}] not defined: {reason}." for reason, number in notes.items()]
+    return sentences

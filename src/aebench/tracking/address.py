@@ -73,8 +73,8 @@ def without_password(text: str, address: str) -> str:
 
 def _secrets(address: str) -> list[str]:
     """User and password as they stand, the password alone, and its parts, as other readers of addresses part it."""
-    found = re.match(r"[\w+.-]+://([^/].*@)", address)
-    whole = found[1] if found else ""
+    match = re.match(r"[\w+.-]+://([^/].*@)", address)
+    whole = match[1] if match else ""
     password = whole.rstrip("@").partition(":")[2]
     parts = [part for part in re.split("[@/]", password) if len(part) > 2]
     in_query = re.findall(r"[?&](?:password|passwd|pwd|token)=([^&]+)", address)

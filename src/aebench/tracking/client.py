@@ -128,9 +128,9 @@ def _explained(error: BaseException) -> str:
 
 def _of_a_newer_mlflow(text: str) -> bool:
     """Whether MLflow, which calls every other schema out of date, says so of one that it does not know."""
-    found = re.search(r"out-of-date database schema \(found version (\w+)", text)
+    match = re.search(r"out-of-date database schema \(found version (\w+)", text)
     known = Path(mlflow.__file__).with_name("store") / "db_migrations" / "versions"
-    return found is not None and not list(known.glob(f"{found[1]}_*.py"))
+    return match is not None and not list(known.glob(f"{match[1]}_*.py"))
 
 
 def experiment_id(client: TimeoutProxy, name: str, layout: Layout) -> str:

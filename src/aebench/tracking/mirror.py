@@ -16,7 +16,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
 from aebench.data.sources import checksum
 from aebench.paths import CONFIG, HISTORY, WEIGHTS, Layout
-from aebench.reporting.files import found
+from aebench.reporting.files import existing
 from aebench.reporting.sheets import contact_sheet
 from aebench.tracking import facts, views
 from aebench.tracking.address import in_a_copy
@@ -82,7 +82,7 @@ class _Experiment:
         self._metrics: list[set[str]] = []
         self._tags = facts.of_checkout(layout.root)
         self._main = not in_a_copy(layout)
-        digest = checksum(found(layout.data(dataset), f"fetch@{dataset}"))[:32]
+        digest = checksum(existing(layout.data(dataset), f"fetch@{dataset}"))[:32]
         source = json.dumps({"path": str(layout.data(dataset).relative_to(layout.root))})
         self._data = DatasetInput(
             Dataset(dataset, digest, "local", source), [InputTag("mlflow.data.context", "training")]

@@ -88,18 +88,18 @@ def register(client: TimeoutProxy, experiment_id: str, run_id: str, run: SeedRun
             raise
         model = client.create_registered_model(name, description=run.description())
         versions = []
-    found = next((each for each in versions if (each.run_id, each.tags.get(KEY)) == (run_id, run.key)), None)
-    if found and not _is_whole(client, found):
-        client.delete_model_version(name, found.version)
-        found = None
-    if found is None:
+    version = next((each for each in versions if (each.run_id, each.tags.get(KEY)) == (run_id, run.key)), None)
+    if version and not _is_whole(client, version):
+        client.delete_model_version(name, version.version)
+        version = None
+    if version is None:
         for broken_off in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
             client.delete_logged_model(broken_off.model_id)
         uri, model_id = _log(client, experiment_id, run_id, run, name)
         tags = {KEY: run.key, "aebench.seed": str(run.seed)}
-        found = client.create_model_version(name, uri, run_id, tags=tags, model_id=model_id)
-    if current and str(model.aliases.get(CURRENT)) != str(found.version):
-        client.set_registered_model_alias(name, CURRENT, found.version)
+        version = client.create_model_version(name, uri, run_id, tags=tags, model_id=model_id)
+    if current and str(model.aliases.get(CURRENT)) != str(version.version):
+        client.set_registered_model_alias(name, CURRENT, version.version)
 
 
 def _is_whole(client: TimeoutProxy, version: ModelVersion) -> bool:

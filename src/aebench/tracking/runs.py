@@ -49,8 +49,8 @@ class SeedRun:
     @property
     def metrics(self) -> dict[str, float]:
         """The final metrics."""
-        found: dict[str, float] = self.variant_metrics["seeds"].get(str(self.seed), {})
-        return found
+        metrics: dict[str, float] = self.variant_metrics["seeds"].get(str(self.seed), {})
+        return metrics
 
     @property
     def failed(self) -> str:
@@ -110,18 +110,18 @@ class SeedRun:
 
     def wall_times(self) -> dict[str, float]:
         """`training_seconds`, from the start to the end of the last epoch, and `evaluation_seconds`, where known."""
-        found = {}
+        seconds = {}
         if self.times:
-            found["training_seconds"] = (self.times[-1] - self.times[0]) / 1000
+            seconds["training_seconds"] = (self.times[-1] - self.times[0]) / 1000
         try:
             timing = json.loads(self.layout.timing("evaluate", self.dataset, self.variant).read_bytes())
             written = self.layout.evaluation(self.dataset, self.variant, self.seed).stat().st_mtime
             # The stage writes its results as soon as its jobs have ended; what DVC's cache brings back is younger.
             if abs(written - timing["ended_at"]) < _WRITING:
-                found["evaluation_seconds"] = float(timing["seconds"][f"{self.variant} seed {self.seed}"])
+                seconds["evaluation_seconds"] = float(timing["seconds"][f"{self.variant} seed {self.seed}"])
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             pass
-        return found
+        return seconds
 
     @property
     def validation_loss(self) -> float:
