@@ -87,9 +87,10 @@ def _of_metric(metric: Metric, cells: Sequence[Cell], leaders: Collection[str]) 
         lines[cell.variant] = Dot(mean, low, high, group, cell.variant in leaders)
     # Nats under two likelihoods are two quantities, which may lie far apart; other figures that are not compared are of
     # one quantity, and differ in how they came about.
-    kinds = list(dict.fromkeys(one if isinstance(one, Nats) else None for one in key.values()))
+    kind_of = {variant: one if isinstance(one, Nats) else None for variant, one in key.items()}
+    kinds = list(dict.fromkeys(kind_of.values()))
     for kind in kinds:
-        here = {variant for variant, one in key.items() if kind is None or one == kind}
+        here = {variant for variant, one in kind_of.items() if one == kind}
         yield Chart(
             metric.name + (f"-{1 + kinds.index(kind)}" if len(kinds) > 1 else ""),
             metric.title
