@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from string import Template
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -43,29 +42,6 @@ STAGES = (("check",), ("train", "digits", "vae"), ("evaluate", "digits", "vae"),
 # The memory of so many images' estimates at so large a K: it should depend on neither.
 MEMORY = {"K = 1000, 10 images": (10, 1000), "K = 50000, 10 images": (10, 50000), "K = 1000, 100 images": (100, 1000)}
 REPEATS = 3
-PARAMS = """\
-datasets: [$dataset]
-variants: [ae, dae, vae, cvae, cvae_concat]
-seeds: $seeds
-numerics: $numerics
-device: cpu
-data: {validation_fraction: 0.1}
-network: {hidden: [$hidden], latent_dim: 2}
-training: {epochs: 1, batch_size: $batch_size, learning_rate: 1.0e-3, select: last}
-models:
-  ae: {kind: ae}
-  dae: {kind: dae, corruption: masking, corruption_rate: 0.3}
-  vae: {kind: vae}
-  cvae: {kind: cvae}
-  cvae_concat: {kind: cvae, conditioning: concat}
-evaluation:
-  importance_samples: $samples
-  expost: {images: 0, importance_samples: 1}
-  corruption: masking
-  corruption_rate: 0.3
-execution: {workers: auto, source_dir: null}
-tracking: {experiment: bench}
-"""
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -93,9 +69,26 @@ class Copy:
         (root / "data").mkdir()
         (root / "data" / "fashion_mnist.safetensors").symlink_to(ROOT / "data" / "fashion_mnist.safetensors")
 
-    def write_params(self, **values: object) -> None:
-        """Set what `PARAMS` leaves open."""
-        (self.root / "params.yaml").write_text(Template(PARAMS).substitute(values))
+    def write_params(
+        self, *, dataset: str, numerics: str, seeds: int, hidden: int, batch_size: int, samples: int
+    ) -> None:
+        """The demo's variants, trained for an epoch and evaluated with next to nothing but `samples` samples."""
+        from aebench import yaml
+
+        demo = yaml.read(ROOT / "settings" / "demo.yaml")
+        assert isinstance(demo, dict)
+        changes = {
+            "datasets": [dataset],
+            "seeds": list(range(seeds)),
+            "numerics": numerics,
+            "network": {"hidden": [hidden], "latent_dim": 2},
+            "training": {"epochs": 1, "batch_size": batch_size, "learning_rate": 1e-3, "select": "last"},
+            "evaluation": {
+                **{"importance_samples": samples, "expost": {"images": 0, "importance_samples": 1}},
+                **{"corruption": "masking", "corruption_rate": 0.3},
+            },
+        }
+        (self.root / "params.yaml").write_text(copies.dumped(demo | changes, "make bench"))
 
     def call(self, *command: str) -> float:
         """The seconds that a command takes in the copy; ends the script if it fails."""
@@ -117,7 +110,7 @@ def pipeline(numerics: str) -> dict[str, list[float]]:
     """Stages with next to nothing to compute, and `dvc repro` with nothing to do, on the digits."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
-        copy.write_params(dataset="digits", seeds=[0], numerics=numerics, hidden=8, batch_size=1024, samples=1)
+        copy.write_params(dataset="digits", numerics=numerics, seeds=1, hidden=8, batch_size=1024, samples=1)
         copy.call("dvc", "repro")
         seconds = {"pipeline: dvc repro with nothing to do": [copy.call("dvc", "repro") for _ in range(REPEATS)]}
         for stage, *item in STAGES:
@@ -130,12 +123,11 @@ def growth(numerics: str) -> dict[str, float]:
     """How the stages' times grow with the seeds and with K: a VAE on Fashion-MNIST, one epoch."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
-        settings: dict[str, Any] = {"dataset": "fashion_mnist", "numerics": numerics, "hidden": 256, "batch_size": 64}
-        cell = ("fashion_mnist", "vae")
+        data = "fashion_mnist"
 
         def seconds(stage: str, seeds: int, samples: int) -> float:
-            copy.write_params(**settings, seeds=list(range(seeds)), samples=samples)
-            return copy.stage(stage, *cell)
+            copy.write_params(dataset=data, numerics=numerics, seeds=seeds, hidden=256, batch_size=64, samples=samples)
+            return copy.stage(stage, data, "vae")
 
         four, twelve = (seconds("train", seeds, 1) for seeds in (4, 12))
         once, twice = (seconds("evaluate", CORES, samples) for samples in (500, 1000))
