@@ -105,7 +105,7 @@ def test_ticks_are_numbers_in_plain_text(drawn: list[Figure]) -> None:
     """Names of classes may hold dollar signs, so no text is parsed as TeX: none may need it."""
     figures.k_curves({"vae": ([1, 10, 100, 1000], [[-5.0, -4.0, -3.0, -2.0]] * 2)}, ["vae"])
     figures.rate_distortion({"vae": ([15.0, 16.0], [228.0, 229.0])}, ["vae"])
-    figures.loss_curve("vae", [{"train_loss": [3.0, 2.0], "train_rate_nats": [1.0, 1.0]}])
+    figures.loss_curve("vae", [{"train_loss": [3.0, 2.0], "train_rate_nats": [1.0, 1.0]}], "nats")
     texts = [text for figure in drawn for text in words(figure)]
     assert {"1", "10", "100", "1000"} <= set(texts)
     assert not [text for text in texts if "$" in text]
@@ -126,7 +126,7 @@ def test_the_bound_by_k_has_a_tick_at_each_k_whose_number_has_room(
 
 def test_curves_of_runs_that_stopped_earlier_than_others(drawn: list[Figure]) -> None:
     runs = [{"train_loss": losses} for losses in ([4.0, 2.0], [6.0, 4.0, 3.0])]
-    figures.loss_curve("ae", runs)
+    figures.loss_curve("ae", runs, "squared error")
     (line,) = drawn[0].axes[0].get_lines()
     assert line.get_ydata().tolist() == [5.0, 3.0, 3.0]
 

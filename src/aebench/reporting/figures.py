@@ -79,14 +79,13 @@ def _band(axes: Axes, runs: Sequence[Sequence[float]], label: str, colour: str, 
 
 
 @rc_context(STYLE)
-def loss_curve(variant: str, runs: Sequence[History]) -> bytes:
-    """A variant's own loss by epoch, training and validation."""
+def loss_curve(variant: str, runs: Sequence[History], unit: str) -> bytes:
+    """A variant's own loss by epoch, in that unit, training and validation."""
     figure, axes = plt.subplots(figsize=(4, 2.9))
-    unit = "nats an image" if "train_rate_nats" in runs[0] else "squared error an image"
     _band(axes, [run["train_loss"] for run in runs], "training", COLOURS[1], "--")
     if "validation_loss" in runs[0]:
         _band(axes, [run["validation_loss"] for run in runs], "validation", COLOURS[0])
-    axes.set(title=variant, xlabel="epoch", ylabel=f"loss [{unit}]")
+    axes.set(title=variant, xlabel="epoch", ylabel=f"loss [{unit} an image]")
     axes.legend()
     return as_png(figure)
 

@@ -183,8 +183,12 @@ def _curves(cells: Sequence[Cell]) -> Iterator[Picture]:
         f"Each variant's own objective; the scales differ, so compare within a panel. {OVER_SEEDS} "
         "A DAE's training and validation inputs are corrupted."
     )
-    panels = tuple(Panel(variant, figures.loss_curve(variant, runs)) for variant, runs in curves.items())
-    yield Picture("loss-curves", "Losses in training", caption, panels)
+    units = ("nats" if "likelihood" in cell.metrics["protocol"] else "squared error" for cell in cells)
+    panels = (
+        Panel(variant, figures.loss_curve(variant, runs, unit))
+        for (variant, runs), unit in zip(curves.items(), units, strict=True)
+    )
+    yield Picture("loss-curves", "Losses in training", caption, tuple(panels))
 
 
 def _bounds(cells: Sequence[Cell]) -> Iterator[Picture]:

@@ -2,7 +2,8 @@
 
 Every file here is an objective, and its name is the `objective` that params.yaml gives to a variant. A file holds
 `Config`, an `aebench.config.ObjectiveConfig` with its own settings, and
-`loss(config, model, prior, x, y, noise, beta)`.
+`loss(config, model, prior, x, y, noise, beta)`, which gives `loss`, `distortion_nats` and `rate_nats` at least, as
+`elbo.py` does.
 
 Shapes: B images of D pixels, latents of L dimensions, K samples. Everything is summed over pixels and latents
 and returned for each image; the mean over images is taken once, by the caller. Unit: nats, except squared errors.

@@ -1,7 +1,9 @@
 """q(z|x): every file here is a posterior, and its name is the `posterior` that params.yaml gives to a variant.
 
 A file holds `Config`, an `aebench.config.PosteriorConfig` with its own settings, and `make(config, latent_dim)`, which
-gives a `PosteriorModule`: from the encoder's output to q(z|x).
+gives a `PosteriorModule`: from the encoder's output to q(z|x). That is an `Independent` of normals, a
+`MultivariateNormal`, or a distribution of one's own with `of(noise)`, which makes z and log q(z|x) of standard normal
+noise (`aebench.models.latents.FromNoise`); a flow is a `Flow`.
 """
 
 from abc import ABC, abstractmethod
