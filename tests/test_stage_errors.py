@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkout import Checkout, working_tree
 from test_pipeline import PARAMS
@@ -119,3 +120,21 @@ def test_a_seed_that_was_not_evaluated(project: Checkout) -> None:
 def test_an_unknown_cell(project: Checkout) -> None:
     done = project.run(sys.executable, "stages/evaluate.py", "digits", "vea")
     assert done.stderr.splitlines() == ["error: 'vea' is not among variants in params.yaml, allowed: vae"]
+
+
+def test_a_network_that_does_not_fit_ones_own_images(project: Checkout) -> None:
+    """Their shape is in their file alone, so that the stage says it, which has read them."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
+    np.savez(project.root / "datasets" / "mine.npz", images=images, labels=np.arange(60) % 2)
+    before = (project.root / "params.yaml").read_text()
+    project.edit("params.yaml", "datasets: [digits]", "datasets: [mine]")
+    project.edit("params.yaml", "{hidden: [32],", "{architecture: conv, channels: [2, 2, 2, 2],")
+    project.edit("params.yaml", "{validation_fraction: 0.1}", "{validation_images: 10}")
+    try:
+        assert project.run(sys.executable, "stages/fetch.py", "mine").returncode == 0
+        done = project.run(sys.executable, "stages/train.py", "mine", "vae")
+        found = "found a list of 4 for images of 8 × 8 pixels, allowed: at most 3"
+        assert done.stderr.splitlines() == [f"error: params.yaml: vae: network.channels: {found}"]
+    finally:
+        (project.root / "params.yaml").write_text(before)
+        (project.root / "datasets" / "mine.npz").unlink()
