@@ -33,7 +33,7 @@ def check() -> None:
     params = _stage.params()
     from aebench.pruning import prune
 
-    _check_with_machine_and_metrics(params)
+    _check_with_surroundings(params)
     differs = params.numerics == "portable" and not has_avx2()
     if differs:
         print(
@@ -50,11 +50,13 @@ def check() -> None:
     _stage.write(LAYOUT.seen, "" if params.device != "cpu" or differs else read + _written())
 
 
-def _check_with_machine_and_metrics(params: "Params") -> None:
+def _check_with_surroundings(params: "Params") -> None:
     """What is not looked at where params.yaml is read, which every stage does: few of them depend on this code."""
     from aebench.devices import available
     from aebench.evaluation.metrics import chosen
+    from aebench.training.settings import check_with_fetched
 
+    check_with_fetched(params, LAYOUT.datasets, LAYOUT.data)
     available(params.device)
     chosen(params.evaluation.extra)
     if params.evaluation.proposal == "refined":  # else nothing of the evaluation need be loaded

@@ -123,18 +123,21 @@ def test_an_unknown_cell(project: Checkout) -> None:
 
 
 def test_a_network_that_does_not_fit_ones_own_images(project: Checkout) -> None:
-    """Their shape is in their file alone, so that the stage says it, which has read them."""
-    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
-    np.savez(project.root / "datasets" / "mine.npz", images=images, labels=np.arange(60) % 2)
+    """The check says it once they have been fetched. Of other files than those it knows nothing."""
+    images, labels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 2
+    np.savez(project.root / "datasets" / "mine.npz", images=images, labels=labels)
     before = (project.root / "params.yaml").read_text()
     project.edit("params.yaml", "datasets: [digits]", "datasets: [mine]")
     project.edit("params.yaml", "{hidden: [32],", "{architecture: conv, channels: [2, 2, 2, 2],")
     project.edit("params.yaml", "{validation_fraction: 0.1}", "{validation_images: 10}")
     try:
         assert project.run(sys.executable, "stages/fetch.py", "mine").returncode == 0
-        done = project.run(sys.executable, "stages/train.py", "mine", "vae")
-        found = "found a list of 4 for images of 8 × 8 pixels, allowed: at most 3"
-        assert done.stderr.splitlines() == [f"error: params.yaml: vae: network.channels: {found}"]
+        found = "network.channels: found a list of 4 for images of 8 × 8 pixels, allowed: at most 3"
+        for stage, where in ((("check",), "mine"), (("train", "mine", "vae"), "vae")):
+            done = project.run(sys.executable, f"stages/{stage[0]}.py", *stage[1:])
+            assert done.stderr.splitlines() == [f"error: params.yaml: {where}: {found}"]
+        np.savez(project.root / "datasets" / "mine.npz", images=images.repeat(2, 1).repeat(2, 2), labels=labels)
+        assert project.run(sys.executable, "stages/check.py").returncode == 0
     finally:
         (project.root / "params.yaml").write_text(before)
         (project.root / "datasets" / "mine.npz").unlink()

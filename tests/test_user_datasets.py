@@ -18,6 +18,7 @@ from PIL import Image
 
 from aebench.data.datasets import fetch, known_datasets, load
 from aebench.data.description import describe
+from aebench.data.user_datasets import find
 from aebench.errors import DataError
 
 Array = NDArray[np.generic]
@@ -403,3 +404,38 @@ def test_hundreds_of_folders_are_read(tmp_path: Path) -> None:
             (tmp_path / "mine" / f"{label:03}" / f"{number}.png").write_bytes(content.getvalue())
     splits = load(read(tmp_path), "mine", 0.1)
     assert (splits.classes, len(splits.test)) == (120, 120)
+
+
+def as_fetched(folder: Path, content: bytes) -> tuple[tuple[int, int, int] | None, int | None]:
+    data = folder / "data.safetensors"
+    data.write_bytes(content)
+    dataset = find([folder])["mine"].as_fetched(data)
+    return dataset.shape, dataset.train_images
+
+
+def test_what_has_been_fetched_is_known_as_long_as_the_archive_is_the_same(tmp_path: Path) -> None:
+    folder = archive(tmp_path / "datasets", whole())
+    content = read(folder)
+    assert as_fetched(folder, content) == ((1, 6, 5), 150)
+    archive(folder, whole(180, 7, 5))
+    assert as_fetched(folder, content) == (None, None)
+    for damaged in (b"", content[:50], b"\xff" * 99):
+        assert as_fetched(folder, damaged) == (None, None)
+
+
+def test_what_has_been_fetched_is_known_as_long_as_the_folder_is_the_same(tmp_path: Path) -> None:
+    folder = images(tmp_path / "datasets", splits=("train", "val", "test"))
+    content = read(folder)
+    assert as_fetched(folder, content) == ((1, 6, 5), None)  # its own validation images are held out, and no others
+    next(iter((folder / "mine" / "train").glob("*/000.png"))).rename(
+        folder / "mine" / "train" / CLASSES[0] / "other.png"
+    )
+    assert as_fetched(folder, content) == (None, None)
+
+
+def test_a_link_that_leads_out_is_not_followed_for_what_it_holds(tmp_path: Path) -> None:
+    folder = images(tmp_path / "datasets")
+    before = find([folder])["mine"].files()
+    (tmp_path / "secret").write_text("secret")
+    (folder / "mine" / "link.png").symlink_to(tmp_path / "secret")
+    assert find([folder])["mine"].files() == before

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from aebench.data import conversions
 from aebench.data.raw_dataset import SPLITS, RawDataset, split_of
-from aebench.data.sources import checksum
 from aebench.errors import DataError, plain
 
 # What an array may be, and how Keras calls it.
@@ -60,7 +59,6 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
         {split or "train": images[name] for split, name in of_images.items()},
         {split or "train": labels[name] for split, name in of_labels.items()},
         classes,
-        {path.name: checksum(path)},
         tuple(f"the array {plain(name)}" for name in sorted(set(members) - set(arrays))),
     )
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from unicodedata import normalize
 
@@ -12,6 +13,7 @@ import numpy as np
 from aebench.data import image_files
 from aebench.data.image_files import SUFFIXES
 from aebench.data.raw_dataset import SPLITS, Images, RawDataset, check_classes, split_of, stays_inside
+from aebench.data.sources import checksum
 from aebench.errors import DataError
 
 # What systems and programs leave in folders, beside all that is hidden.
@@ -64,9 +66,23 @@ def read(path: Path, log: Callable[[str], None]) -> RawDataset:
         {split: reader.stack(of_split) for split, of_split in images.items()},
         {split: np.array(of_split) for split, of_split in labels.items()},
         classes,
-        {f"{path.name}/": reader.sha256.hexdigest()},
         tree.not_used(),
     )
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of all images in a folder with their names, in hex; of none to which a link leads out of it.
+
+    Raises:
+        DataError: a folder is there twice, by a link, or a link to a folder leads out.
+        OSError: one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for image in filter(Path.is_file, _Tree(path).images(path)):  # a pipe would be waited for
+        with suppress(DataError):
+            stays_inside(image, path)
+            digest.update(os.fsencode(f"{checksum(image)}  {image.relative_to(path).as_posix()}\n"))
+    return digest.hexdigest()
 
 
 def _no_images(folder: Path) -> DataError:
@@ -180,7 +196,6 @@ class _Reader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.sha256 = hashlib.sha256()
         self.notes = Counter[str]()
         self._first: tuple[Path, tuple[int, ...]] | None = None
         self._channels = 1
@@ -192,8 +207,6 @@ class _Reader:
             raise DataError(f"{path}: found no file, allowed: an image; delete it")
         content = path.read_bytes()
         pixels = image_files.read(path, content, lambda note: self.notes.update([note]))
-        name = os.fsencode(path.relative_to(self.root).as_posix())
-        self.sha256.update(name + f"\0{len(content)}\0".encode() + content)
         if self._first is None:
             self._first = path, pixels.shape[1:]
         first, (height, width) = self._first

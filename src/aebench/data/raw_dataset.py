@@ -35,13 +35,12 @@ class RawDataset:
     """A data set as its files have it.
 
     `images` `[N, C, H, W]` and `labels` `[N]` by split, all of them under `train` where the files name no splits; names
-    of the classes; SHA-256 of the files by name; and in words, with their number, the files that are not used.
+    of the classes; and in words, with their number, the files that are not used.
     """
 
     images: dict[str, Images]
     labels: dict[str, Labels]
     classes: tuple[str, ...]
-    files: dict[str, str]
     not_used: tuple[str, ...] = ()
 
     def in_words(self) -> str:

@@ -6,19 +6,21 @@ no link is followed out of the folder, and no more memory is taken than a file's
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from aebench.config import NAME
 from aebench.data import archives, image_folders
 from aebench.data.builtin import DATASETS
-from aebench.data.description import BINARIZED, Arrays, Binarization, Description
+from aebench.data.description import BINARIZED, Arrays, Binarization, Description, describe
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT, SPLITS, Labels, RawDataset, stays_inside
+from aebench.data.sources import checksum
 from aebench.errors import DataError
 from aebench.randomness import generator
 
@@ -28,12 +30,39 @@ TEST_SHARE = 6
 
 @dataclass(frozen=True)
 class UserDataset:
-    """Where one of the user's data sets lies, and how its pixels are used; only its files say more."""
+    """Where one of the user's data sets lies, and how its pixels are used.
+
+    Only its files say what its images' `shape` is, (C, H, W), and how many `train_images` there are to hold some out
+    of: None where that is not known.
+    """
 
     path: Path
     binarization: Binarization
-    shape: None = None
-    train_images: None = None
+    shape: tuple[int, int, int] | None = None
+    train_images: int | None = None
+
+    def files(self) -> dict[str, str]:
+        """By name the SHA-256 of the archive, or that of all images in the folder together.
+
+        Raises:
+            DataError: a folder is there twice, by a link, or a link leads out.
+            OSError: one cannot be read.
+        """
+        if self.path.is_dir():
+            return {f"{self.path.name}/": image_folders.sha256(self.path)}
+        return {self.path.name: checksum(self.path)}
+
+    def as_fetched(self, data: Path) -> "UserDataset":
+        """The same with what `data` says, its data file, where that was made of the files as they are now."""
+        try:
+            with safe_open(data, "np") as arrays:
+                images, *shape = arrays.get_slice("train_images").get_shape()
+                own_validation = "validation_images" in arrays.keys()  # noqa: SIM118
+            if not self.files().items() <= describe(data).files.items():
+                return self
+        except (DataError, SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError):
+            return self
+        return replace(self, shape=tuple(shape), train_images=None if own_validation else images)
 
 
 def find(folders: Iterable[Path]) -> dict[str, UserDataset]:
@@ -84,6 +113,10 @@ def read(dataset: UserDataset, log: Callable[[str], None]) -> tuple[Arrays, Desc
     """
     path = dataset.path
     stays_inside(path, path.parent)
+    try:
+        files = dataset.files()
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
     raw = image_folders.read(path, log) if path.is_dir() else archives.read(path, log)
     log(raw.in_words())
     images, labels, origin = dict(raw.images), dict(raw.labels), dict[str, str]()
@@ -107,7 +140,7 @@ def read(dataset: UserDataset, log: Callable[[str], None]) -> tuple[Arrays, Desc
     arrays: Arrays = {}
     for split in sizes:
         arrays |= {f"{split}_images": images[split], f"{split}_labels": labels[split]}
-    return arrays, Description(images["train"].shape[1:], raw.classes, dataset.binarization, raw.files)
+    return arrays, Description(images["train"].shape[1:], raw.classes, dataset.binarization, files)
 
 
 def _check_counts(path: Path, raw: RawDataset, split: str, fewest: int) -> None:

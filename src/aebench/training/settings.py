@@ -9,6 +9,7 @@ from aebench.config import Block, Network, Params, PixelLikelihood, Training, Va
 from aebench.data.datasets import KnownDataset, known_datasets, named_dataset
 from aebench.data.description import BINARIZED
 from aebench.data.raw_dataset import SMALLEST_SPLIT
+from aebench.data.user_datasets import UserDataset
 from aebench.errors import ConfigError, DataError, plain, show
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
@@ -48,6 +49,19 @@ def read_params(path: Path, folders: Iterable[Path] = ()) -> Params:
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
     return params
+
+
+def check_with_fetched(params: Params, folders: Iterable[Path], data: Callable[[str], Path]) -> None:
+    """Check `params` with the user's data sets of which `data`, the place of a data file by name, has the images.
+
+    Raises:
+        ConfigError: one line with the key, what was found and what is allowed.
+    """
+    known = known_datasets(folders)
+    for name in params.datasets:
+        dataset = named_dataset(name, known)
+        if isinstance(dataset, UserDataset):
+            _check_with_data(params, name, dataset.as_fetched(data(name)))
 
 
 def _parsed(raw: object) -> Params:
