@@ -248,7 +248,7 @@ def test_more_exemplars_than_training_images_are_one_line(
 ) -> None:
     monkeypatch.setattr("aebench.training.run.build", None)  # before there is a model, whose memory may not suffice
     own = config("vae", prior="exemplar", exemplars=1294, exemplars_a_step=10)
-    message = "^mine: exemplars: found 1294, allowed: at most 1293, the number of training images$"
+    message = "^models.mine.exemplars: found 1294, allowed: at most 1293, the number of training images$"
     with pytest.raises(ConfigError, match=message):
         train_run(own, "digits", 0, digits_file, silent)
     with pytest.raises(ConfigError, match=message):

@@ -185,5 +185,5 @@ def test_what_other_settings_gave_is_not_shown(tmp_path: Path) -> None:
     assert "not run here" in shown(table)
     file.write_text("{")
     paths = f"{project.root}/scripts:{project.root}/src"
-    done = project.run(sys.executable, "-c", table + "t.found('vae_1')", PYTHONPATH=paths)
+    done = project.run(sys.executable, "-c", table + "t.results('vae_1')", PYTHONPATH=paths)
     assert "vae_1.json: found what is no result" in done.stderr
