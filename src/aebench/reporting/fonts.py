@@ -21,7 +21,7 @@ PLACEHOLDERS = "Last Resort"
 @contextmanager
 def drawing(texts: Iterable[str]) -> Iterator[None]:
     """Pictures drawn within have the letters of these texts, as far as a font has them, and boxes for the others."""
-    families, _ = _found(_foreign(texts))
+    families, _ = _matching_families(_foreign(texts))
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level
     log.setLevel(logging.ERROR)  # it would tell of each of these fonts that it has no bold letters
@@ -35,7 +35,7 @@ def drawing(texts: Iterable[str]) -> Iterator[None]:
 
 def lacking(texts: Iterable[str]) -> str:
     """The letters of these texts that no font of this machine has."""
-    _, letters = _found(_foreign(texts))
+    _, letters = _matching_families(_foreign(texts))
     return "".join(sorted(letters))
 
 
@@ -51,7 +51,7 @@ def _is_drawn(letter: str) -> bool:
 
 
 @cache
-def _found(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+def _matching_families(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     """The families that have the most of these letters, one after the other; and the letters that none has."""
     has: dict[str, set[str]] = {}
     if letters:

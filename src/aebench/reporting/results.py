@@ -73,12 +73,12 @@ class Cell:
     def values(self, metric: str, seeds: Iterable[int]) -> NDArray[np.float64]:
         """The per-image values of a metric, `[S, N]`."""
         images = metrics()[metric].images(self.metrics["protocol"])
-        found_values = []
+        of_seeds = []
         for seed in seeds:
             values = arrays(self._archive(seed), self._evaluated_by, [metric])[metric]
             self._check(seed, metric, values, (images,), {})
-            found_values.append(values)
-        return np.stack(found_values)
+            of_seeds.append(values)
+        return np.stack(of_seeds)
 
     def arrays(self, seed: int) -> dict[str, NDArray[Any]]:
         """A run's per-image values, codes and pictures; of the form in which pictures need them."""
