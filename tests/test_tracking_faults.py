@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from socket import create_connection, socket
 from threading import Event, Thread, Timer
@@ -20,6 +20,7 @@ from clock import slowdown
 from results import CELLS, Results, tags
 from servers import after, dripping, dying, failing, listening, mlflow_server, passing, pump, silent, since
 
+from aebench.interrupts import handled
 from aebench.tracking.timeouts import StoreTimeout, TimeoutProxy, deferred_interrupts
 
 pytestmark = pytest.mark.slow
@@ -165,6 +166,11 @@ def test_a_sync_that_is_interrupted_as_it_begins_or_ends_a_run_leaves_none_runni
     assert [run.info.status for run in runs] == ["KILLED"]
 
 
+def listening_to_interrupts() -> AbstractContextManager[None]:
+    """A shell starts what runs in its background with interrupts ignored, and so the tests."""
+    return handled(signal.default_int_handler, signal.SIGINT)
+
+
 def test_an_interrupt_waits_for_the_end_of_a_transaction_and_is_not_lost() -> None:
     done: list[str] = []
 
@@ -181,7 +187,7 @@ def test_an_interrupt_waits_for_the_end_of_a_transaction_and_is_not_lost() -> No
                 store.transaction("second")
             store.with_short_timeout().transaction("what is done all the same")
 
-    with pytest.raises(KeyboardInterrupt):
+    with listening_to_interrupts(), pytest.raises(KeyboardInterrupt):
         interrupted()
     with deferred_interrupts():  # it is over
         TimeoutProxy(done, None).append("another block")
@@ -195,7 +201,7 @@ def test_an_interrupt_does_not_wait_for_a_server() -> None:
             TimeoutProxy(time, seconds=60).sleep(50)
 
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with listening_to_interrupts(), pytest.raises(KeyboardInterrupt):
         interrupted()
     assert time.monotonic() - started < 40
 
