@@ -63,14 +63,14 @@ def test_pareto_k_is_that_of_arviz() -> None:
     for samples in (FEWEST_SAMPLES, 200, 3001):
         log_weights = 1.5 * normal("weights", samples=samples) - 700
         _, expected = array_stats.psislw(-log_weights.numpy())
-        assert pareto_k(log_weights) == pytest.approx(float(expected), abs=1e-6)
+        assert pareto_k(log_weights) == pytest.approx(float(expected), abs=6e-7)
 
 
 def test_pareto_k_does_not_depend_on_the_scale_or_order_and_leaves_the_weights_alone() -> None:
     log_weights = 2 * normal("weights", samples=500)
     before = log_weights.clone()
-    assert pareto_k(log_weights - 12_345) == pytest.approx(pareto_k(log_weights), abs=2e-6)
-    assert pareto_k(log_weights.flip(0)) == pytest.approx(pareto_k(log_weights), abs=2e-6)
+    assert pareto_k(log_weights - 12_345) == pytest.approx(pareto_k(log_weights), abs=1.1e-6)
+    assert pareto_k(log_weights.flip(0)) == pytest.approx(pareto_k(log_weights), abs=1.1e-6)
     assert torch.equal(log_weights, before)
 
 
