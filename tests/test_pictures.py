@@ -327,7 +327,7 @@ def test_letters_of_any_script_are_drawn_where_a_font_has_them(
     with_matplotlib = {entry.name for entry in manager.ttflist if "matplotlib" in entry.fname}
     monkeypatch.setattr(manager, "ttflist", [entry for entry in manager.ttflist if entry.name in with_matplotlib])
     manager.addfont(font_of(there, tmp_path / "signs.ttf"))
-    fonts._found.cache_clear()
+    fonts._matching_families.cache_clear()
     assert fonts.lacking([own]) == ""
     assert fonts.lacking([own, there + nowhere]) == nowhere
 
