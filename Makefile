@@ -73,6 +73,7 @@ lint: $(READY) ## check style, types and the directions of imports
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) mypy
+	@$(RUN) mypy --config-file tests/mypy.ini
 	@$(RUN) lint-imports --no-logo --no-cache
 
 audit: ## look the pinned versions up among known vulnerabilities; needs the network

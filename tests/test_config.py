@@ -450,7 +450,7 @@ def test_a_variant_overrides_the_shared_blocks_and_nothing_else(edited: Callable
     params = check(edited(lambda content: content["models"].update(vae_beta4=block)))
     run, plain = params.run("vae_beta4"), params.run("vae")
     assert run.network.latent_dim == 2
-    assert run.network.hidden == plain.network.hidden
+    assert run.network.hidden == plain.network.hidden  # type: ignore[attr-defined]
     assert run.training.epochs == 3
     assert run.training.batch_size == plain.training.batch_size
     assert plain.network.latent_dim == 16

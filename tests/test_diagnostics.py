@@ -199,7 +199,7 @@ def test_with_labels_it_is_the_mean_over_classes(conditioning: str, x: Tensor) -
         for label in range(C):
             y = torch.tensor([label])
             q = model.posterior(x[image : image + 1], y)
-            mean, variance = q.mean[0] - model.prior(y).mean[0], q.variance[0]
+            mean, variance = q.mean[0] - model.prior(y).mean[0], q.variance[0]  # type: ignore[attr-defined]
             expected[image] += log_q_y[image, label].exp() * 0.5 * (mean**2 + variance - variance.log() - 1)
     assert found is not None
     assert found.shape == (B, L)

@@ -116,7 +116,8 @@ class Exact(Labelled):
 
     def likelihood(self, z: Tensor, y: Tensor | None = None):  # type: ignore[no-untyped-def]
         given = super().likelihood(z, y)
-        return type(given)(given.mean + 2 * OFFSETS[y], self.log_sigma)  # the classes are far apart
+        # The classes are far apart.
+        return type(given)(given.mean + 2 * OFFSETS[y], self.log_sigma)  # type: ignore[call-arg]
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(y) p(x|y), `[B, C]`."""

@@ -162,7 +162,7 @@ def test_a_clock_that_is_set_back_in_training_leaves_epochs_in_order(
 def test_a_full_disk_does_not_stop_training(
     digits_file: Path, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints.shelf.folder.write_bytes(b"no folder can be made here")
+    checkpoints.shelf.folder.write_bytes(b"no folder can be made here")  # type: ignore[attr-defined]
     whole = train_run(settings("ae"), "digits", 0, digits_file, silent)
     assert train_run(settings("ae"), "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole.files
 
