@@ -10,7 +10,7 @@ from aebench.config import Data
 from aebench.data.binarization import binarized
 from aebench.data.datasets import DATASETS, Split, Splits, fetch, load
 from aebench.data.description import describe, write
-from aebench.errors import DataError
+from aebench.errors import DataError, UserError
 from aebench.randomness import generator
 
 
@@ -158,7 +158,7 @@ def test_no_validation_images_is_none_at_all(digits_file: Path) -> None:
     ],
 )
 def test_a_number_that_cannot_be_held_out_is_one_line(digits_file: Path, held_out: Data, message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load(digits_file, "digits", held_out)
     assert "\n" not in str(caught.value)
 

@@ -11,6 +11,8 @@ import pytest
 from checkout import Checkout, working_tree
 from test_pipeline import PARAMS
 
+from aebench.evaluation.protocol import archive
+
 pytestmark = pytest.mark.slow
 
 VAE = ("digits", "vae")
@@ -47,6 +49,7 @@ FETCH, TRAIN, EVALUATE = (
     f"run `dvc repro {stage}`" for stage in ("fetch@digits", "train@digits-vae", "evaluate@digits-vae")
 )
 TRACK = "run `dvc repro` first"
+LACKING = archive({"originals": np.zeros(1)})
 CASES = [
     (("train", *VAE), DATA, None, f"is missing; {FETCH}"),
     (("train", *VAE), DATA, b"", f"is damaged .*; delete it and {FETCH}"),
@@ -79,6 +82,7 @@ CASES = [
     (("track", "always"), f"{RUN}/history.csv", b"epoch,train_loss\n1,much\n", "is damaged"),
     (("track", "always"), f"{RUN}/config.json", b"{", "is damaged"),
     (("track", "always"), ARCHIVE, b"PK\x03\x04 no archive", "is damaged"),
+    (("track", "always"), ARCHIVE, LACKING, r"is damaged \(it holds no 'reconstructions'\)"),
 ]
 
 

@@ -75,7 +75,7 @@ def test_a_full_disk_is_a_line_and_the_old_entry_stays(store: Store) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "store = Store(Path(sys.argv[1]), 10_000_000)\n"
-        "store.put('a', bytes(100_000)); print(store.get('a'))\n"
+        "store.put('a', bytes(100_000)); store.put('b', bytes(100_000)); print(store.get('a'))\n"
     )
     assert resource.RLIMIT_FSIZE
     done = subprocess.run(

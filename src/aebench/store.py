@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from aebench.paths import write
 
 _MARK = b"aebench\x01"
 _DIGEST = 32
+_unwritable: set[Path] = set()
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _say(f"{path} cannot be read and is not used: {error.strerror}")
+            _note(f"{path} cannot be read and is not used: {error.strerror}")
             return None
         head = _head(name, content[len(_MARK) + _DIGEST :])
         if not content.startswith(head):
             with suppress(OSError):
                 path.replace(path.with_suffix(".damaged"))
-            _say(f"{path} is damaged or another's; it is set aside as {path.with_suffix('.damaged').name}")
+            _note(f"{path} is damaged or another's; it is set aside as {path.with_suffix('.damaged').name}")
             return None
         with suppress(OSError):
             os.utime(path)  # used last
@@ -60,7 +60,7 @@ class Store:
             write(self.folder / name, _head(name, content) + content, flush=True)
             self._make_room(keep=name)
         except (FileError, OSError) as error:
-            _say_once(f"{error}; the work goes on without it")
+            self._note_unwritable(str(error))
 
     def discard(self, name: str) -> None:
         """Forget an entry."""
@@ -78,14 +78,20 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             file_lock.acquire(timeout=0)
         except Timeout:
-            _say(f"another process works on {what}; waiting for it to end")
+            _note(f"another process works on {what}; waiting for it to end")
             file_lock.acquire()
         except OSError as error:
-            _say_once(f"{self.folder} cannot be written to: {error.strerror}; the work goes on without it")
+            self._note_unwritable(f"{self.folder} cannot be written to: {error.strerror}")
         try:
             yield
         finally:
             file_lock.release()
+
+    def _note_unwritable(self, line: str) -> None:
+        """Once: on a full disk no entry can be written."""
+        if self.folder not in _unwritable:
+            _unwritable.add(self.folder)
+            _note(f"{line}; the work goes on without it")
 
     def _make_room(self, keep: str) -> None:
         entries = []
@@ -106,12 +112,7 @@ def _head(name: str, content: bytes) -> bytes:
     return _MARK + hashlib.sha256(name.encode() + b"\0" + content).digest()
 
 
-@cache
-def _say_once(line: str) -> None:
-    _say(line)
-
-
-def _say(line: str) -> None:
+def _note(line: str) -> None:
     print(f"store: {line}", file=sys.stderr, flush=True)
 
 

@@ -22,7 +22,7 @@ from aebench.data.outside import pair, require_one_shape
 from aebench.data.raw_dataset import FEWEST_OF_A_CLASS, SMALLEST_SPLIT
 from aebench.data.sources import checksum, local_folder, obtain
 from aebench.data.user_datasets import UserDataset
-from aebench.errors import DataError, plain
+from aebench.errors import ConfigError, DataError, plain
 from aebench.extras import MissingPackage
 from aebench.randomness import generator
 
@@ -189,6 +189,7 @@ def load(data: Path | bytes, name: str, held_out: Data | float) -> Splits:
             params.yaml, or a share of them, drawn at random.
 
     Raises:
+        ConfigError: more images are to be held out than leave enough of each class.
         DataError: the file is missing or damaged, training or validation is too small, or training has too few images
             of a class.
     """
@@ -242,7 +243,7 @@ def _hold_out(images: Tensor, labels: Tensor, name: str, held_out: Data) -> tupl
         free = order[~_last_of_each_class(labels.numpy()[order])]
         validation = free[:wanted]
         if held_out.validation_images is not None and len(free) < wanted:
-            raise DataError(
+            raise ConfigError(
                 f"data.validation_images: found {wanted}, allowed: at most {len(free)} of the {len(labels)} training "
                 f"images of {name}, so that {FEWEST_OF_A_CLASS} of each class are left"
             )

@@ -197,10 +197,10 @@ class _Experiment:
             self.client.log_artifact(run_id, str(run.folder / name))
         if run.failed:
             return
+        rows = run.arrays(("originals", "reconstructions", "corrupted", "restored"))
         arrays = run.arrays()
         with tempfile.TemporaryDirectory() as folder:
-            rows = [arrays[name] for name in ("originals", "reconstructions", "corrupted", "restored")]
-            sheets = {"reconstructions": np.stack(rows)}
+            sheets = {"reconstructions": np.stack(list(rows.values()))}
             for name in ("samples", "interpolations", "traversal", "best", "worst"):
                 if name in arrays and len(arrays[name]):
                     sheets[name] = arrays[name]

@@ -20,7 +20,7 @@ def require_purity(model: Autoencoder, spec: ImageSpec) -> None:
         ConfigError: it is no pure function of the weights, the images and their noise.
     """
     x = torch.rand(_IMAGES, spec.pixels, generator=generator("purity"))
-    y, before = torch.zeros(_IMAGES, dtype=torch.int64), _contents(model)
+    y, before = torch.zeros(_IMAGES, dtype=torch.int64), _state_bytes(model)
     outside = torch.get_rng_state()
     try:
         model.train().loss(x, y, model.noise(torch.arange(_IMAGES), Streams("purity")), epoch=1)
@@ -31,7 +31,7 @@ def require_purity(model: Autoencoder, spec: ImageSpec) -> None:
             )
     finally:
         torch.set_rng_state(outside)
-    for name, content in _contents(model).items():
+    for name, content in _state_bytes(model).items():
         if content != before[name]:
             raise ConfigError(
                 f"found a loss that changes {name}, as a batch norm does in training, "
@@ -39,7 +39,7 @@ def require_purity(model: Autoencoder, spec: ImageSpec) -> None:
             )
 
 
-def _contents(model: Autoencoder) -> dict[str, bytes]:
+def _state_bytes(model: Autoencoder) -> dict[str, bytes]:
     """Of all weights and buffers, by name."""
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: value.detach().numpy().tobytes() for name, value in held.items()}
