@@ -1,6 +1,5 @@
 """A sync from beginning to end: what lies here, to the store, and a line about it."""
 
-import sqlite3
 from collections.abc import Callable
 
 from aebench.config import Params
@@ -40,6 +39,6 @@ def sync(params: Params, layout: Layout, log: Callable[[str], None]) -> None:
         return
     try:
         state.remember()
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         log(f"warning: {state.path} was not written, the next sync asks the store again: {error}")
     log(f"MLflow at {shown}: {added} runs added, {kept} already there")

@@ -1,29 +1,13 @@
 """Whether there is something to mirror, found out without mlflow."""
 
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from aebench.errors import DataError
 from aebench.paths import HISTORY, Layout
 from aebench.tracking.address import main_checkout, tracking_uri
-from aebench.tracking.keys import KEY, sha256
-
-# Keys with the names of the experiments and models that they stand under, and the models' aliases: whatever somebody
-# deletes or renames in MLflow's UI is missed here.
-_HELD = (
-    f"""select experiments.name, tags.value from tags join runs on runs.run_uuid = tags.run_uuid
-        join experiments on experiments.experiment_id = runs.experiment_id where tags.key = '{KEY}'
-        and runs.lifecycle_stage = 'active' and experiments.lifecycle_stage = 'active'""",
-    f"""select versions.name, versions.version, tags.value from model_versions versions join model_version_tags tags
-        on tags.name = versions.name and tags.version = versions.version where tags.key = '{KEY}'
-        and versions.current_stage != 'Deleted_Internal'""",
-    "select name, alias, version from registered_model_aliases",
-    "select name, artifact_location from experiments",  # it is another's where the checkout was moved and is back
-)
+from aebench.tracking.keys import sha256
 
 
 class SyncState:
@@ -50,15 +34,11 @@ class SyncState:
     def _note(self) -> dict[str, Any]:
         return {"fingerprint": self._fingerprint, "store": self._held()}
 
-    def _held(self) -> list[list[str]] | str:
-        """What a database holds, read without mlflow; a server is believed to keep what it got."""
+    def _held(self) -> str:
+        """What stands for all that a store holds: a database's bytes; a server is believed to keep what it got."""
         if self.database is None:
             return self.address
-        if not (self.database.is_file() and self.artifacts.is_dir()):
-            return []
-        with closing(sqlite3.connect(f"file:{quote(str(self.database))}?mode=ro", timeout=1, uri=True)) as database:
-            rows = [list(map(str, row)) for query in _HELD for row in database.execute(query)]
-        return sorted(rows)
+        return sha256(self.database.read_bytes()) if self.database.is_file() and self.artifacts.is_dir() else ""
 
     def _files(self) -> set[str]:
         """The files of a database's artifacts."""
@@ -71,7 +51,7 @@ class SyncState:
             files = set(note.pop("files"))
             known = bool(note["store"]) and note == self._note()  # of a database that is not there nothing is known
             return known and files <= self._files()  # who loads a model leaves some beside it
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, sqlite3.Error):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return False
 
     def remember(self) -> None:
