@@ -69,6 +69,17 @@ def test_a_server_that_does_not_do_its_part_is_a_warning(checkout: Results, serv
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_a_database_on_a_server_that_is_not_there_is_a_warning(checkout: Results) -> None:
+    pytest.importorskip("psycopg", reason="needs the package psycopg")
+    _, seconds_of_starting = timed(checkout, "http://127.0.0.1:9")
+    said, seconds = timed(checkout, "postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
+    assert seconds - seconds_of_starting < PROMISED * slowdown()
+    (line,) = said.splitlines()
+    assert line.startswith("warning: MLflow at postgresql+psycopg://")
+    assert "was not synced, the next sync tries again: " in line
+    assert "secret" not in line
+
+
 @pytest.mark.parametrize("allowance", [2_000, 40_000, 200_000])
 def test_a_server_that_dies_in_the_middle_is_filled_by_a_later_sync(
     checkout: Results, server: int, allowance: int

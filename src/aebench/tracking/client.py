@@ -91,7 +91,8 @@ def connect(layout: Layout) -> TimeoutProxy:
         raise StoreError(reason)
     mlflow.set_tracking_uri(address)  # MLflow resolves a model's address by this one, whatever the client's is
     if not address.startswith("sqlite:"):
-        return TimeoutProxy(MlflowClient(address))
+        # Of a database on a server the client asks at once, and again for minutes where nobody answers.
+        return TimeoutProxy(TimeoutProxy(mlflow).MlflowClient(address))
     if address == own_database(home):
         follow(home / "mlflow.db", home / "mlruns")
     _make(make_url(address))
