@@ -21,6 +21,7 @@ if __name__ == "__main__":
 
 import torch
 
+from aebench.config import Training
 from aebench.data.datasets import Splits, load
 from aebench.devices import available
 from aebench.errors import UserError
@@ -30,7 +31,7 @@ from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.networks.mlp import Config
 from aebench.paths import Layout
 from aebench.randomness import drawing_from, generator
-from aebench.training.optimizers.adam import Config as Training
+from aebench.training.settings import parse_training
 from aebench.training.stacked import train_stacked
 from aebench.training.state import History
 from aebench.training.train import train
@@ -59,7 +60,8 @@ def made(name: str, seed: int, splits: Splits) -> Autoencoder:
 
 def training(epochs: int) -> Training:
     """The protocol of the article, batches of 64 at a constant rate, for so many epochs."""
-    return Training(epochs=epochs, batch_size=64, learning_rate=1e-3, select="best_validation")
+    block = {"epochs": epochs, "batch_size": 64, "learning_rate": 1e-3, "select": "best_validation"}
+    return parse_training(block)
 
 
 def runs_a_minute(name: str, seeds: int, splits: Splits, device: torch.device) -> dict[str, float]:

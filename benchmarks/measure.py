@@ -42,7 +42,7 @@ from aebench.models.latent_variable_model import LatentVariableModel  # noqa: E4
 from aebench.models.networks.mlp import Config  # noqa: E402
 from aebench.paths import Layout  # noqa: E402
 from aebench.randomness import drawing_from, generator  # noqa: E402
-from aebench.training.optimizers.adam import Config as Training  # noqa: E402
+from aebench.training.settings import parse_training  # noqa: E402
 from aebench.training.train import train  # noqa: E402
 from aebench.variants import build, configuration  # noqa: E402
 
@@ -147,7 +147,8 @@ def _training() -> Callable[[], None]:
     split = images()
     part = Split(split.images[: BATCH * BATCHES], split.labels[: BATCH * BATCHES])
     empty = Split(split.images[:0], split.labels[:0])
-    model, settings = vae(), Training(epochs=1, batch_size=BATCH, learning_rate=1e-3, select="last")
+    block = {"epochs": 1, "batch_size": BATCH, "learning_rate": 1e-3, "select": "last"}
+    model, settings = vae(), parse_training(block)
 
     def run() -> None:
         train(model, part, empty, settings, 0)

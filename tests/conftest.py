@@ -12,12 +12,13 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from aebench import variants  # noqa: E402
-from aebench.config import Network, VariantConfig  # noqa: E402
+from aebench.config import Network, Training, VariantConfig  # noqa: E402
 from aebench.data import datasets  # noqa: E402
 from aebench.models.autoencoder import Autoencoder, ImageSpec  # noqa: E402
 from aebench.models.networks import architectures  # noqa: E402
 from aebench.parsing import parse_named  # noqa: E402
 from aebench.randomness import Streams, drawing_from, generator  # noqa: E402
+from aebench.training.settings import parse_training  # noqa: E402
 
 if TYPE_CHECKING:
     from checkout import Checkout
@@ -55,6 +56,11 @@ def network(architecture: str = "mlp", latent_dim: int = 3, **settings: object) 
     example = architectures()[architecture].EXAMPLE
     settings = {**example, **settings, "architecture": architecture, "latent_dim": latent_dim}
     return parse_named(architectures(), "architecture", settings, "network", default="mlp")
+
+
+def protocol(**settings: object) -> Training:
+    """What stands under `training`; Adam at a constant rate, where it does not say."""
+    return parse_training(settings)
 
 
 def block(kind: str, **settings: object) -> VariantConfig:

@@ -127,6 +127,75 @@ def test_models_of_the_literatures_shapes(tmp_path: Path) -> None:
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 20  # type: ignore[index]
 
 
+LINEAR = """\
+from typing import Annotated, ClassVar, Literal
+from pydantic import Field
+from aebench.config import ScheduleConfig, Settings
+
+class Config(ScheduleConfig):
+    EXAMPLE: ClassVar[Settings] = {"last_share": 0.5}
+    schedule: Literal["linear"] = "linear"
+    last_share: Annotated[float, Field(ge=0, le=1)]
+
+    def share_of_step(self, done: float) -> float:
+        return 1 - done * (1 - self.last_share)
+"""
+ENOUGH = """\
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+from aebench.config import Settings, StoppingConfig
+
+class Config(StoppingConfig):
+    EXAMPLE: ClassVar[Settings] = {"enough": 0.0}
+    stopping: Literal["enough"] = "enough"
+    enough: float
+
+    def ends(self, losses: Sequence[float], warmup_epochs: int) -> bool:
+        return losses[-1] < self.enough
+
+    def looks_at_validation(self) -> tuple[str, str]:
+        return "ends by its validation loss", "stopping: patience"
+"""
+
+
+def test_a_schedule_and_a_rule_that_ends_training(tmp_path: Path) -> None:
+    project = working_tree(tmp_path / "checkout")
+    for name, code in {"schedules/linear": LINEAR, "stopping/enough": ENOUGH}.items():
+        (project.root / f"src/aebench/training/{name}.py").write_text(code)
+    params = small()
+    params["variants"], params["models"] = (
+        ["ae", "linear", "ended"],
+        {
+            "ae": {"kind": "ae"},
+            "linear": {"kind": "ae", "training": {"schedule": "linear", "last_share": 0.1}},
+            "ended": {"kind": "ae", "training": {"stopping": "enough", "enough": 1000.0}},
+        },
+    )
+    with (project.root / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    project.repro()
+    runs = {name: project.root / f"runs/digits/{name}/seed-0" for name in params["variants"]}
+    epochs = {name: len((folder / "history.csv").read_text().splitlines()) - 1 for name, folder in runs.items()}
+    assert epochs == {"ae": 2, "linear": 2, "ended": 1}
+    first, second = ((runs[name] / "history.csv").read_text() for name in ("ae", "linear"))
+    assert first != second
+    found = json.loads((project.root / "reports/metrics/digits/ended.json").read_text())
+    assert found["seeds"]["0"]["still_improving"] == 0  # it did not take all its epochs
+    assert found["protocol"]["training"]["enough"] == 1000
+    params["data"] = {"validation_fraction": 0}
+    params["training"]["select"] = "last"
+    with (project.root / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    refused = project.run(sys.executable, "stages/check.py")
+    assert refused.returncode == 1
+    assert (
+        "data.validation_fraction: found 0 while ended ends by its validation loss, allowed: a share" in refused.stderr
+    )
+    contract = ("-m", "pytest", "-o", "addopts=", "tests/test_optimizers.py", "-k", "linear or enough")
+    done = project.run(sys.executable, *contract, PYTHONPATH=str(project.root / "src"))
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_metric(tmp_path: Path) -> None:
     code, _ = example("adding-a-metric.md")
     project = working_tree(tmp_path / "checkout")

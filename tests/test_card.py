@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 import torch
 from card import DEVICE, Card
-from conftest import tiny
+from conftest import protocol, tiny
 from test_evaluate import EVALUATION, evaluated, run, small
 from test_variants import SETTINGS
 
 from aebench.data.datasets import Split, Splits
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.stacked import train_stacked
 from aebench.training.train import History
 
 SEEDS = (0, 1)
-EPOCH = Training(epochs=1, batch_size=200, learning_rate=1e-3, select="best_validation")
+EPOCH = protocol(epochs=1, batch_size=200, learning_rate=1e-3, select="best_validation")
 
 
 def test_the_stand_in_refuses_what_a_gpu_refuses() -> None:

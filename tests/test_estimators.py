@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, tiny
+from conftest import ROOT, protocol, tiny
 from oracles import BernoulliDecoder, LinearGaussian
 from scipy import integrate
 from torch import Tensor
@@ -28,7 +28,6 @@ from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.models.likelihoods import Likelihood
 from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.randomness import generator
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.train import train
 
 X = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0]])
@@ -245,7 +244,7 @@ def trained(path: Path, kind: str, conditioning: str = "") -> LatentVariableMode
     model = tiny(kind, **({"conditioning": conditioning} if conditioning else {}))
     assert isinstance(model, LatentVariableModel)
     splits = load(path, "digits", 0.1)
-    settings = Training(epochs=12, batch_size=32, learning_rate=3e-3, select="last")
+    settings = protocol(epochs=12, batch_size=32, learning_rate=3e-3, select="last")
     train(model, splits.train, splits.validation, settings, 0)
     return model.requires_grad_(False)
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from conftest import block, network
+from conftest import block, network, protocol
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_weights
 from safetensors.torch import save_file as save_weights
@@ -24,7 +24,6 @@ from aebench.evaluation.evaluate import Evaluated, Failed, evaluate
 from aebench.evaluation.protocol import protocol as protocol_of
 from aebench.evaluation.statistics import NEEDS_SEEDS
 from aebench.store import Store
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.training.trained_run import read_run
 
@@ -41,7 +40,7 @@ def config(kind: str, **settings: object) -> RunConfig:
         variant=kind,
         model=block(kind, **settings),
         network=network(),
-        training=Training(epochs=3, batch_size=64, learning_rate=3e-3, select="last"),
+        training=protocol(epochs=3, batch_size=64, learning_rate=3e-3, select="last"),
         data=Data(validation_fraction=0.1),
         numerics="native",
     )

@@ -32,6 +32,7 @@ def named(
 ) -> tuple[str, ...]:
     """The modules that params.yaml names for a variant."""
     names = [f"variants.{kind}", f"models.networks.{architecture}", f"training.optimizers.{optimizer}"]
+    names += ["training.schedules.cosine", "training.stopping.patience"]
     if kind in ("vae", "cvae"):
         names.append(f"models.likelihoods.{likelihood}")
     if kind == "vae":
@@ -140,7 +141,10 @@ def test_a_new_metric_counts_for_what_measures_and_shows_it(project: Layout) -> 
         ("training/train.py", "epoch=epoch", "epoch=None", TRAIN),
         ("training/stacked.py", "import torch", "import torch as torch", TRAIN),
         ("training/optimizers/adamw.py", "Field(gt=0, le=1e9)", "Field(ge=0)", set()),
-        ("training/descent.py", "math.pi", "math.tau", TRAIN | EVALUATE),
+        ("training/descent.py", "number + 1", "number", TRAIN),
+        ("training/schedules/cosine.py", "math.pi", "math.tau", TRAIN | EVALUATE),
+        ("training/schedules/plateau.py", "0.5**halvings", "0.4**halvings", set()),
+        ("training/stopping/patience.py", ">= self.patience", "> self.patience", TRAIN | EVALUATE),
         ("training/optimizers/adam.py", "beta1=0.9", "beta1=0.8", TRAIN | EVALUATE),
         ("models/networks/mlp.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
         ("models/networks/conv.py", "nn.ReLU(inplace=True)", "nn.Tanh()", {"train/dae", "evaluate/dae"}),
@@ -303,6 +307,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[tuple[
         ("models/posteriors", "diagonal.py"),
         ("models/objectives", "elbo.py"),
         ("training/optimizers", "adam.py"),
+        ("training/schedules", "constant.py"),
+        ("training/stopping", "patience.py"),
     ):
         for path in (made.root / "src" / "aebench" / folder).iterdir():
             if path.name not in ("__init__.py", *kept):

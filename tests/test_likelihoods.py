@@ -18,7 +18,7 @@ from aebench.models.likelihoods.bernoulli import Bernoulli
 from aebench.models.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from aebench.models.likelihoods.discretised_logistic import DiscretisedLogistic
 from aebench.models.likelihoods.gaussian import Gaussian
-from aebench.parsing import parse, parse_variant
+from aebench.parsing import parse, parse_with_parts
 from aebench.randomness import drawing_from, generator
 
 D = 9
@@ -78,8 +78,8 @@ def test_its_settings_have_other_names_than_those_of_a_variant_in_whose_block_th
     message = f"{clash}: found as a setting of both the variant cvae and the likelihood mine, "
     for kind in kinds:
         with pytest.raises(ConfigError, match=f"^{message}"):
-            parse_variant(kinds, known, {"kind": kind}, "models.mine")
-    assert parse_variant({"ae": kinds["ae"]}, known, {"kind": "ae"}, "models.mine").kind == "ae"
+            parse_with_parts(kinds, "kind", known, {"kind": kind}, "models.mine")
+    assert parse_with_parts({"ae": kinds["ae"]}, "kind", known, {"kind": "ae"}, "models.mine").kind == "ae"
 
 
 def test_it_is_normalised(name: str) -> None:

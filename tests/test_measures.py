@@ -395,7 +395,7 @@ def test_expost_figures_are_of_the_same_images_for_all_seeds_with_the_sigma_of_v
 
 
 def test_an_evaluation_says_what_it_found(digits_file: Path, tmp_path: Path) -> None:
-    """The predictions of the probe are those that are scored, and a patience that ended a run did not cut it short."""
+    """The predictions of the probe are those that are scored, and a rule that ended a run did not cut it short."""
     data = small(digits_file, tmp_path / "data.safetensors")
     folder = run(data, tmp_path / "run", "ae")
     found = evaluated(folder, data)
@@ -411,7 +411,7 @@ def test_an_evaluation_says_what_it_found(digits_file: Path, tmp_path: Path) -> 
 
     assert improving() == 1  # the lowest is one of the last tenth
     description = json.loads((folder / "config.json").read_text())
-    described(folder, training=description["training"] | {"patience": 2})
+    described(folder, training=description["training"] | {"epochs": 41})
     assert improving() == 0
 
 

@@ -1,4 +1,4 @@
-"""One contract for every file in training/optimizers/, and steps against those of torch's own optimisers."""
+"""One contract for every file in training/optimizers/, schedules/ and stopping/; steps against those of torch's own."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,12 +11,15 @@ from torch import Tensor
 from aebench.config import Training
 from aebench.data.datasets import Split, Splits
 from aebench.errors import ConfigError
-from aebench.parsing import parse
 from aebench.randomness import generator
-from aebench.training.descent import Descent, halvings
+from aebench.training.descent import Descent
 from aebench.training.norms import clipped
 from aebench.training.optimizers import make, optimizers
 from aebench.training.optimizers.adam import Adam
+from aebench.training.schedules import schedules
+from aebench.training.schedules.plateau import Config as Plateau
+from aebench.training.settings import parse_training
+from aebench.training.stopping import stopping_rules
 from aebench.training.train import train
 
 SHAPES: list[tuple[int, ...]] = [(5, 7), (5,), ()]
@@ -29,9 +32,8 @@ def config(request: pytest.FixtureRequest) -> Training:
 
 
 def protocol(optimizer: str = "adam", **settings: object) -> Training:
-    kind = optimizers()[optimizer]
-    block = {"epochs": 4, "batch_size": 50, "learning_rate": 3e-3, "select": "last", **kind.EXAMPLE, **settings}
-    return parse(kind, {"optimizer": optimizer, **block})
+    block = {"epochs": 4, "batch_size": 50, "learning_rate": 3e-3, "select": "last", **optimizers()[optimizer].EXAMPLE}
+    return parse_training({"optimizer": optimizer, **block, **settings})
 
 
 def drawn(count: int, key: str) -> list[list[Tensor]]:
@@ -185,10 +187,36 @@ def test_schedules() -> None:
     assert rates(warmup_share=1) == pytest.approx([0.5 * (number + 1) / 20 for number in range(20)])
 
 
+@pytest.mark.parametrize("name", sorted(schedules()))
+@pytest.mark.parametrize("warmup_epochs", [0, 5])
+def test_a_schedule_gives_shares_and_depends_on_what_it_is_given_alone(name: str, warmup_epochs: int) -> None:
+    """So it does not matter whether a run was resumed, nor which of several stacked runs asks."""
+    schedule = protocol(schedule=name, **schedules()[name].EXAMPLE).schedule
+    losses = (torch.randn(40, generator=generator("losses")) - torch.arange(40) / 40).tolist()
+    wanted = [schedule.share_of_epoch(losses[:epoch], warmup_epochs) for epoch in range(41)]
+    assert [schedule.share_of_epoch(losses[:epoch], warmup_epochs) for epoch in reversed(range(41))] == wanted[::-1]
+    of_steps = [schedule.share_of_step(done / 100) for done in range(100)]
+    assert all(0 <= share <= 1 for share in wanted + of_steps)
+    assert wanted[0] == of_steps[0] == 1  # where nothing is known yet, the whole rate
+    if schedule.looks_at_validation() is None:
+        assert set(wanted) == {1}
+
+
+@pytest.mark.parametrize("name", sorted(stopping_rules()))
+def test_a_stopping_rule_depends_on_what_it_is_given_alone(name: str) -> None:
+    rule = protocol(stopping=name, **stopping_rules()[name].EXAMPLE).stopping
+    losses = (torch.randn(40, generator=generator("losses")) - torch.arange(40) / 40).tolist()
+    ended = [rule.ends(losses[:epoch], 0) for epoch in range(1, 41)]
+    assert [rule.ends(losses[:epoch], 0) for epoch in reversed(range(1, 41))] == ended[::-1]
+    if rule.looks_at_validation() is None:
+        assert not any(ended)
+    assert "\n" not in rule.in_words(losses)
+
+
 @pytest.mark.parametrize("plateau_epochs", [1, 2, 3, 5])
 @pytest.mark.parametrize("warmup_epochs", [0, 12])
 def test_a_plateau_is_torchs_own(plateau_epochs: int, warmup_epochs: int) -> None:
-    noise = generator("losses", plateau_epochs)
+    noise, plateau = generator("losses", plateau_epochs), Plateau(plateau_epochs=plateau_epochs)
     for falling in (0.0, 0.05):  # the losses, rounded so that some are alike, pass 0
         wandering = torch.randn(100, generator=noise) - falling * torch.arange(100)
         losses = [round(loss, 1) for loss in wandering.tolist()]
@@ -200,9 +228,9 @@ def test_a_plateau_is_torchs_own(plateau_epochs: int, warmup_epochs: int) -> Non
         torchs.best = min(of_warmup, default=math.inf)
         for epoch in range(warmup_epochs + 1, len(losses) + 1):
             torchs.step(losses[epoch - 1])
-            assert 0.5 ** halvings(losses[:epoch], plateau_epochs, warmup_epochs) == oracle.param_groups[0]["lr"]
-        assert halvings(of_warmup, plateau_epochs, warmup_epochs) == 0
-        assert halvings(losses, plateau_epochs, warmup_epochs) > 0
+            assert plateau.share_of_epoch(losses[:epoch], warmup_epochs) == oracle.param_groups[0]["lr"]
+        assert plateau.share_of_epoch(of_warmup, warmup_epochs) == 1
+        assert plateau.share_of_epoch(losses, warmup_epochs) < 1
 
 
 def test_training_follows_the_schedule_and_clips(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +279,7 @@ def test_training_ends_when_its_patience_does(digits: Splits) -> None:
     settings = protocol(epochs=30, learning_rate=0.1, batch_size=200, select="best_validation")
     whole = train(tiny("ae"), digits.train, digits.validation, settings, 0)
     for patience in (1, 2, 3):
-        patient = settings.model_copy(update={"patience": patience})
+        patient = protocol(**settings.model_dump() | {"patience": patience})
         found = train(tiny("ae"), digits.train, digits.validation, patient, 0)
         losses = [row["validation_loss"] for row in whole.epochs]
         expected = next(
@@ -273,7 +301,7 @@ def test_a_patience_begins_where_the_warm_up_of_the_objective_ends(digits: Split
 
 def test_a_patience_needs_a_finite_number() -> None:
     for value in (0, -1, 2.5, "long"):
-        with pytest.raises(ConfigError, match=r"^patience: found"):
+        with pytest.raises(ConfigError, match=r"^training\.patience: found"):
             protocol(patience=value)
 
 

@@ -35,7 +35,7 @@ from aebench.models.posteriors import Flow
 from aebench.models.posteriors.iaf import AutoregressiveFlow, Step
 from aebench.models.posteriors.planar import PlanarFlow
 from aebench.models.priors import priors
-from aebench.parsing import parse, parse_variant
+from aebench.parsing import parse, parse_with_parts
 from aebench.randomness import drawing_from, generator
 from aebench.variants.hvae import HVAE
 
@@ -306,7 +306,7 @@ def test_no_setting_of_a_part_has_the_name_of_another_part() -> None:
     parts = {"likelihood": {}, "prior": priors(), "posterior": {"mine": mine}, "objective": {}}
     message = "prior: found as a setting of both the variant vae and the posterior mine, "
     with pytest.raises(ConfigError, match=f"^{message}"):
-        parse_variant({"vae": variants.kinds()["vae"]}, parts, {"kind": "vae"}, "models.mine")  # type: ignore[arg-type]
+        parse_with_parts({"vae": variants.kinds()["vae"]}, "kind", parts, {"kind": "vae"}, "models.mine")  # type: ignore[arg-type]
 
 
 # Objectives

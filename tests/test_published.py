@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import network
+from conftest import network, protocol
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
@@ -29,7 +29,6 @@ from aebench.data.published import mnist, omniglot, pickled, svhn
 from aebench.data.sources import RawFile, mirrors
 from aebench.data.unpacking import inflate
 from aebench.errors import DataError
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.variants import configuration
 
@@ -259,7 +258,7 @@ def test_colour_images_are_trained_on(
         variant="vae",
         model=configuration({"kind": "vae", "likelihood": "bernoulli"}),
         network=network(architecture),
-        training=Training(epochs=1, batch_size=20, learning_rate=1e-3, select="best_validation"),
+        training=protocol(epochs=1, batch_size=20, learning_rate=1e-3, select="best_validation"),
         data=Data(validation_images=10),
         numerics="native",
     )

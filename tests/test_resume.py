@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import protocol, tiny
 from test_train import config, silent
 
 from aebench.randomness import Streams
 from aebench.store import Store
 from aebench.training.checkpoints import Checkpoints
 from aebench.training.optimizers.adam import Adam
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run, train_runs
 from aebench.training.state import Progress, TrainingState
 
@@ -80,7 +79,7 @@ def test_a_run_stops_where_it_would_have_stopped(patience: int, digits_file: Pat
     """Whenever it was broken off, also between its last epoch and its end."""
     own = settings("ae", epochs=30)
     changes = {"learning_rate": 0.3, "patience": patience, "select": "last"}
-    own = own.model_copy(update={"training": own.training.model_copy(update=changes)})
+    own = own.model_copy(update={"training": protocol(**own.training.model_dump() | changes)})
     told: list[int] = []
     whole = train_run(own, "digits", 0, digits_file, lambda done, *_: told.append(done))
     epochs = len(whole.files["history.csv"].splitlines()) - 1
@@ -94,9 +93,9 @@ def test_a_run_stops_where_it_would_have_stopped(patience: int, digits_file: Pat
 
 def test_a_halved_rate_stays_halved(digits_file: Path, checkpoints: Checkpoints) -> None:
     own = settings("vae", epochs=12)
-    changes = {"learning_rate": 0.1, "schedule": "plateau", "plateau_epochs": 1, "patience": 6}
-    own = own.model_copy(update={"training": own.training.model_copy(update=changes)})
-    constant = own.model_copy(update={"training": own.training.model_copy(update={"schedule": "constant"})})
+    shared = own.training.model_dump() | {"learning_rate": 0.1, "patience": 6}
+    constant = own.model_copy(update={"training": protocol(**shared)})
+    own = own.model_copy(update={"training": protocol(**shared | {"schedule": "plateau", "plateau_epochs": 1})})
     whole, other = (train_run(each, "digits", 0, digits_file, silent).files for each in (own, constant))
     assert whole["history.csv"] != other["history.csv"]
     epochs = len(whole["history.csv"].splitlines()) - 1
@@ -106,7 +105,7 @@ def test_a_halved_rate_stays_halved(digits_file: Path, checkpoints: Checkpoints)
     assert train_run(own, "digits", 0, digits_file, silent, checkpoints=checkpoints).files == whole
 
 
-BEST = Training(epochs=9, batch_size=64, learning_rate=0.01, select="best_validation")
+BEST = protocol(epochs=9, batch_size=64, learning_rate=0.01, select="best_validation")
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -170,8 +169,9 @@ def test_a_full_disk_does_not_stop_training(
 def test_runs_that_are_stacked_go_on_together(digits_file: Path, checkpoints: Checkpoints) -> None:
     """Whenever they were broken off, and although one had ended before: it stays ended, and the others go on."""
     own = settings("vae", epochs=30)
+    of_adam = {key: value for key, value in own.training.model_dump().items() if key != "epsilon"}
     changes = {"learning_rate": 0.05, "patience": 1, "optimizer": "adamw", "weight_decay": 0.01}
-    own = own.model_copy(update={"training": own.training.model_copy(update=changes)})
+    own = own.model_copy(update={"training": protocol(**of_adam | changes)})
     seeds = (0, 1, 2)
     whole = train_runs(own, "digits", seeds, digits_file, silent, stacked=True)
     lengths = [len(run.files["history.csv"].splitlines()) - 1 for run in whole]

@@ -6,25 +6,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import protocol, tiny
 from test_train import config, silent
 from test_variants import OTHERS, SETTINGS
 
 from aebench import load_run
+from aebench.config import Training
 from aebench.data.datasets import Split, Splits
 from aebench.models.autoencoder import Autoencoder, Noise
 from aebench.paths import Layout
 from aebench.store import Store
 from aebench.training.cell import jobs
-from aebench.training.descent import halvings
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run, train_runs
+from aebench.training.schedules.plateau import Config as Plateau
 from aebench.training.stacked import train_stacked
 from aebench.training.train import History, train
 
 SEEDS = (0, 1, 2)
 CPU = torch.device("cpu")
-TWO_EPOCHS = Training(epochs=2, batch_size=50, learning_rate=1e-3, select="best_validation")
+TWO_EPOCHS = protocol(epochs=2, batch_size=50, learning_rate=1e-3, select="best_validation")
 Make = Callable[[int], Autoencoder]
 
 
@@ -104,7 +104,7 @@ def test_pixels_that_are_drawn_anew_are_drawn_for_each_run_as_alone(digits: Spli
 
 def test_each_run_keeps_its_own_best_epoch(digits: Splits) -> None:
     # So large a step makes the losses go up and down, and those of the runs not alike.
-    settings = Training(epochs=8, batch_size=200, learning_rate=0.3, select="best_validation")
+    settings = protocol(epochs=8, batch_size=200, learning_rate=0.3, select="best_validation")
     pairs = beside_alone(
         lambda seed: tiny("ae", seed=seed).double(), as_double(digits.train), as_double(digits.validation), settings
     )
@@ -114,7 +114,7 @@ def test_each_run_keeps_its_own_best_epoch(digits: Splits) -> None:
 
 
 def test_each_run_has_its_own_rate_where_the_losses_decide_on_it(digits: Splits) -> None:
-    settings = Training(
+    settings = protocol(
         epochs=8, batch_size=200, learning_rate=0.3, select="last", schedule="plateau", plateau_epochs=1
     )
     pairs = beside_alone(
@@ -123,7 +123,7 @@ def test_each_run_has_its_own_rate_where_the_losses_decide_on_it(digits: Splits)
     for together, alone in pairs:
         assert_alike(together, alone, rtol=1e-6)
     losses = [[row["validation_loss"] for row in history.epochs[:-1]] for _, (_, history) in pairs]
-    assert len({halvings(of_run, 1, 0) for of_run in losses}) > 1
+    assert len({Plateau(plateau_epochs=1).share_of_epoch(of_run, 0) for of_run in losses}) > 1
 
 
 def test_the_last_epoch_is_kept_where_that_is_asked_for_also_without_validation(digits: Splits) -> None:

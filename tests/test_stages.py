@@ -51,7 +51,7 @@ def test_every_module_is_reached_by_a_stage() -> None:
         for folder in (
             ("variants",),
             *(("models", part) for part in ("networks", "likelihoods", "priors", "posteriors", "objectives")),
-            ("training", "optimizers"),
+            *(("training", part) for part in ("optimizers", "schedules", "stopping")),
         )
         for path in (ROOT / "src" / "aebench").joinpath(*folder).glob("*.py")
     }

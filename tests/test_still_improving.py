@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, tiny
+from conftest import ROOT, protocol, tiny
 from test_evaluate import EVALUATION, config, small
 
 from aebench.data.datasets import Splits
@@ -22,7 +22,6 @@ from aebench.evaluation.metrics.training import still_improving
 from aebench.paths import Layout
 from aebench.reporting import exports, findings, results, tables
 from aebench.store import Store
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 from aebench.training.settings import read_params
 from aebench.training.trained_run import StoredRun, read_run
@@ -36,29 +35,27 @@ def lowest_at(epoch: int, epochs: int) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("losses", "patience", "warmup_epochs", "expected"),
+    ("losses", "epochs", "expected"),
     [
-        pytest.param(FALLING, None, 0, True, id="as after a cosine that ends at zero"),
-        pytest.param(FALLING, 5, 0, True, id="its patience was never lost"),
-        pytest.param(lowest_at(46, 50), None, 0, True, id="in the last tenth"),
-        pytest.param(lowest_at(45, 50), None, 0, False, id="an epoch before the last tenth"),
-        pytest.param(lowest_at(20, 50), None, 0, False, id="overfitted"),
-        pytest.param(lowest_at(20, 25), 5, 0, False, id="ended by its patience"),
-        pytest.param(lowest_at(98, 100), 2, 0, False, id="ended by its patience, in the last tenth"),
-        pytest.param(lowest_at(98, 100), 3, 0, True, id="ended before its patience"),
-        pytest.param(lowest_at(98, 100), 2, 99, True, id="patience begins after the warm-up"),
-        pytest.param(lowest_at(5, 5), None, 0, True, id="few epochs: the last one"),
-        pytest.param(lowest_at(4, 5), None, 0, False, id="few epochs: the one before"),
-        pytest.param([1.0], None, 0, True, id="one epoch"),
-        pytest.param([2.0, *[1.0] * 19], None, 0, False, id="as low before"),
+        pytest.param(FALLING, 50, True, id="as after a cosine that ends at zero"),
+        pytest.param(FALLING, 51, False, id="ended by a rule"),
+        pytest.param(lowest_at(46, 50), 50, True, id="in the last tenth"),
+        pytest.param(lowest_at(45, 50), 50, False, id="an epoch before the last tenth"),
+        pytest.param(lowest_at(20, 50), 50, False, id="overfitted"),
+        pytest.param(lowest_at(20, 25), 50, False, id="ended by its patience"),
+        pytest.param(lowest_at(98, 100), 300, False, id="ended by its patience, in the last tenth"),
+        pytest.param(lowest_at(5, 5), 5, True, id="few epochs: the last one"),
+        pytest.param(lowest_at(4, 5), 5, False, id="few epochs: the one before"),
+        pytest.param([1.0], 1, True, id="one epoch"),
+        pytest.param([2.0, *[1.0] * 19], 20, False, id="as low before"),
     ],
 )
-def test_the_rule(losses: list[float], patience: int | None, warmup_epochs: int, expected: bool) -> None:
-    assert still_improving(losses, patience, warmup_epochs) is expected
+def test_the_rule(losses: list[float], epochs: int, expected: bool) -> None:
+    assert still_improving(losses, epochs) is expected
 
 
-def context(digits: Splits, *history: dict[str, float], patience: int | None = None) -> Context:
-    return Context(tiny("ae"), digits, EVALUATION, 0, print, history=history, patience=patience)
+def context(digits: Splits, *history: dict[str, float]) -> Context:
+    return Context(tiny("ae"), digits, EVALUATION, 0, print, history=history, epochs=len(history))
 
 
 def test_what_there_is_no_history_of_is_not_defined(digits: Splits) -> None:
@@ -81,7 +78,7 @@ def test_a_runs_history_reaches_its_figures(
     rate, epochs = (1e-3, 3) if patience is None else (0.3, 60)
     settings = config("ae").model_copy(
         update={
-            "training": Training(
+            "training": protocol(
                 epochs=epochs, batch_size=64, learning_rate=rate, select="best_validation", patience=patience
             )
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import network, tiny
+from conftest import network, protocol, tiny
 
 from aebench import load_run, variants
 from aebench.config import Data, Execution, RunConfig
@@ -14,12 +14,11 @@ from aebench.data.datasets import Split, Splits
 from aebench.errors import TrainingError
 from aebench.execution.jobs import run_all
 from aebench.models.autoencoder import Autoencoder, Noise
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run, train_runs
 from aebench.training.state import History, Progress
 from aebench.training.train import train, validate
 
-TWO_EPOCHS = Training(epochs=2, batch_size=50, learning_rate=1e-3, select="best_validation")
+TWO_EPOCHS = protocol(epochs=2, batch_size=50, learning_rate=1e-3, select="best_validation")
 
 
 def config(kind: str, **settings: object) -> RunConfig:
@@ -118,7 +117,7 @@ def test_all_variants_see_the_images_in_the_same_order(digits: Splits, monkeypat
 
 def test_the_best_epoch_by_validation_is_kept(digits: Splits) -> None:
     # So large a step makes the loss go up and down.
-    settings = Training(epochs=8, batch_size=200, learning_rate=0.3, select="best_validation")
+    settings = protocol(epochs=8, batch_size=200, learning_rate=0.3, select="best_validation")
     model = tiny("ae")
     history = train(model, digits.train, digits.validation, settings, 0)
     losses = [row["validation_loss"] for row in history.epochs]
@@ -138,7 +137,7 @@ def test_the_last_epoch_is_kept_where_that_is_asked_for_also_without_validation(
 
 def test_training_reduces_the_loss_of_every_variant(digits: Splits) -> None:
     for kind in variants.kinds():
-        settings = Training(epochs=10, batch_size=50, learning_rate=3e-3, select="last")
+        settings = protocol(epochs=10, batch_size=50, learning_rate=3e-3, select="last")
         history = train(tiny(kind), digits.train, digits.validation, settings, 0)
         assert history.epochs[-1]["validation_loss"] < 0.8 * history.epochs[0]["train_loss"], kind
 
@@ -193,7 +192,7 @@ def test_a_loss_near_0_may_rise_by_what_is_little_for_an_image() -> None:
 @pytest.mark.parametrize("together", [False, True])
 def test_progress_says_what_a_patience_waits_for(digits_file: Path, together: bool) -> None:
     settings = config("ae")
-    patient = Training(epochs=3, batch_size=50, learning_rate=1e-3, select="best_validation", patience=2)
+    patient = protocol(epochs=3, batch_size=50, learning_rate=1e-3, select="best_validation", patience=2)
     settings = settings.model_copy(update={"training": patient})
     reports: list[str] = []
 
@@ -214,7 +213,7 @@ def test_progress_says_what_a_patience_waits_for(digits_file: Path, together: bo
 
 
 def test_a_loss_that_rises_without_end_has_diverged(digits: Splits) -> None:
-    settings = Training(epochs=5, batch_size=50, learning_rate=1e-3, select="last")
+    settings = protocol(epochs=5, batch_size=50, learning_rate=1e-3, select="last")
 
     def enlarge(times: float, model: Autoencoder) -> History:
         def after_epoch(so_far: History) -> None:

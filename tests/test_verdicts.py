@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import block, network
+from conftest import block, network, protocol
 from numpy.typing import NDArray
 from test_evaluate import small
 
@@ -20,7 +20,6 @@ from aebench.evaluation.statistics import summary
 from aebench.models.latent_variable_model import LatentVariableModel
 from aebench.randomness import drawing_from, generator
 from aebench.reporting.pairs import SIGNIFICANT, Pair, pairs
-from aebench.training.optimizers.adam import Config as Training
 from aebench.training.run import train_run
 
 METRIC, GAP = "iw_log_likelihood_nats", "bound_gap_nats"
@@ -67,7 +66,7 @@ def trained(digits_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
             variant="vae",
             model=block("vae"),
             network=network(latent_dim=8),
-            training=Training(epochs=epochs, batch_size=64, learning_rate=3e-3, select="last"),
+            training=protocol(epochs=epochs, batch_size=64, learning_rate=3e-3, select="last"),
             data=Data(validation_fraction=0.1),
             numerics="native",
         )

@@ -1,6 +1,6 @@
 """The blocks of params.yaml, as frozen, typed values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -140,15 +140,92 @@ class Network(Block):
         return ""
 
 
-class Training(Block):
+class Part(Block):
+    """What a variant or its training is made of by name: a likelihood, a schedule, and so on, each a file of a folder.
+
+    `EXAMPLE`: what must stand beside its name; the tests use it. `DEFAULT`: the name where none is given.
+    """
+
+    EXAMPLE: ClassVar[Settings] = {}
+    DEFAULT: ClassVar[str]
+
+    def misfit(self, train_images: int) -> str:
+        """Why it does not fit so many training images: key, what was found, what is allowed; empty where it does."""
+        return ""
+
+
+def part_types(block: type[Block]) -> dict[str, type[Part]]:
+    """The parts of a block by their keys."""
+    annotations = {key: field.annotation for key, field in block.model_fields.items()}
+    return {key: of for key, of in annotations.items() if isinstance(of, type) and issubclass(of, Part)}
+
+
+class Parts(Block):
+    """What has parts: their names and settings stand in its own block, beside its own."""
+
+    @model_serializer(mode="wrap")
+    def _as_in_the_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        block: dict[str, object] = handler(self)
+        for key in part_types(type(self)):
+            of_part = block[key]
+            assert isinstance(of_part, dict)
+            block |= of_part
+        return block
+
+
+class ScheduleConfig(Part):
+    """How the learning rate goes on after the warm-up; each file in `training/schedules/` extends it."""
+
+    DEFAULT = "constant"
+
+    schedule: str
+
+    def share_of_step(self, done: float) -> float:
+        """The share of the learning rate that is left when a share `done` of the steps after the warm-up is done."""
+        return 1.0
+
+    def share_of_epoch(self, losses: Sequence[float], warmup_epochs: int) -> float:
+        """The share of that which is taken in the next epoch, by the validation loss of each epoch so far.
+
+        `warmup_epochs`: of a variant's own warm-up, in which a loss says nothing yet.
+        """
+        return 1.0
+
+    def looks_at_validation(self) -> tuple[str, str] | None:
+        """Where it needs a validation loss, in which words, and the setting that needs none."""
+        return None
+
+    def conflict(self, stopping: "StoppingConfig") -> str:
+        """Why it does not go with a stopping rule: key, what was found, what is allowed; empty where it does."""
+        return ""
+
+
+class StoppingConfig(Part):
+    """What ends training before its last epoch; each file in `training/stopping/` extends it."""
+
+    DEFAULT = "patience"
+
+    stopping: str
+
+    def ends(self, losses: Sequence[float], warmup_epochs: int) -> bool:
+        """Whether training ends, by the validation loss of each epoch so far; `warmup_epochs` as for a schedule."""
+        return False
+
+    def in_words(self, losses: Sequence[float]) -> str:
+        """What it waits for, in a few words for whoever watches; empty where for nothing."""
+        return ""
+
+    def looks_at_validation(self) -> tuple[str, str] | None:
+        """Where it needs a validation loss, in which words, and the setting that needs none."""
+        return None
+
+
+class Training(Parts):
     """The one training protocol; each file in `training/optimizers/` extends it with the optimiser's settings.
 
-    `schedule`: how the learning rate goes on after a linear warm-up, over `warmup_share` of all steps; `plateau` halves
-    it after `plateau_epochs` epochs without a lower validation loss, and counts anew; `stages` lowers it to a tenth in
-    eight stages, each three times as long as the one before. `gradient_clip`: the largest norm
-    of a step's gradient. `patience`: how many epochs without a lower validation loss end training. Neither counts the
-    epochs of a variant's own warm-up. `select`: which epoch's weights are kept. `EXAMPLE`: what must stand beside an
-    optimiser's name; the tests use it.
+    `schedule`: how the learning rate goes on after a linear warm-up, over `warmup_share` of all steps. `stopping`: what
+    ends training before the last of its `epochs`. `gradient_clip`: the largest norm of a step's gradient. `select`:
+    which epoch's weights are kept. `EXAMPLE`: what must stand beside an optimiser's name; the tests use it.
     """
 
     EXAMPLE: ClassVar[Settings] = {}
@@ -157,22 +234,16 @@ class Training(Block):
     epochs: Count
     batch_size: Count
     learning_rate: LearningRate
-    schedule: Literal["constant", "cosine", "plateau", "stages"] = "constant"
-    plateau_epochs: Count = 5
+    schedule: SerializeAsAny[ScheduleConfig]
+    stopping: SerializeAsAny[StoppingConfig]
     warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
-    patience: Count | None = None
     select: Selection
 
     @model_validator(mode="after")
-    def _a_rate_that_goes_down(self) -> "Training":
-        if self.schedule != "plateau" and self.plateau_epochs != 5:
-            found = f"found {self.plateau_epochs} with schedule {self.schedule}"
-            raise ValueError(f"plateau_epochs: {found}, allowed: 5, or schedule: plateau")
-        if self.schedule == "plateau" and self.patience is not None and self.patience <= self.plateau_epochs:
-            # Training would end where the rate is to be halved for the first time.
-            found = f"found {self.patience} with plateau_epochs {self.plateau_epochs}"
-            raise ValueError(f"patience: {found}, allowed: more than {self.plateau_epochs}, or null")
+    def _go_together(self) -> "Training":
+        if conflict := self.schedule.conflict(self.stopping):
+            raise ValueError(conflict)
         return self
 
 
@@ -212,20 +283,6 @@ class Corruption(Block):
             found = f"found {self.corruption_rate} with {self.corruption}"
             raise ValueError(f"corruption_rate: {found}, allowed: at most 1")
         return self
-
-
-class Part(Block):
-    """What a variant is made of by name: a likelihood, a prior, and so on, each a file of a folder in `models/`.
-
-    `EXAMPLE`: what must stand beside its name; the tests use it. `DEFAULT`: the name where none is given.
-    """
-
-    EXAMPLE: ClassVar[Settings] = {}
-    DEFAULT: ClassVar[str]
-
-    def misfit(self, train_images: int) -> str:
-        """Why it does not fit so many training images: key, what was found, what is allowed; empty where it does."""
-        return ""
 
 
 class LikelihoodConfig(Part):
@@ -292,6 +349,11 @@ class ObjectiveConfig(Part):
         return self.objective
 
     @property
+    def surrogate_gradient(self) -> bool:
+        """Whether its gradient is meant to be another than that of its values."""
+        return False
+
+    @property
     def draws(self) -> tuple[int, ...]:
         """How many draws of noise an image has in the loss, as a shape: empty for one."""
         return ()
@@ -307,29 +369,10 @@ class ObjectiveConfig(Part):
         return ()
 
 
-class Parts(Block):
-    """What has parts: their names and settings stand in the variant's block, beside the variant's own."""
-
-    @model_serializer(mode="wrap")
-    def _as_in_the_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        block: dict[str, object] = handler(self)
-        for key in part_types(type(self)):
-            of_part = block[key]
-            assert isinstance(of_part, dict)
-            block |= of_part
-        return block
-
-
 class PixelLikelihood(Parts):
     """Which p(x|z) a variant has."""
 
     likelihood: SerializeAsAny[LikelihoodConfig]
-
-
-def part_types(block: type[Block]) -> dict[str, type[Part]]:
-    """The parts of a block by their keys."""
-    annotations = {key: field.annotation for key, field in block.model_fields.items()}
-    return {key: of for key, of in annotations.items() if isinstance(of, type) and issubclass(of, Part)}
 
 
 class Expost(Block):
@@ -408,12 +451,14 @@ class Params(Block):
     tracking: Tracking
 
     def modules(self, variant: str) -> tuple[str, ...]:
-        """The modules that a variant's stages import by names: of its kind, network, optimiser and parts."""
+        """The modules that a variant's stages import by names: of its kind, network, training and parts."""
         run = self.run(variant)
         modules: tuple[str, ...] = (
             f"aebench.variants.{run.model.kind}",
             f"aebench.models.networks.{run.network.architecture}",
             f"aebench.training.optimizers.{run.training.optimizer}",
+            f"aebench.training.schedules.{run.training.schedule.schedule}",
+            f"aebench.training.stopping.{run.training.stopping.stopping}",
         )
         chosen = {key: getattr(getattr(run.model, key), key) for key in part_types(type(run.model))}
         return modules + tuple(f"aebench.models.{key}s.{name}" for key, name in chosen.items())

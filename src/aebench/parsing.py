@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from aebench.config import EXPERIMENT, NAME, Block, Part, VariantConfig, part_types
+from aebench.config import EXPERIMENT, NAME, Block, Part, part_types
 from aebench.errors import ConfigError, plain, show
 
 B = TypeVar("B", bound=Block)
 Registries = Mapping[str, Mapping[str, type[Part]]]
-"""Parts of variants by their key, such as `likelihood`, and their name."""
+"""Parts of a block by their key, such as `likelihood`, and their name."""
 
 # What pydantic calls by Python's names, in those of YAML.
 _TYPES = {
@@ -91,24 +91,32 @@ def allowed(name: str, names: Iterable[object], unlisted: Iterable[str] = ()) ->
     return f"allowed: {', '.join(known)}{hint}"
 
 
-def parse_variant(
-    kinds: Mapping[str, type[VariantConfig]], parts: Registries, value: object, where: str
-) -> VariantConfig:
-    """The configuration of a variant; `where` is the key under which it stands.
+def parse_with_parts(
+    blocks: Mapping[str, type[B]],
+    named_by: str,
+    parts: Registries,
+    value: object,
+    where: str,
+    *,
+    default: str | None = None,
+) -> B:
+    """A block whose parts have their names and settings in it: a variant, or the protocol of training.
 
     Args:
-        kinds: the variants.
-        parts: by key, such as `likelihood`, what a variant can be made of.
+        blocks: the kinds of it.
+        named_by: the key under which one of them is named.
+        parts: by key, such as `likelihood`, what it can be made of.
         value: the block.
         where: the key under which it stands.
+        default: which of `blocks` it is where it does not say; None: it must.
 
     Raises:
         ConfigError: one line about the first thing that is wrong.
     """
-    _refuse_shared_keys(kinds, parts)
+    _refuse_shared_keys(blocks, "variant" if named_by == "kind" else named_by, parts)
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping with a kind")
-    kind = kinds[_name(kinds, "kind", value, where)]
+        raise ConfigError(f"{where}: found {show(value)}, allowed: a mapping{f' with a {named_by}' * (not default)}")
+    kind = blocks[_name(blocks, named_by, value, where, default=default)]
     part_of = part_types(kind)
     rest: dict[object, object] = dict(value)
     chosen: dict[object, object] = {}
@@ -122,17 +130,17 @@ def parse_variant(
     return parse(kind, {**rest, **chosen}, where, besides=known)
 
 
-def _refuse_shared_keys(kinds: Mapping[str, type[VariantConfig]], parts: Registries) -> None:
-    """The settings of a variant and of its parts stand in one block, so no two of them may have one name."""
-    for kind, of_kind in kinds.items():
-        part_of = part_types(of_kind)
-        owners = [("variant", kind, set(of_kind.model_fields))]
+def _refuse_shared_keys(blocks: Mapping[str, type[Block]], what: str, parts: Registries) -> None:
+    """The settings of a block and of its parts stand side by side, so no two of them may have one name."""
+    for name_of_block, block in blocks.items():
+        part_of = part_types(block)
+        owners = [(what, name_of_block, set(block.model_fields))]
         for key in part_of:
             every = [(key, name, set(part.model_fields) - {key}) for name, part in parts[key].items()]
-            for (what, name, settings), (other, its_name, its_settings) in product(owners, every):
+            for (one, name, settings), (other, its_name, its_settings) in product(owners, every):
                 if shared := settings & its_settings:
                     raise ConfigError(
-                        f"{min(shared)}: found as a setting of both the {what} {name} and the {other} {its_name}, "
+                        f"{min(shared)}: found as a setting of both the {one} {name} and the {other} {its_name}, "
                         "allowed: of one of them, for both stand in one block"
                     )
             owners += every

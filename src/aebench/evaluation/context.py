@@ -35,7 +35,7 @@ class Context:
     `model`: trained, its weights without gradients. `splits`: its data, on the model's device. `config`: K, the
     proposal, the corruption, the ex-post density. `seed`: the run's; the noise of estimators is derived from it.
     `report`: is told (images done, images in all, what is being measured). `likelihood`: p(x|z), where the variant has
-    one. `history`: of its training, a row an epoch; empty where it is not known. `patience`: that of the training.
+    one. `history`: of its training, a row an epoch; empty where it is not known. `epochs`: how many there were to be.
     """
 
     model: Autoencoder
@@ -45,7 +45,7 @@ class Context:
     report: "Report"
     likelihood: LikelihoodConfig | None = None
     history: Sequence[Mapping[str, float]] = ()
-    patience: int | None = None
+    epochs: int = 0
 
     @cached_property
     def train(self) -> Labelled:

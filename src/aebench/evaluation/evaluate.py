@@ -123,8 +123,8 @@ def evaluate(
         "own_validation": splits.own_validation,
         "weights_sha256": run.weights_sha256,
     }
-    model, splits, patience = model.to(device), splits.to(device), described["training"].get("patience")
-    context = Context(model, splits, config, described["seed"], report, run.likelihood, history, patience)
+    model, splits, epochs = model.to(device), splits.to(device), described["training"]["epochs"]
+    context = Context(model, splits, config, described["seed"], report, run.likelihood, history, epochs)
     try:
         if run.failed:
             raise Diverged(run.failed)

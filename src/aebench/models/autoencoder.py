@@ -35,6 +35,8 @@ class Autoencoder(nn.Module, ABC):
     """Which of `prior`, `posterior` and `likelihood` condition on the label; empty where no label was learned from."""
     warmup_epochs: int = 0
     """Epochs at the beginning in which the loss is not yet the objective; a patience begins after them."""
+    surrogate_gradient: bool = False
+    """Whether the gradient of the loss is meant to be another than that of its values, as a straight-through one is."""
     lacks: str = "p(z)"
     """For want of what it has no likelihood, where it has none: `p(x|z)` for one that has a prior."""
 

@@ -87,7 +87,7 @@ def how_compared(compared: Sequence[Pair]) -> str:
     if of_bounds := _titles(pair for pair in compared if pair.gap_missing):
         words += (
             f" In {of_bounds} the estimator's looseness was not measured for all variants: there a difference may be "
-            "the estimator's own."
+            "the estimator's own, and none is called better."
         )
     return words
 

@@ -44,8 +44,11 @@ class Pair:
 
     @property
     def better(self) -> tuple[str, str] | None:
-        """(the better variant, the other), where the corrected p-value is significant and the gap is exceeded."""
-        if self.p_holm >= SIGNIFICANT or self.within_gap:
+        """(the better variant, the other), where the corrected p-value is significant and the gap is exceeded.
+
+        Of bounds whose gap is not known none is better: the difference may be the estimators' own.
+        """
+        if self.p_holm >= SIGNIFICANT or self.within_gap or self.gap_missing:
             return None
         a_is_better = (self.difference.mean > 0) == (metrics()[self.metric].better == "↑")
         return (self.a, self.b) if a_is_better else (self.b, self.a)

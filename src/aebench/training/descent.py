@@ -1,7 +1,6 @@
 """From a loss to a step: the gradient, and the learning rate of each step."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -51,49 +50,4 @@ class Descent:
         if number < self._warmup:
             return self._config.learning_rate * (number + 1) / self._warmup
         done = (number - self._warmup) / (self._steps - self._warmup)
-        return self._config.learning_rate * SCHEDULES[self._config.schedule](done)
-
-
-def _constant(_: float) -> float:
-    return 1.0
-
-
-def _cosine(done: float) -> float:
-    """½ (1 + cos π·done), from 1 to 0 (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
-    return 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _stages(done: float) -> float:
-    """10^(−i/7) in stage i, of 3^i of 3280 parts of the steps, i from 0 to 7 (Burda et al. 2016, §5)."""
-    ends = [(3 ** (stage + 1) - 1) / 2 for stage in range(8)]
-    stage = sum(done * ends[-1] >= end for end in ends[:-1])
-    return float(10 ** (-stage / 7))
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": _constant,
-    "cosine": _cosine,
-    "plateau": _constant,
-    "stages": _stages,
-}
-"""By name: the share of the learning rate that is left when a share `done` of the steps after the warm-up is done.
-
-What `plateau` leaves of it depends on the validation losses alone: `0.5 ** halvings(…)`.
-"""
-
-
-def halvings(losses: Iterable[float], plateau_epochs: int, warmup_epochs: int) -> int:
-    """How often the schedule `plateau` has halved the learning rate, as torch's `ReduceLROnPlateau` does it.
-
-    Args:
-        losses: the validation loss of each epoch so far.
-        plateau_epochs: after so many epochs without a lower one the rate is halved, and the count begins anew.
-        warmup_epochs: so many of the first epochs do not count.
-    """
-    lowest, count, begun = math.inf, 0, warmup_epochs
-    for epoch, loss in enumerate(losses, start=1):
-        if loss < lowest:
-            lowest, begun = loss, max(begun, epoch)
-        elif epoch - begun == plateau_epochs:
-            count, begun = count + 1, epoch
-    return count
+        return self._config.learning_rate * self._config.schedule.share_of_step(done)

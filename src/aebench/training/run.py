@@ -117,11 +117,7 @@ def naming(variant: str) -> Iterator[None]:
 
 
 def in_words(history: History, config: Training) -> str:
-    """The losses of the last epoch in a few words, and what a patience waits for."""
+    """The losses of the last epoch in a few words, and what the stopping rule waits for."""
     row = history.epochs[-1]
     losses = (f"{name.removesuffix('_loss')} {row[name]:.4g}" for name in row if name.endswith("_loss"))
-    words = f"loss: {', '.join(losses)}"
-    if config.patience is None:
-        return words
-    lowest, epoch = min((row["validation_loss"], epoch) for epoch, row in enumerate(history.epochs, start=1))
-    return f"{words}, lowest {lowest:.4g} in epoch {epoch}, patience {config.patience}"
+    return ", ".join(filter(None, (f"loss: {', '.join(losses)}", config.stopping.in_words(history.validation_losses))))

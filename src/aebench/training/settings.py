@@ -13,8 +13,10 @@ from aebench.data.user_datasets import UserDataset
 from aebench.errors import ConfigError, DataError, plain, show
 from aebench.models.likelihoods import likelihoods
 from aebench.models.networks import architectures
-from aebench.parsing import allowed, parse, parse_named
+from aebench.parsing import Registries, allowed, parse, parse_named, parse_with_parts
 from aebench.training.optimizers import optimizers
+from aebench.training.schedules import schedules
+from aebench.training.stopping import stopping_rules
 from aebench.variants import configuration
 
 # What else is allowed as a data set.
@@ -70,7 +72,7 @@ def _parsed(raw: object) -> Params:
         raise ConfigError(f"found {show(raw)}, allowed: a mapping of {', '.join(Params.model_fields)}")
     parsers: Parsers = {
         "network": partial(parse_named, architectures(), "architecture", default="mlp"),
-        "training": partial(parse_named, optimizers(), "optimizer", default="adam"),
+        "training": parse_training,
     }
     shared = {key: parse_shared(raw[key], key) for key, parse_shared in parsers.items() if key in raw}
     raw |= shared
@@ -78,6 +80,16 @@ def _parsed(raw: object) -> Params:
     if isinstance(blocks, dict):
         raw["models"] = {name: _variant(name, block, shared, parsers) for name, block in blocks.items()}
     return parse(Params, raw)
+
+
+def parse_training(value: object, where: str = "training") -> Training:
+    """The block `training`; `where` is the key under which it stands.
+
+    Raises:
+        ConfigError: one line about the first thing that is wrong.
+    """
+    parts: Registries = {"schedule": schedules(), "stopping": stopping_rules()}
+    return parse_with_parts(optimizers(), "optimizer", parts, value, where, default="adam")
 
 
 def _variant(name: object, block: object, shared: Mapping[str, Block], parsers: Parsers) -> VariantConfig:
@@ -94,18 +106,21 @@ def _variant(name: object, block: object, shared: Mapping[str, Block], parsers: 
 def _changed(shared: Block, changes: object, where: str) -> dict[str, object]:
     """The settings of a block with some of them changed.
 
-    Those of one network, optimiser or schedule mean nothing to another.
+    Those of one network, optimiser, schedule or stopping rule mean nothing to another.
     """
     if not isinstance(changes, dict):
         raise ConfigError(f"{where}: found {show(changes)}, allowed: a mapping")
-    (base,) = (base for base in (Network, Training) if isinstance(shared, base))
+    key, base = ("architecture", Network) if isinstance(shared, Network) else ("optimizer", Training)
+    choices: dict[str, tuple[type[Block], type[Block]]] = {key: (type(shared), base)}
+    choices |= {key: (type(getattr(shared, key)), of_part) for key, of_part in part_types(base).items()}
     kept = shared.model_dump()
-    if any(changes.get(key) not in (None, kept[key]) for key in ("architecture", "optimizer") if key in kept):
-        kept = {key: kept[key] for key in base.model_fields}
-    if changes.get("schedule") not in (None, kept.get("schedule")):
-        kept.pop("plateau_epochs", None)
+    for key, (chosen, of_all) in choices.items():
+        if changes.get(key) not in (None, kept[key]):
+            for own in chosen.model_fields.keys() - of_all.model_fields.keys():
+                del kept[own]
     # An empty value leaves a setting as it is, unless it is one: `patience: null` waits for ever.
-    nullable = {key for key, field in base.model_fields.items() if field.default is None}
+    fields = [field for chosen, _ in choices.values() for field in chosen.model_fields.items()]
+    nullable = {key for key, field in fields if field.default is None}
     return {**kept, **{key: value for key, value in changes.items() if value is not None or key in nullable}}
 
 
@@ -146,12 +161,12 @@ def _check_validation(params: Params, variant: str) -> None:
     """Refuse a training that looks at a validation loss where nothing is held out."""
     training = params.run(variant).training
     needs = (
-        (training.select == "best_validation", "selects its weights by best_validation", "select: last"),
-        (training.patience is not None, f"has a patience of {training.patience} epochs", "patience: null"),
-        (training.schedule == "plateau", "has a learning rate of the schedule plateau", "schedule: constant"),
+        ("selects its weights by best_validation", "select: last") if training.select == "best_validation" else None,
+        training.stopping.looks_at_validation(),
+        training.schedule.looks_at_validation(),
     )
-    for needed, why, otherwise in needs:
-        if needed and not params.data.any:
+    for why, otherwise in filter(None, needs):
+        if not params.data.any:
             above = "a share above 0" if params.data.validation_images is None else "a number above 0"
             raise ConfigError(
                 f"data.{params.data.key}: found 0 while {variant} {why}, allowed: {above}, or training.{otherwise}"

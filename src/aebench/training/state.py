@@ -15,7 +15,6 @@ from torch import Tensor
 from aebench.config import Training
 from aebench.models.autoencoder import Autoencoder
 from aebench.randomness import Streams
-from aebench.training.descent import halvings
 from aebench.training.optimizers import Optimizer
 
 # A loss that has risen since the first epoch by more than so many times its size, or nats a pixel, has diverged.
@@ -39,6 +38,11 @@ class History:
     seconds: list[float] = field(default_factory=list)
     selected_epoch: int = 0
     failed: str = ""
+
+    @property
+    def validation_losses(self) -> list[float]:
+        """One an epoch; none where no images are held out."""
+        return [row["validation_loss"] for row in self.epochs if "validation_loss" in row]
 
     def csv(self) -> str:
         """The history as CSV: a line for the names of the columns, then one an epoch, from 1."""
@@ -71,7 +75,7 @@ class Progress:
         self.history, self.best, self.goes_on, self._latest = history, best, goes_on, self._weights()
 
     def end_epoch(self, row: dict[str, float], seconds: float, config: Training, pixels: int) -> bool:
-        """Add an epoch's row and choose the weights; whether to go on: the run may have diverged, or lost its patience.
+        """Add an epoch's row and choose the weights; whether to go on: the run may have diverged, or be at its end.
 
         Args:
             row: of the history: the epoch's means.
@@ -91,22 +95,12 @@ class Progress:
         score = row["validation_loss"] if config.select == "best_validation" else -math.inf
         if score < self.best or config.select == "last":
             self.best, self.history.selected_epoch, self.best_weights = score, epoch, self._latest
-        self.goes_on = config.patience is None or self._epochs_without_gain() < config.patience
+        self.goes_on = not config.stopping.ends(self.history.validation_losses, self.model.warmup_epochs)
         return self.goes_on
 
     def share_of_rate(self, config: Training) -> float:
-        """Of the learning rate in the next epoch, by the validation losses so far: less than 1 with `plateau` alone."""
-        if config.schedule != "plateau":
-            return 1.0
-        return 0.5 ** halvings(self._validation_losses(), config.plateau_epochs, self.model.warmup_epochs)
-
-    def _epochs_without_gain(self) -> int:
-        """How many epochs have passed since that of the lowest validation loss, of those after the warm-up."""
-        losses = self._validation_losses()
-        return len(losses) - max(losses.index(min(losses)) + 1, self.model.warmup_epochs)
-
-    def _validation_losses(self) -> list[float]:
-        return [row["validation_loss"] for row in self.history.epochs]
+        """Of the learning rate in the next epoch, by the validation losses so far."""
+        return config.schedule.share_of_epoch(self.history.validation_losses, self.model.warmup_epochs)
 
     def end(self) -> History:
         """Leave the model with the weights that were chosen, in evaluation mode, and give its history."""

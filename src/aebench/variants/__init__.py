@@ -16,7 +16,7 @@ from aebench.models.networks import architectures
 from aebench.models.objectives import objectives
 from aebench.models.posteriors import posteriors
 from aebench.models.priors import priors
-from aebench.parsing import Registries, parse_named, parse_variant
+from aebench.parsing import Registries, parse_named, parse_with_parts
 from aebench.plugins import configurations, modules
 
 
@@ -37,7 +37,7 @@ def configuration(block: object, where: str = "model") -> VariantConfig:
         "posterior": posteriors(),
         "objective": objectives(),
     }
-    return parse_variant(kinds(), parts, block, where)
+    return parse_with_parts(kinds(), "kind", parts, block, where)
 
 
 def build(config: VariantConfig, network: Network, spec: ImageSpec) -> Autoencoder:

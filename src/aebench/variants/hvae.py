@@ -70,6 +70,7 @@ class HVAE(LatentVariableModel):
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
         self.objective, self.warmup_epochs = config.objective, config.objective.beta_warmup_epochs
+        self.surrogate_gradient = config.objective.surrogate_gradient
         self.upper = network.latent_dim // 2
         self.lower = network.latent_dim - self.upper
         limits = Diagonal(log_variance_range=config.log_variances)

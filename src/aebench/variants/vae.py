@@ -54,6 +54,7 @@ class VAE(LatentVariableModel):
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:
         super().__init__()
         self.objective, self.warmup_epochs = config.objective, config.objective.beta_warmup_epochs
+        self.surrogate_gradient = config.objective.surrogate_gradient
         self.latent_dim = network.latent_dim
         self.to_posterior = posteriors.make(config.posterior, network.latent_dim)
         self.encoder = encoder(network, spec.shape, self.to_posterior.inputs)

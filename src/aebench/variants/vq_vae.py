@@ -42,6 +42,7 @@ class Config(VariantConfig):
 class VQVAE(Autoencoder):
     """The autoencoder with discrete codes."""
 
+    surrogate_gradient = True
     lacks = "p(x|z)"
 
     def __init__(self, config: Config, network: Network, spec: ImageSpec) -> None:

@@ -28,18 +28,16 @@ def measure(context: "Context") -> Measured:
     figures = {"epochs_trained": float(len(context.history))}
     losses = [row["validation_loss"] for row in context.history if "validation_loss" in row]
     if losses:
-        figures["still_improving"] = float(still_improving(losses, context.patience, context.model.warmup_epochs))
+        figures["still_improving"] = float(still_improving(losses, context.epochs))
     return Measured(of_run=figures)
 
 
-def still_improving(losses: Sequence[float], patience: int | None, warmup_epochs: int = 0) -> bool:
-    """Whether the lowest loss is of the last tenth of the epochs, at least the last one, and no patience ended the run.
+def still_improving(losses: Sequence[float], epochs: int) -> bool:
+    """Whether the lowest loss is of the last tenth of the epochs, at least the last one, and no rule ended the run.
 
     Args:
         losses: on validation images, after each epoch; at least one.
-        patience: epochs without a lower loss after which training ends; None: it does not.
-        warmup_epochs: the variant's own, which the patience does not count.
+        epochs: how many there were to be; a run with fewer was ended by its stopping rule.
     """
-    epochs, lowest = len(losses), losses.index(min(losses)) + 1
-    ended_by_patience = patience is not None and epochs - max(lowest, warmup_epochs) >= patience
-    return not ended_by_patience and lowest > epochs - max(1, epochs // 10)
+    lowest, last = losses.index(min(losses)) + 1, len(losses)
+    return last >= epochs and lowest > last - max(1, last // 10)

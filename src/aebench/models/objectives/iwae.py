@@ -38,6 +38,11 @@ class Config(Unweighted):
         return f"{self.objective} with gradient {self.gradient}"
 
     @property
+    def surrogate_gradient(self) -> bool:
+        """That of the other two is."""
+        return self.gradient != "standard"
+
+    @property
     def draws(self) -> tuple[int, ...]:
         """k for each image."""
         return (self.samples,)
