@@ -30,7 +30,10 @@ def read(path: Path) -> object:
         text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"no such file; expected at {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError(f"line {line}: found bytes that are not UTF-8, allowed: a file in UTF-8") from None
+    except OSError as error:
         raise ConfigError(f"cannot be read: {error}") from None
     if len(content) > _BYTES:
         raise ConfigError(f"found more than {_BYTES} bytes, allowed: {_BYTES}")
@@ -43,7 +46,9 @@ def read(path: Path) -> object:
         raise
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"{line}not valid YAML: {plain(error.problem)}") from None
+        # Of a key that is given twice the reader shows two values, neither as it stands in the file.
+        problem = re.sub('(?s)(found duplicate key ".*") with value .*', r"\1", str(error.problem))
+        raise ConfigError(f"{line}not valid YAML: {plain(problem)}") from None
     except Exception as error:  # the reader lets through what Python says of an escape that is no character
         raise ConfigError(f"not valid YAML: {plain(error)}") from None
 
