@@ -31,8 +31,8 @@ def read(path: Path) -> object:
     except FileNotFoundError:
         raise ConfigError(f"no such file; expected at {path}") from None
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ConfigError(f"line {line}: found bytes that are not UTF-8, allowed: a file in UTF-8") from None
+        number = content[: error.start].count(b"\n") + 1
+        raise ConfigError(f"line {number}: found bytes that are not UTF-8, allowed: a file in UTF-8") from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error}") from None
     if len(content) > _BYTES:
