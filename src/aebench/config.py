@@ -192,7 +192,7 @@ class ScheduleConfig(Part):
         return 1.0
 
     def looks_at_validation(self) -> tuple[str, str] | None:
-        """Where it needs a validation loss, in which words, and the setting that needs none."""
+        """Why it needs a validation loss, in words, and the setting that needs none; None where it needs none."""
         return None
 
     def conflict(self, stopping: "StoppingConfig") -> str:
@@ -216,7 +216,7 @@ class StoppingConfig(Part):
         return ""
 
     def looks_at_validation(self) -> tuple[str, str] | None:
-        """Where it needs a validation loss, in which words, and the setting that needs none."""
+        """Why it needs a validation loss, in words, and the setting that needs none; None where it needs none."""
         return None
 
 

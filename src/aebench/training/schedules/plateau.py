@@ -27,7 +27,7 @@ class Config(ScheduleConfig):
         return float(0.5**halvings)
 
     def looks_at_validation(self) -> tuple[str, str]:
-        """It does."""
+        """It follows one."""
         return "has a learning rate of the schedule plateau", "schedule: constant"
 
     def conflict(self, stopping: StoppingConfig) -> str:
