@@ -129,7 +129,8 @@ def test_one_variant_with_two_estimators_is_not_called_different(
     assert found.better is None
     assert found.verdict.startswith("within the bounds' gap of ")
     blind = judged(Cell("loose", loose.nats, ()), Cell("tight", tight.nats, ()))
-    assert blind.better == ("tight", "loose")  # which is wrong, and what the gap is for
+    assert blind.p_holm < SIGNIFICANT
+    assert blind.better is None  # it would be wrong, and nothing but the gap could tell
 
 
 def test_a_variant_that_is_better_is_called_so_beyond_the_gaps(
