@@ -32,7 +32,7 @@ def named(
 ) -> tuple[str, ...]:
     """The modules that params.yaml names for a variant."""
     names = [f"variants.{kind}", f"models.networks.{architecture}", f"training.optimizers.{optimizer}"]
-    names += ["training.schedules.cosine", "training.stopping.patience"]
+    names += ["training.schedules.constant", "training.stopping.patience"]
     if kind in ("vae", "cvae"):
         names.append(f"models.likelihoods.{likelihood}")
     if kind == "vae":
@@ -142,8 +142,8 @@ def test_a_new_metric_counts_for_what_measures_and_shows_it(project: Layout) -> 
         ("training/stacked.py", "import torch", "import torch as torch", TRAIN),
         ("training/optimizers/adamw.py", "Field(gt=0, le=1e9)", "Field(ge=0)", set()),
         ("training/descent.py", "number + 1", "number", TRAIN),
-        ("training/schedules/cosine.py", "math.pi", "math.tau", TRAIN | EVALUATE),
-        ("training/schedules/plateau.py", "0.5**halvings", "0.4**halvings", set()),
+        ("training/schedules/constant.py", '["constant"]', '["constant", "still"]', TRAIN | EVALUATE),
+        ("training/schedules/cosine.py", "math.pi", "math.tau", set()),
         ("training/stopping/patience.py", ">= self.patience", "> self.patience", TRAIN | EVALUATE),
         ("training/optimizers/adam.py", "beta1=0.9", "beta1=0.8", TRAIN | EVALUATE),
         ("models/networks/mlp.py", "nn.ReLU(inplace=True)", "nn.Tanh()", TRAIN | EVALUATE),
